@@ -1,0 +1,281 @@
+//! The environment, read once, into types, with all complaints at once.
+//!
+//! A service's `Config::from_vars` asks a [`Reader`] for each key. The reader notes every problem
+//! and goes on, so that somebody who mistyped three settings learns of three.
+
+use std::{collections::HashMap, fmt, net::SocketAddr, str::FromStr, time::Duration};
+
+use secrecy::SecretString;
+
+/// Where settings come from: the process's environment, or a map in tests.
+pub trait Vars {
+    /// The value of `key`, if it is set.
+    fn get(&self, key: &str) -> Option<String>;
+}
+
+/// The environment of this process.
+#[derive(Clone, Copy, Debug)]
+pub struct ProcessEnv;
+
+impl Vars for ProcessEnv {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+    fn get(&self, key: &str) -> Option<String> {
+        std::env::var(key).ok()
+    }
+}
+
+impl Vars for HashMap<String, String> {
+    fn get(&self, key: &str) -> Option<String> {
+        HashMap::get(self, key).cloned()
+    }
+}
+
+impl<const N: usize> Vars for [(&str, &str); N] {
+    fn get(&self, key: &str) -> Option<String> {
+        self.iter().find(|(name, _)| *name == key).map(|(_, value)| (*value).to_owned())
+    }
+}
+
+/// Everything that is wrong with the settings, one line a problem.
+#[derive(Debug)]
+pub struct ConfigError(Vec<String>);
+
+impl ConfigError {
+    /// The problems, each naming its key and the mend.
+    #[must_use]
+    pub fn problems(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.0.len();
+        write!(f, "{count} setting{} cannot be used:", if count == 1 { "" } else { "s" })?;
+        self.0.iter().try_for_each(|problem| write!(f, "\n  - {problem}"))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Reads typed settings and collects what is wrong with them.
+pub struct Reader<'a> {
+    vars: &'a dyn Vars,
+    problems: Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader of `vars` with no problems yet.
+    #[must_use]
+    pub fn new(vars: &'a dyn Vars) -> Self {
+        Self { vars, problems: Vec::new() }
+    }
+
+    /// The raw value; an empty one counts as not set.
+    #[must_use]
+    pub fn raw(&self, key: &str) -> Option<String> {
+        self.vars.get(key).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+    }
+
+    /// Notes a problem that only the caller can see, such as two keys that contradict each other.
+    pub fn problem(&mut self, problem: impl Into<String>) {
+        self.problems.push(problem.into());
+    }
+
+    /// A value that has no default. `meaning` completes the sentence "KEY is not set: it is …".
+    pub fn required<T>(&mut self, key: &str, meaning: &str) -> Option<T>
+    where
+        T: FromStr,
+        T::Err: fmt::Display,
+    {
+        if self.raw(key).is_none() {
+            self.problem(format!("{key} is not set: it is {meaning}"));
+        }
+        self.optional(key)
+    }
+
+    /// A value that may be absent.
+    pub fn optional<T>(&mut self, key: &str) -> Option<T>
+    where
+        T: FromStr,
+        T::Err: fmt::Display,
+    {
+        let value = self.raw(key)?;
+        value.parse().map_err(|error| self.problem(format!("{key}={value:?} cannot be used: {error}"))).ok()
+    }
+
+    /// A value with a default. The default stands in for a wrong value too, whose problem is noted.
+    pub fn or<T>(&mut self, key: &str, default: T) -> T
+    where
+        T: FromStr,
+        T::Err: fmt::Display,
+    {
+        self.optional(key).unwrap_or(default)
+    }
+
+    /// A number between `least` and `most`, both allowed.
+    pub fn number(&mut self, key: &str, default: u64, least: u64, most: u64) -> u64 {
+        let value: u64 = self.or(key, default);
+        if (least..=most).contains(&value) {
+            return value;
+        }
+        self.problem(format!("{key}={value} cannot be used: it must be from {least} to {most}"));
+        default
+    }
+
+    /// A whole number of seconds, at least one.
+    pub fn seconds(&mut self, key: &str, default: u64) -> Duration {
+        Duration::from_secs(self.number(key, default, 1, 31_536_000))
+    }
+
+    /// A secret that may be absent: `KEY`, or the trimmed content of the file that `KEY_FILE` names.
+    /// The value itself never appears in a problem.
+    pub fn secret(&mut self, key: &str) -> Option<SecretString> {
+        let file_key = format!("{key}_FILE");
+        match (self.raw(key), self.raw(&file_key)) {
+            (Some(_), Some(_)) => {
+                self.problem(format!("{key} and {file_key} are both set: set one of them"));
+                None
+            }
+            (Some(value), None) => Some(value.into()),
+            (None, None) => None,
+            (None, Some(path)) => match std::fs::read_to_string(&path) {
+                Ok(text) if !text.trim().is_empty() => Some(text.trim().to_owned().into()),
+                Ok(_) => {
+                    self.problem(format!("{file_key}={path:?} cannot be used: the file is empty"));
+                    None
+                }
+                Err(error) => {
+                    self.problem(format!("{file_key}={path:?} cannot be used: {error}"));
+                    None
+                }
+            },
+        }
+    }
+
+    /// A secret that has no default. `meaning` completes the sentence "KEY is not set: it is …".
+    pub fn required_secret(&mut self, key: &str, meaning: &str) -> Option<SecretString> {
+        if self.raw(key).is_none() && self.raw(&format!("{key}_FILE")).is_none() {
+            self.problem(format!("{key} (or {key}_FILE) is not set: it is {meaning}"));
+        }
+        self.secret(key)
+    }
+
+    /// Ends the reading: the configuration, or everything that was wrong.
+    ///
+    /// # Errors
+    /// When a problem was noted, or `build` answers `None`.
+    pub fn finish<T>(self, build: impl FnOnce() -> Option<T>) -> Result<T, ConfigError> {
+        if !self.problems.is_empty() {
+            return Err(ConfigError(self.problems));
+        }
+        build().ok_or_else(|| ConfigError(vec!["a required setting is missing".to_owned()]))
+    }
+}
+
+/// What every process takes from the environment.
+#[derive(Clone, Debug)]
+pub struct ShellConfig {
+    /// Where `/livez`, `/readyz` and `/metrics` are served.
+    pub admin_addr: SocketAddr,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// Which log lines appear, in the syntax of `tracing_subscriber::EnvFilter`.
+    pub log_filter: String,
+    /// Where traces go; nothing is exported without it.
+    pub traces_endpoint: Option<String>,
+    /// The share of traces that start here and are sampled, from 0 to 1.
+    pub traces_share: f64,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For a person at a terminal.
+    #[default]
+    Text,
+    /// One JSON object a line, for a log store.
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = &'static str;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err("it must be text or json"),
+        }
+    }
+}
+
+impl ShellConfig {
+    /// Reads the keys that every process shares.
+    pub fn read(reader: &mut Reader<'_>) -> Self {
+        let traces_share = reader.or("OTEL_TRACES_SAMPLER_ARG", 1.0);
+        if !(0.0..=1.0).contains(&traces_share) {
+            reader.problem(format!("OTEL_TRACES_SAMPLER_ARG={traces_share} cannot be used: it must be from 0 to 1"));
+        }
+        let log_filter = reader.raw("RUST_LOG").unwrap_or_else(|| "info".to_owned());
+        if let Err(error) = log_filter.parse::<tracing_subscriber::EnvFilter>() {
+            reader.problem(format!("RUST_LOG={log_filter:?} cannot be used: {error}"));
+        }
+        Self {
+            admin_addr: reader.or("ADMIN_ADDR", SocketAddr::from(([0, 0, 0, 0], 9090))),
+            log_format: reader.or("LOG_FORMAT", LogFormat::default()),
+            log_filter,
+            traces_endpoint: reader.optional::<url::Url>("OTEL_EXPORTER_OTLP_ENDPOINT").map(Into::into),
+            traces_share,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    #[test]
+    fn every_problem_is_told_at_once() {
+        let vars = [("PORT", "seven"), ("RUST_LOG", "a=b=c"), ("DAYS", "0")];
+        let mut reader = Reader::new(&vars);
+        let port: Option<u16> = reader.required("PORT", "a port");
+        let url: Option<String> = reader.required("URL", "an address");
+        reader.number("DAYS", 90, 1, 365);
+        ShellConfig::read(&mut reader);
+        let error = reader.finish(|| Some((port?, url?))).expect_err("four problems");
+        assert_eq!(error.problems().len(), 4, "{error}");
+        assert!(error.to_string().starts_with("4 settings cannot be used:\n  - PORT=\"seven\""), "{error}");
+    }
+
+    #[test]
+    fn a_secret_comes_from_its_file_and_never_shows() {
+        let file = std::env::temp_dir().join(format!("flightbell-secret-{}", std::process::id()));
+        std::fs::write(&file, "hush\n").expect("write the secret");
+        let path = file.to_string_lossy().into_owned();
+        let vars = HashMap::from([("TOKEN_FILE".to_owned(), path)]);
+        let mut reader = Reader::new(&vars);
+        let secret = reader.required_secret("TOKEN", "a token").expect("the file has it");
+        assert_eq!(secret.expose_secret(), "hush");
+        assert!(!format!("{secret:?}").contains("hush"));
+        std::fs::remove_file(file).expect("remove the secret");
+    }
+
+    #[test]
+    fn a_secret_given_twice_is_a_problem() {
+        let vars = [("TOKEN", "a"), ("TOKEN_FILE", "/nowhere")];
+        let mut reader = Reader::new(&vars);
+        assert!(reader.secret("TOKEN").is_none());
+        assert!(reader.finish(|| Some(())).is_err());
+    }
+
+    #[test]
+    fn an_empty_value_counts_as_not_set() {
+        let vars = [("PORT", " ")];
+        let mut reader = Reader::new(&vars);
+        assert_eq!(reader.or("PORT", 7u16), 7);
+        assert!(reader.finish(|| Some(())).is_ok());
+    }
+}

@@ -1,0 +1,9 @@
+//! The gRPC contract between the services, generated from the `.proto` files beside this crate.
+//!
+//! These types end at the edges: services translate them into their own domain types at once.
+
+/// Version 1 of every Flightbell service: messages, clients and servers.
+#[expect(missing_docs, clippy::doc_markdown, reason = "generated code; the .proto files are the documentation")]
+pub mod v1 {
+    tonic::include_proto!("flightbell.v1");
+}
