@@ -51,10 +51,13 @@ fn a_bare_alert_is_written_as_it_was_read() {
 
 #[test]
 fn fields_of_the_future_are_ignored() {
-    serde_json::from_str::<ReadingEvent>(&with_an_unknown_field(&golden("reading"))).expect("unknown fields are ignored");
-    serde_json::from_str::<BareReading>(&with_an_unknown_field(&golden("bare_reading"))).expect("unknown fields are ignored");
+    serde_json::from_str::<ReadingEvent>(&with_an_unknown_field(&golden("reading")))
+        .expect("unknown fields are ignored");
+    serde_json::from_str::<BareReading>(&with_an_unknown_field(&golden("bare_reading")))
+        .expect("unknown fields are ignored");
     serde_json::from_str::<AlertEvent>(&with_an_unknown_field(&golden("alert"))).expect("unknown fields are ignored");
-    serde_json::from_str::<BareAlert>(&with_an_unknown_field(&golden("bare_alert"))).expect("unknown fields are ignored");
+    serde_json::from_str::<BareAlert>(&with_an_unknown_field(&golden("bare_alert")))
+        .expect("unknown fields are ignored");
 }
 
 #[test]

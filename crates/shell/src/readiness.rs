@@ -173,7 +173,10 @@ mod tests {
         readiness.check("user-manager", Need::Optional, || async { Err("refused".to_owned()) });
         let report = readiness.report().await;
         assert!(report.ready);
-        assert_eq!(report.parts, [PartReport { name: "user-manager".into(), up: false, detail: Some("refused".into()) }]);
+        assert_eq!(
+            report.parts,
+            [PartReport { name: "user-manager".into(), up: false, detail: Some("refused".into()) }]
+        );
     }
 
     #[tokio::test(start_paused = true)]

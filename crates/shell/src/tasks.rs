@@ -31,11 +31,7 @@ impl Tasks {
     /// No tasks yet; all will be asked to stop through `stopping`.
     #[must_use]
     pub fn new(stopping: CancellationToken) -> Self {
-        Self {
-            tracker: TaskTracker::new(),
-            stopping,
-            first_failure: Arc::default(),
-        }
+        Self { tracker: TaskTracker::new(), stopping, first_failure: Arc::default() }
     }
 
     /// Cancelled when everything should finish what is in flight and end.

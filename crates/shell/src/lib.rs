@@ -1,0 +1,16 @@
+//! What every Flightbell process needs before it does its own work: settings, logs and traces,
+//! metrics, the admin port, an orderly stop, a PostgreSQL pool, a leader's lease, and the manners of
+//! our HTTP and gRPC edges.
+//!
+//! Nothing here knows flights, alerts or people, and nothing here is global: a [`Shell`] is made for
+//! each service and passed, so that all of them can run in one process and tests in parallel.
+
+pub mod clock;
+pub mod config;
+pub mod readiness;
+pub mod tasks;
+pub mod trace;
+
+mod process;
+
+pub use process::Shell;
