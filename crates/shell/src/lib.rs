@@ -7,10 +7,17 @@
 
 pub mod clock;
 pub mod config;
+pub mod grpc;
+pub mod http;
+pub mod lease;
+pub mod metrics;
+pub mod postgres;
 pub mod readiness;
 pub mod tasks;
 pub mod trace;
 
+mod admin;
 mod process;
+mod telemetry;
 
-pub use process::Shell;
+pub use process::{EXIT_IMPATIENT, EXIT_USAGE, OperatorCall, Process, Shell, StoppedEarly, exit_code};

@@ -1,12 +1,29 @@
-use std::sync::{Arc, Mutex, PoisonError};
+//! A process from its first line to its exit code.
 
+use std::{
+    net::SocketAddr,
+    process::ExitCode,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use anyhow::Context;
 use prometheus::Registry;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::{clock::Clock, readiness::Readiness, tasks::Tasks};
+use crate::{
+    admin, clock::Clock, config::ConfigError, config::ShellConfig, metrics, readiness::Readiness, tasks::Tasks,
+    telemetry::Telemetry,
+};
 
 /// What an operator can ask of a running service; answers what happened, for a person to read.
 pub type OperatorCall = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// Exit code of a process whose settings or arguments cannot be used.
+pub const EXIT_USAGE: u8 = 2;
+
+/// Exit code of a process that was stopped by a second signal before it had finished.
+pub const EXIT_IMPATIENT: i32 = 130;
 
 /// What a service is handed at its start. Clones share everything.
 #[derive(Clone)]
@@ -28,9 +45,13 @@ impl Shell {
     /// A shell that stops with `stopping`.
     #[must_use]
     pub fn new(service: &'static str, stopping: CancellationToken, clock: Clock) -> Self {
+        let registry = Registry::new();
+        if let Err(error) = metrics::register_build_info(&registry, service) {
+            tracing::error!("register build_info: {error}");
+        }
         Self {
             service,
-            registry: Registry::new(),
+            registry,
             readiness: Readiness::default(),
             tasks: Tasks::new(stopping),
             clock,
@@ -52,4 +73,110 @@ impl Shell {
         };
         (!calls.is_empty()).then(|| calls.iter().map(|call| call()).collect::<Vec<_>>().join("\n"))
     }
+}
+
+/// A running process: its logs, its signals, its admin port and the services in it.
+pub struct Process {
+    telemetry: Telemetry,
+    stopping: CancellationToken,
+    shells: Vec<Shell>,
+}
+
+impl Process {
+    /// Starts logs, traces and the handling of SIGTERM and SIGINT, and chooses the one TLS
+    /// implementation for all clients and servers.
+    ///
+    /// # Errors
+    /// When logging was started before, or signals cannot be caught.
+    pub fn start(config: &ShellConfig) -> anyhow::Result<Self> {
+        let telemetry = Telemetry::start(config)?;
+        // A second installation in the same process is refused, which changes nothing.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let stopping = CancellationToken::new();
+        watch_signals(stopping.clone())?;
+        Ok(Self { telemetry, stopping, shells: Vec::new() })
+    }
+
+    /// A shell for one service of this process.
+    pub fn shell(&mut self, service: &'static str, clock: Clock) -> Shell {
+        let shell = Shell::new(service, self.stopping.clone(), clock);
+        self.shells.push(shell.clone());
+        shell
+    }
+
+    /// Cancelled when the process is to end.
+    #[must_use]
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.stopping
+    }
+
+    /// Serves the admin port for the shells made so far, to the very end. Answers its address.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub async fn serve_admin(&self, addr: SocketAddr) -> anyhow::Result<SocketAddr> {
+        admin::serve(addr, self.shells.clone()).await
+    }
+
+    /// Waits for a signal or for the first part that dies, then until everything has ended.
+    ///
+    /// # Errors
+    /// The first failure of a task.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let ended = futures::future::join_all(self.shells.iter().map(|shell| shell.tasks.join())).await;
+        self.telemetry.close();
+        ended.into_iter().collect()
+    }
+}
+
+/// The process was asked to stop while it was still starting. This is a clean end.
+#[derive(Clone, Copy, Debug)]
+pub struct StoppedEarly;
+
+impl std::fmt::Display for StoppedEarly {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("stopped before the start was complete")
+    }
+}
+
+impl std::error::Error for StoppedEarly {}
+
+/// The exit code of a process: 0 after a clean end, [`EXIT_USAGE`] for settings that cannot be used,
+/// 1 for everything else. Prints the failure with its causes.
+#[expect(clippy::print_stderr, reason = "the last words of a process go where its user looks")]
+#[must_use]
+pub fn exit_code(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<StoppedEarly>() => ExitCode::SUCCESS,
+        Err(error) if error.is::<ConfigError>() => {
+            eprintln!("{error}");
+            ExitCode::from(EXIT_USAGE)
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The first SIGTERM or SIGINT asks everything to finish; the second ends the process at once.
+#[expect(clippy::disallowed_methods, clippy::exit, reason = "the process owns this task and its own end")]
+fn watch_signals(stopping: CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("catch SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("catch SIGINT")?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if stopping.is_cancelled() {
+                std::process::exit(EXIT_IMPATIENT);
+            }
+            tracing::info!("stopping: finishing what is in flight");
+            stopping.cancel();
+        }
+    });
+    Ok(())
 }

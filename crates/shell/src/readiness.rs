@@ -179,7 +179,7 @@ mod tests {
         );
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_check_that_hangs_counts_as_down() {
         let readiness = Readiness::default();
         readiness.check("postgres", Need::Required, std::future::pending::<Result<(), String>>);

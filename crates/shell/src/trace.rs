@@ -1,6 +1,14 @@
 //! What caused a piece of work, carried from an HTTP request through Kafka to the last effect.
 
+use std::collections::HashMap;
+
+use opentelemetry::trace::TraceContextExt;
 use serde::{Deserialize, Serialize};
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+/// The longest request id that is taken from a caller; a longer one is replaced.
+const REQUEST_ID_LENGTH: usize = 128;
 
 /// The request and the trace that a piece of work belongs to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,5 +24,84 @@ impl Cause {
     #[must_use]
     pub fn none() -> Self {
         Self::default()
+    }
+
+    /// What a message or a request carried; anything malformed counts as absent.
+    #[must_use]
+    pub fn carried(request_id: Option<&str>, traceparent: Option<&str>) -> Self {
+        Self {
+            request_id: request_id.filter(|id| is_request_id(id)).map(ToOwned::to_owned),
+            traceparent: traceparent.filter(|context| is_sampled(context)).map(ToOwned::to_owned),
+        }
+    }
+
+    /// Makes `span` a child of this cause, and answers what work inside the span carries on: the
+    /// span's own context when traces are exported, this one when they are not.
+    #[must_use]
+    pub fn enter(&self, span: &Span) -> Self {
+        if let Some(traceparent) = &self.traceparent {
+            let carrier = HashMap::from([("traceparent".to_owned(), traceparent.clone())]);
+            let parent = opentelemetry::global::get_text_map_propagator(|propagator| propagator.extract(&carrier));
+            // Without an exporter there is nothing to attach to, which is no fault.
+            drop(span.set_parent(parent));
+        }
+        let own = span.context();
+        let own = own.span();
+        let context = own.span_context();
+        if !context.is_valid() {
+            return self.clone();
+        }
+        let traceparent = context.is_sampled().then(|| format!("00-{}-{}-01", context.trace_id(), context.span_id()));
+        Self { request_id: self.request_id.clone(), traceparent }
+    }
+}
+
+/// Visible ASCII, not longer than [`REQUEST_ID_LENGTH`]: fit for headers and log lines.
+fn is_request_id(id: &str) -> bool {
+    (1..=REQUEST_ID_LENGTH).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// A well-formed `traceparent` of version 00 whose sampled flag is set
+/// (W3C Trace Context, section 3.2).
+fn is_sampled(traceparent: &str) -> bool {
+    let mut parts = traceparent.split('-');
+    let mut hex = |length: usize| {
+        parts
+            .next()
+            .filter(|part| part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')))
+    };
+    let (Some("00"), Some(trace), Some(span), Some(flags)) = (hex(2), hex(32), hex(16), hex(2)) else { return false };
+    let some_set = |part: &str| part.bytes().any(|byte| byte != b'0');
+    let sampled = u8::from_str_radix(flags, 16).is_ok_and(|flags| flags & 1 == 1);
+    some_set(trace) && some_set(span) && sampled && parts.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[test]
+    fn a_sampled_context_is_carried_on() {
+        let cause = Cause::carried(Some("req-7"), Some(SAMPLED));
+        assert_eq!(cause.traceparent.as_deref(), Some(SAMPLED));
+        assert_eq!(cause.enter(&Span::none()), cause);
+    }
+
+    #[test]
+    fn what_is_malformed_or_not_sampled_is_dropped() {
+        for context in [
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
+            "garbage",
+            "",
+        ] {
+            assert_eq!(Cause::carried(None, Some(context)), Cause::none(), "{context}");
+        }
+        for id in ["", "two words", "new\nline", &"x".repeat(129)] {
+            assert_eq!(Cause::carried(Some(id), None), Cause::none(), "{id}");
+        }
     }
 }

@@ -1,0 +1,96 @@
+//! The admin port: what probes, Prometheus and operators talk to.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::Context;
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde::Serialize;
+use tokio::net::TcpListener;
+
+use crate::{Shell, http::Problem, metrics::render, readiness::Report};
+
+/// Serves the admin port of `shells` until the process ends, so that probes see a stop as well.
+#[expect(clippy::disallowed_methods, reason = "this task outlives every other on purpose")]
+pub(crate) async fn serve(addr: SocketAddr, shells: Vec<Shell>) -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind(addr).await.with_context(|| format!("listen on the admin address {addr}"))?;
+    let addr = listener.local_addr().context("read the admin address")?;
+    let router = probes(shells.clone()).merge(metrics(shells.clone())).merge(operator_routes(shells));
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!("serve the admin port: {error}");
+        }
+    });
+    Ok(addr)
+}
+
+/// `/livez` and `/readyz` of `shells`.
+pub(crate) fn probes(shells: Vec<Shell>) -> Router {
+    Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).with_state(Arc::new(shells))
+}
+
+/// `/metrics` of `shells`.
+pub(crate) fn metrics(shells: Vec<Shell>) -> Router {
+    Router::new().route("/metrics", get(metrics_page)).with_state(Arc::new(shells))
+}
+
+fn operator_routes(shells: Vec<Shell>) -> Router {
+    Router::new().route("/operator/{call}", post(operator)).with_state(Arc::new(shells))
+}
+
+async fn livez() -> Json<serde_json::Value> {
+    Json(serde_json::json!({"status": "alive"}))
+}
+
+#[derive(Serialize)]
+struct ReadyAnswer {
+    status: &'static str,
+    services: Vec<ServiceReport>,
+}
+
+#[derive(Serialize)]
+struct ServiceReport {
+    service: &'static str,
+    #[serde(flatten)]
+    report: Report,
+}
+
+async fn readyz(State(shells): State<Arc<Vec<Shell>>>) -> Response {
+    let services = shells.iter().map(|shell| async {
+        let mut report = shell.readiness.report().await;
+        report.ready &= !shell.tasks.stopping().is_cancelled();
+        ServiceReport { service: shell.service, report }
+    });
+    let services = futures::future::join_all(services).await;
+    let stopping = shells.iter().any(|shell| shell.tasks.stopping().is_cancelled());
+    let ready = services.iter().all(|service| service.report.ready);
+    let status = if stopping {
+        "stopping"
+    } else if ready {
+        "ready"
+    } else {
+        "not ready"
+    };
+    let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, Json(ReadyAnswer { status, services })).into_response()
+}
+
+async fn metrics_page(State(shells): State<Arc<Vec<Shell>>>) -> Response {
+    match render(shells.iter().map(|shell| &shell.registry)) {
+        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
+        Err(error) => Problem::internal("render the metrics", &error).into_response(),
+    }
+}
+
+async fn operator(State(shells): State<Arc<Vec<Shell>>>, Path(call): Path<String>) -> Response {
+    let answers: Vec<_> = shells.iter().filter_map(|shell| shell.call_operator(&call)).collect();
+    if answers.is_empty() {
+        return Problem::new(StatusCode::NOT_FOUND, "No service here answers this call").into_response();
+    }
+    Json(serde_json::json!({"message": answers.join("\n")})).into_response()
+}

@@ -1,0 +1,73 @@
+//! The manners of our gRPC edges.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tonic::{
+    Request,
+    metadata::MetadataMap,
+    service::Routes,
+    transport::{Channel, Endpoint, Server, server::TcpIncoming},
+};
+
+use crate::{Shell, trace::Cause};
+
+/// How long a caller waits for an answer.
+pub const DEADLINE: Duration = Duration::from_secs(3);
+/// How long a caller waits for a connection.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// How often an idle connection is asked whether it still stands.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// Serves `routes` beside the standard health service until the shell stops. Answers the address.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub async fn serve(shell: &Shell, addr: SocketAddr, routes: Routes) -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind(addr).await.with_context(|| format!("listen for gRPC on {addr}"))?;
+    let addr = listener.local_addr().context("read the gRPC address")?;
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    let stopping = shell.tasks.stopping().clone();
+    shell.tasks.spawn("grpc", async move {
+        Server::builder()
+            .timeout(DEADLINE)
+            .add_routes(routes.add_service(health))
+            .serve_with_incoming_shutdown(TcpIncoming::from(listener), stopping.cancelled_owned())
+            .await
+            .context("serve gRPC")
+    });
+    Ok(addr)
+}
+
+/// One channel to another service: connects when first used, again when the connection broke, and
+/// carries every call of the process.
+#[must_use]
+pub fn channel(endpoint: Endpoint) -> Channel {
+    endpoint
+        .connect_timeout(CONNECT_LIMIT)
+        .timeout(DEADLINE)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(CONNECT_LIMIT)
+        .connect_lazy()
+}
+
+/// A request that carries on what caused it.
+pub fn request<T>(message: T, cause: &Cause) -> Request<T> {
+    let mut request = Request::new(message);
+    let carried = [("x-request-id", &cause.request_id), ("traceparent", &cause.traceparent)];
+    for (name, value) in carried {
+        if let Some(value) = value.as_ref().and_then(|value| value.parse().ok()) {
+            request.metadata_mut().insert(name, value);
+        }
+    }
+    request
+}
+
+/// What caused a call that was received.
+#[must_use]
+pub fn cause(metadata: &MetadataMap) -> Cause {
+    let text = |name| metadata.get(name).and_then(|value| value.to_str().ok());
+    Cause::carried(text("x-request-id"), text("traceparent"))
+}

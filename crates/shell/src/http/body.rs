@@ -1,0 +1,232 @@
+use std::{fmt, ops::RangeInclusive, str::FromStr};
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, Request, rejection::BytesRejection},
+    http::{HeaderMap, StatusCode, header},
+};
+use serde_json::{Map, Value};
+
+use super::{FieldError, Problem};
+
+/// A JSON object that was sent to us: its bytes, and its fields to be read one by one.
+///
+/// Anything but a JSON object in UTF-8 is refused with the status the contract names.
+pub struct Body {
+    /// The body as it was sent.
+    pub bytes: Bytes,
+    /// The body's fields.
+    pub fields: Fields,
+}
+
+/// The fields of a request, read one by one; what is wrong with them is told all at once.
+pub struct Fields {
+    values: Map<String, Value>,
+    errors: Vec<FieldError>,
+}
+
+/// A field that may be left out, or cleared with null.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Given<T> {
+    /// The field is not in the body (or is wrong, which [`Fields::finish`] tells).
+    Absent,
+    /// The field is null.
+    Null,
+    /// The field has a value.
+    Value(T),
+}
+
+impl<T> Given<T> {
+    /// The value, where there is one.
+    pub fn value(self) -> Option<T> {
+        match self {
+            Self::Value(value) => Some(value),
+            Self::Absent | Self::Null => None,
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for Body {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        if !is_json_in_utf8(request.headers()) {
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "Content-Type must be application/json in UTF-8",
+            ));
+        }
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| unreadable(&rejection))?;
+        let fields = Fields::parse(&bytes)?;
+        Ok(Self { bytes, fields })
+    }
+}
+
+fn unreadable(rejection: &BytesRejection) -> Problem {
+    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "The body is larger than 64 KiB");
+    }
+    Problem::new(StatusCode::BAD_REQUEST, "The body could not be read")
+}
+
+fn is_json_in_utf8(headers: &HeaderMap) -> bool {
+    let Some(content_type) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
+        return false;
+    };
+    let mut parts = content_type.split(';').map(|part| part.trim().to_ascii_lowercase());
+    let essence = parts.next().unwrap_or_default();
+    let is_json = essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
+    is_json
+        && parts.all(|parameter| match parameter.split_once('=') {
+            Some(("charset", charset)) => matches!(charset.trim_matches('"'), "utf-8" | "utf8"),
+            _ => true,
+        })
+}
+
+impl Fields {
+    fn parse(bytes: &[u8]) -> Result<Self, Problem> {
+        let malformed = |error| Problem::new(StatusCode::BAD_REQUEST, format!("Malformed JSON: {error}"));
+        match serde_json::from_slice(bytes).map_err(malformed)? {
+            Value::Object(values) => Ok(Self { values, errors: Vec::new() }),
+            _ => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "The body must be a JSON object")),
+        }
+    }
+
+    /// Whether the field is absent, null or blank.
+    #[must_use]
+    pub fn is_missing(&self, name: &str) -> bool {
+        match self.values.get(name) {
+            None | Some(Value::Null) => true,
+            Some(Value::String(text)) => text.trim().is_empty(),
+            Some(_) => false,
+        }
+    }
+
+    /// Whether the body has the field, be it null.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.values.contains_key(name)
+    }
+
+    /// A text without control characters, trimmed, of at most `length` characters.
+    pub fn text(&mut self, name: &str, length: usize) -> Given<String> {
+        let text = match self.values.get(name) {
+            None => return Given::Absent,
+            Some(Value::Null) => return Given::Null,
+            Some(Value::String(text)) => text.trim().to_owned(),
+            Some(_) => return self.wrong(name, "must be a string"),
+        };
+        if text.is_empty() {
+            return self.wrong(name, "must not be empty");
+        }
+        if text.chars().count() > length {
+            return self.wrong(name, format!("must have at most {length} characters"));
+        }
+        if text.chars().any(char::is_control) {
+            return self.wrong(name, "must not contain control characters");
+        }
+        Given::Value(text)
+    }
+
+    /// A text that is parsed into a type of the domain; the type's error completes "the field …".
+    pub fn parsed<T>(&mut self, name: &str) -> Given<T>
+    where
+        T: FromStr,
+        T::Err: fmt::Display,
+    {
+        match self.text(name, 1000) {
+            Given::Value(text) => match text.parse() {
+                Ok(value) => Given::Value(value),
+                Err(error) => self.wrong(name, error.to_string()),
+            },
+            Given::Absent => Given::Absent,
+            Given::Null => Given::Null,
+        }
+    }
+
+    /// A whole number within `range`.
+    pub fn integer(&mut self, name: &str, range: RangeInclusive<i64>) -> Given<i64> {
+        match self.values.get(name) {
+            None => Given::Absent,
+            Some(Value::Null) => Given::Null,
+            Some(value) => match value.as_i64().filter(|number| range.contains(number)) {
+                Some(number) => Given::Value(number),
+                None => self.wrong(name, format!("must be a whole number from {} to {}", range.start(), range.end())),
+            },
+        }
+    }
+
+    /// The field as it was sent.
+    #[must_use]
+    pub fn raw(&self, name: &str) -> Option<&Value> {
+        self.values.get(name)
+    }
+
+    /// Notes what is wrong with a field.
+    pub fn wrong<T>(&mut self, name: &str, message: impl Into<String>) -> Given<T> {
+        self.errors.push(FieldError { field: name.to_owned(), message: message.into() });
+        Given::Absent
+    }
+
+    /// Ends the reading.
+    ///
+    /// # Errors
+    /// 422 with every field that is wrong.
+    pub fn finish(self) -> Result<(), Problem> {
+        if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(self.errors)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(text: &str) -> Fields {
+        Fields::parse(text.as_bytes()).expect("an object")
+    }
+
+    #[test]
+    fn absent_null_and_a_value_are_told_apart() {
+        let mut body = fields(r#"{"high": null, "low": 3}"#);
+        assert_eq!(body.integer("high", 0..=100), Given::Null);
+        assert_eq!(body.integer("low", 0..=100), Given::Value(3));
+        assert_eq!(body.integer("other", 0..=100), Given::Absent);
+        body.finish().expect("nothing is wrong");
+    }
+
+    #[test]
+    fn every_wrong_field_is_told() {
+        let mut body = fields(r#"{"a": 1, "b": "", "c": "x\u0000", "d": 1.5, "e": 101, "f": "seven"}"#);
+        body.text("a", 10);
+        body.text("b", 10);
+        body.text("c", 10);
+        body.integer("d", 0..=100);
+        body.integer("e", 0..=100);
+        body.integer("f", 0..=100);
+        let problem = body.finish().expect_err("all are wrong");
+        assert_eq!(problem.status(), StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(problem.body().matches("\"field\"").count(), 6, "{}", problem.body());
+    }
+
+    #[test]
+    fn what_is_no_json_object_is_refused() {
+        for (text, status) in [("", 400), ("{", 400), ("{\"a\":\"\u{e9}", 400), ("[]", 422), ("7", 422)] {
+            let problem = Fields::parse(text.as_bytes()).err().expect("refused");
+            assert_eq!(problem.status().as_u16(), status, "{text}");
+        }
+        assert!(Fields::parse(b"{\"a\":\"\xe9\"}").is_err());
+    }
+
+    #[test]
+    fn only_json_in_utf8_is_read() {
+        let accepts = |value: &str| {
+            is_json_in_utf8(&HeaderMap::from_iter([(header::CONTENT_TYPE, value.parse().expect("a header value"))]))
+        };
+        assert!(accepts("application/json"));
+        assert!(accepts("application/json; charset=UTF-8"));
+        assert!(accepts("application/merge-patch+json"));
+        assert!(!accepts("application/json; charset=iso-8859-1"));
+        assert!(!accepts("text/plain"));
+        assert!(!is_json_in_utf8(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,99 @@
+use std::time::{Duration, Instant};
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    http::{HeaderName, HeaderValue, Method},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::Problem;
+use crate::{metrics::HttpMetrics, trace::Cause};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// How long an answer may take before the caller is told to try again.
+const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+
+/// What [`observe`] needs.
+#[derive(Clone)]
+pub(super) struct Observer {
+    pub(super) service: &'static str,
+    pub(super) metrics: HttpMetrics,
+}
+
+/// Gives every request an id and a span, counts it, and bounds its time.
+pub(super) async fn observe(State(observer): State<Observer>, mut request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let method = method_label(request.method());
+    let endpoint = endpoint_of(&request, observer.service);
+    let cause = cause_of(&request);
+    let id = cause.request_id.clone().unwrap_or_default();
+    let span = tracing::info_span!("request", otel.kind = "server", %method, %endpoint, request_id = %id);
+    request.extensions_mut().insert(cause.enter(&span));
+    let in_progress = observer.metrics.in_progress.with_label_values(&[observer.service]);
+    in_progress.inc();
+    // A caller who hangs up drops this future; the guard keeps the gauge right.
+    let guard = scopeguard(move || in_progress.dec());
+
+    let answer = tokio::time::timeout(ANSWER_LIMIT, next.run(request)).instrument(span.clone()).await;
+    let mut response =
+        answer.unwrap_or_else(|_| Problem::unavailable("The service", &"no answer in time").into_response());
+
+    drop(guard);
+    let status = response.status();
+    let labels = [observer.service, method, endpoint.as_str()];
+    observer.metrics.duration.with_label_values(&labels).observe(begun.elapsed().as_secs_f64());
+    observer.metrics.requests.with_label_values(&[labels[0], labels[1], labels[2], status.as_str()]).inc();
+    tracing::debug!(parent: &span, status = status.as_u16(), "answered {method} {endpoint} with {status}");
+    if let Ok(id) = HeaderValue::try_from(id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}
+
+/// The id and trace the caller sent, or an id of our own.
+fn cause_of(request: &Request) -> Cause {
+    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let mut cause = Cause::carried(header(REQUEST_ID), header(TRACEPARENT));
+    cause.request_id.get_or_insert_with(|| Uuid::now_v7().to_string());
+    cause
+}
+
+/// The route's pattern without the service's own prefix: never the raw path, whose values are
+/// unbounded and personal.
+fn endpoint_of(request: &Request, service: &str) -> String {
+    let Some(path) = request.extensions().get::<MatchedPath>() else { return "unmatched".to_owned() };
+    let path = path.as_str();
+    let own = path.strip_prefix('/').and_then(|path| path.strip_prefix(service));
+    own.filter(|rest| rest.starts_with('/')).unwrap_or(path).to_owned()
+}
+
+/// Methods come from callers, labels from a closed set.
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        _ => "OTHER",
+    }
+}
+
+struct ScopeGuard<F: FnMut()>(F);
+
+fn scopeguard<F: FnMut()>(end: F) -> ScopeGuard<F> {
+    ScopeGuard(end)
+}
+
+impl<F: FnMut()> Drop for ScopeGuard<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}

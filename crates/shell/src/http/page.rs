@@ -1,0 +1,129 @@
+use std::borrow::Cow;
+
+use axum::{
+    Json,
+    extract::{FromRequestParts, Query},
+    http::{HeaderValue, StatusCode, header, request::Parts},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{FieldError, Problem};
+
+/// How many items a page has when nobody says.
+const DEFAULT_LIMIT: u16 = 100;
+/// How many items a page has at most.
+const LARGEST_LIMIT: u16 = 1000;
+
+/// Which page of a list is asked for: `limit` and `cursor`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageQuery {
+    /// How many items the page may have.
+    pub limit: u16,
+    /// Where the page begins: what the page before named as its end.
+    pub cursor: Option<String>,
+    path: String,
+    rest: Vec<(String, String)>,
+}
+
+/// One page of a list: a plain array, with the next page in the `Link` header.
+pub struct Page<T> {
+    items: Vec<T>,
+    link: Option<HeaderValue>,
+}
+
+#[derive(Deserialize)]
+struct Pairs(Vec<(String, String)>);
+
+impl<S: Send + Sync> FromRequestParts<S> for PageQuery {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let pairs = Query::<Pairs>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "Malformed query"))?;
+        let original = parts.extensions.get::<axum::extract::OriginalUri>();
+        let path = original.map_or_else(|| parts.uri.path(), |uri| uri.path()).to_owned();
+        Self::parse(path, pairs.0.0)
+    }
+}
+
+impl PageQuery {
+    fn parse(path: String, pairs: Vec<(String, String)>) -> Result<Self, Problem> {
+        let mut query = Self { limit: DEFAULT_LIMIT, cursor: None, path, rest: Vec::new() };
+        for (key, value) in pairs {
+            match key.as_str() {
+                "limit" => {
+                    let limit = value.parse().ok().filter(|limit| (1..=LARGEST_LIMIT).contains(limit));
+                    query.limit = limit.ok_or_else(|| {
+                        let message = format!("must be a whole number from 1 to {LARGEST_LIMIT}");
+                        Problem::invalid(vec![FieldError { field: key, message }])
+                    })?;
+                }
+                "cursor" => query.cursor = Some(value),
+                _ => query.rest.push((key, value)),
+            }
+        }
+        Ok(query)
+    }
+
+    /// A problem that says the cursor is none of ours.
+    #[must_use]
+    pub fn wrong_cursor() -> Problem {
+        let message = "must be taken from the Link header of the page before".to_owned();
+        Problem::invalid(vec![FieldError { field: "cursor".to_owned(), message }])
+    }
+
+    /// The page that `items` make. Give one item more than [`PageQuery::limit`] when there are more;
+    /// `cursor` names the place after an item.
+    #[must_use]
+    pub fn page<T>(&self, mut items: Vec<T>, cursor: impl Fn(&T) -> String) -> Page<T> {
+        let more = items.len() > usize::from(self.limit);
+        items.truncate(usize::from(self.limit));
+        let next = more.then(|| items.last().map(&cursor)).flatten();
+        let link = next.and_then(|cursor| HeaderValue::try_from(self.link_to(&cursor)).ok());
+        Page { items, link }
+    }
+
+    fn link_to(&self, cursor: &str) -> String {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(&self.rest);
+        query.append_pair("limit", &self.limit.to_string()).append_pair("cursor", cursor);
+        // Relative to the request, so that it is right behind a gateway's prefix as well.
+        let name: Cow<'_, str> = self.path.rsplit('/').next().map_or(Cow::Borrowed(""), Cow::Borrowed);
+        format!("<{name}?{}>; rel=\"next\"", query.finish())
+    }
+}
+
+impl<T: Serialize> IntoResponse for Page<T> {
+    fn into_response(self) -> Response {
+        let mut response = Json(self.items).into_response();
+        if let Some(link) = self.link {
+            response.headers_mut().insert(header::LINK, link);
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_page_is_named_while_there_is_more() {
+        let pairs = vec![("limit".to_owned(), "2".to_owned()), ("type".to_owned(), "arrivals".to_owned())];
+        let query = PageQuery::parse("/data-collector/flights/LFPG".to_owned(), pairs).expect("a query");
+        let page = query.page(vec![1, 2, 3], ToString::to_string);
+        assert_eq!(page.items, [1, 2]);
+        assert_eq!(page.link.expect("there is more"), "<LFPG?type=arrivals&limit=2&cursor=2>; rel=\"next\"");
+        assert!(query.page(vec![1, 2], ToString::to_string).link.is_none());
+    }
+
+    #[test]
+    fn a_limit_out_of_range_is_refused() {
+        for limit in ["0", "1001", "-1", "many"] {
+            let pairs = vec![("limit".to_owned(), limit.to_owned())];
+            assert!(PageQuery::parse(String::new(), pairs).is_err(), "{limit}");
+        }
+    }
+}

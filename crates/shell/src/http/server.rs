@@ -1,0 +1,117 @@
+use std::{any::Any, net::SocketAddr, time::Duration};
+
+use anyhow::Context;
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, Path},
+    http::{HeaderValue, StatusCode, header},
+    middleware,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use tokio::net::TcpListener;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::openapi::OpenApi;
+
+use super::{
+    Problem,
+    observe::{Observer, observe},
+};
+use crate::{Shell, admin, metrics::HttpMetrics};
+
+/// The largest body that is read, in bytes.
+const BODY_LIMIT: usize = 64 * 1024;
+
+/// How long open connections may take to finish once the service stops.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
+/// A service's own calls, and the document that describes them.
+pub struct Routes {
+    /// The calls, without the service's prefix.
+    pub router: Router,
+    /// Their description.
+    pub openapi: OpenApi,
+}
+
+/// Serves `routes` with and without the service's prefix, beside `/ping`, the API's description and
+/// the admin routes, until the shell stops. Answers the address.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub async fn serve(shell: &Shell, addr: SocketAddr, routes: Routes) -> anyhow::Result<SocketAddr> {
+    let app = app(shell, routes)?;
+    let listener = TcpListener::bind(addr).await.with_context(|| format!("listen for HTTP on {addr}"))?;
+    let addr = listener.local_addr().context("read the HTTP address")?;
+    let stopping = shell.tasks.stopping().clone();
+    shell.tasks.spawn("http", async move {
+        let drained = stopping.clone();
+        let serving = axum::serve(listener, app).with_graceful_shutdown(stopping.cancelled_owned());
+        tokio::select! {
+            served = serving.into_future() => served.context("serve HTTP"),
+            () = async { drained.cancelled().await; tokio::time::sleep(DRAIN_LIMIT).await } => Ok(()),
+        }
+    });
+    Ok(addr)
+}
+
+fn app(shell: &Shell, routes: Routes) -> anyhow::Result<Router> {
+    let metrics = HttpMetrics::register(&shell.registry).context("register the HTTP metrics")?;
+    let observer = Observer { service: shell.service, metrics };
+    let document = serde_json::to_string(&routes.openapi).context("write the OpenAPI document")?;
+    let own = routes.router.merge(described(document)).route("/ping", get(ping));
+    let own = own.merge(admin::probes(vec![shell.clone()]));
+    // Behind the prefix, where a gateway passes requests on, there are no metrics.
+    Ok(Router::new()
+        .nest(&format!("/{}", shell.service), own.clone())
+        .merge(own)
+        .merge(admin::metrics(vec![shell.clone()]))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(observer, observe)))
+}
+
+/// `/openapi.json`, and `/docs` to browse it.
+fn described(document: String) -> Router {
+    let document = bytes::Bytes::from(document);
+    let json = move || async move { ([(header::CONTENT_TYPE, "application/json")], document.clone()) };
+    Router::new()
+        .route("/openapi.json", get(json))
+        .route("/docs", get(|| async { redirect("docs/") }))
+        .route("/docs/", get(|| docs(Path("index.html".to_owned()))))
+        .route("/docs/{*file}", get(docs))
+}
+
+/// Redirects relative to the request, so that it is right behind a prefix as well.
+fn redirect(to: &'static str) -> Response {
+    let mut response = StatusCode::TEMPORARY_REDIRECT.into_response();
+    response.headers_mut().insert(header::LOCATION, HeaderValue::from_static(to));
+    response
+}
+
+async fn docs(Path(file): Path<String>) -> Response {
+    let config = std::sync::Arc::new(utoipa_swagger_ui::Config::from("../openapi.json"));
+    match utoipa_swagger_ui::serve(&file, config) {
+        Ok(Some(file)) => ([(header::CONTENT_TYPE, file.content_type)], file.bytes.into_owned()).into_response(),
+        Ok(None) => Problem::new(StatusCode::NOT_FOUND, "Not found").into_response(),
+        Err(error) => Problem::internal("serve the API's pages", &error).into_response(),
+    }
+}
+
+async fn ping() -> Json<serde_json::Value> {
+    Json(serde_json::json!({"message": "pong"}))
+}
+
+async fn not_found() -> Response {
+    Problem::new(StatusCode::NOT_FOUND, "Not found").into_response()
+}
+
+async fn method_not_allowed() -> Response {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed").into_response()
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let words = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    Problem::internal("answer a request", &words.unwrap_or("panicked")).into_response()
+}

@@ -1,0 +1,59 @@
+//! Log lines and traces of a process.
+
+use anyhow::Context;
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::WithExportConfig;
+use opentelemetry_sdk::{
+    Resource,
+    propagation::TraceContextPropagator,
+    trace::{Sampler, SdkTracerProvider},
+};
+use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::config::{LogFormat, ShellConfig};
+
+/// Keeps traces flowing until it is closed.
+pub(crate) struct Telemetry {
+    provider: Option<SdkTracerProvider>,
+}
+
+impl Telemetry {
+    /// Starts logging to standard error, and exporting traces where an endpoint is configured.
+    /// Must run inside the runtime that exports.
+    pub(crate) fn start(config: &ShellConfig) -> anyhow::Result<Self> {
+        let filter: EnvFilter = config.log_filter.parse().context("read the log filter")?;
+        let lines = match config.log_format {
+            LogFormat::Text => tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).boxed(),
+            LogFormat::Json => tracing_subscriber::fmt::layer().with_writer(std::io::stderr).json().boxed(),
+        };
+        let provider = config.traces_endpoint.as_deref().map(|at| provider(at, config.traces_share)).transpose()?;
+        let traces = provider.as_ref().map(|provider| {
+            opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
+            tracing_opentelemetry::layer().with_tracer(provider.tracer("flightbell"))
+        });
+        tracing_subscriber::registry().with(filter).with(lines).with(traces).try_init().context("start logging")?;
+        Ok(Self { provider })
+    }
+
+    /// Sends what is left of the traces.
+    pub(crate) fn close(self) {
+        if let Some(Err(error)) = self.provider.map(|provider| provider.shutdown()) {
+            tracing::warn!("send the last traces: {error}");
+        }
+    }
+}
+
+fn provider(endpoint: &str, share: f64) -> anyhow::Result<SdkTracerProvider> {
+    let exporter = opentelemetry_otlp::SpanExporter::builder()
+        .with_tonic()
+        .with_endpoint(endpoint)
+        .build()
+        .context("prepare the export of traces")?;
+    // Whoever starts a trace decides whether it is sampled; the services after it follow.
+    let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(share)));
+    Ok(SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_sampler(sampler)
+        .with_resource(Resource::builder().with_service_name("flightbell").build())
+        .build())
+}
