@@ -5,6 +5,7 @@
 //! `tests/golden/` change only on purpose. Nothing here decides, stores or sends.
 
 mod alert;
+mod email;
 mod identity;
 mod metric;
 mod reading;
@@ -13,6 +14,7 @@ pub mod headers;
 pub mod topics;
 
 pub use alert::{AlertEvent, AlertKind, BareAlert};
+pub use email::{EmailAddress, WrongEmailAddress};
 pub use identity::{alert_event_id, reading_event_id};
 pub use metric::{Metric, UnknownMetric};
 pub use reading::{BareReading, ReadingEvent, ReadingRef};

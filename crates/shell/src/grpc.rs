@@ -3,7 +3,6 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context;
-use tokio::net::TcpListener;
 use tonic::{
     Request,
     metadata::MetadataMap,
@@ -11,7 +10,7 @@ use tonic::{
     transport::{Channel, Endpoint, Server, server::TcpIncoming},
 };
 
-use crate::{Shell, trace::Cause};
+use crate::{Shell, listen::Listen, trace::Cause};
 
 /// How long a caller waits for an answer.
 pub const DEADLINE: Duration = Duration::from_secs(3);
@@ -24,9 +23,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub async fn serve(shell: &Shell, addr: SocketAddr, routes: Routes) -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind(addr).await.with_context(|| format!("listen for gRPC on {addr}"))?;
-    let addr = listener.local_addr().context("read the gRPC address")?;
+pub async fn serve(shell: &Shell, listen: Listen, routes: Routes) -> anyhow::Result<SocketAddr> {
+    let (listener, addr) = listen.bind("gRPC").await?;
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
     let stopping = shell.tasks.stopping().clone();

@@ -10,6 +10,7 @@ pub mod config;
 pub mod grpc;
 pub mod http;
 pub mod lease;
+pub mod listen;
 pub mod metrics;
 pub mod postgres;
 pub mod readiness;

@@ -9,7 +9,6 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi;
 
@@ -17,7 +16,7 @@ use super::{
     Problem,
     observe::{Observer, observe},
 };
-use crate::{Shell, admin, metrics::HttpMetrics};
+use crate::{Shell, admin, listen::Listen, metrics::HttpMetrics};
 
 /// The largest body that is read, in bytes.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -38,10 +37,9 @@ pub struct Routes {
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub async fn serve(shell: &Shell, addr: SocketAddr, routes: Routes) -> anyhow::Result<SocketAddr> {
+pub async fn serve(shell: &Shell, listen: Listen, routes: Routes) -> anyhow::Result<SocketAddr> {
     let app = app(shell, routes)?;
-    let listener = TcpListener::bind(addr).await.with_context(|| format!("listen for HTTP on {addr}"))?;
-    let addr = listener.local_addr().context("read the HTTP address")?;
+    let (listener, addr) = listen.bind("HTTP").await?;
     let stopping = shell.tasks.stopping().clone();
     shell.tasks.spawn("http", async move {
         let drained = stopping.clone();
