@@ -1,5 +1,7 @@
 //! The golden files are the promise: what is written today is read by every version that follows.
 
+#![cfg(test)]
+
 use contracts::{AlertEvent, BareAlert, BareReading, ReadingEvent, alert_event_id, reading_event_id};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
