@@ -7,6 +7,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod fault;
 pub mod grpc;
 pub mod http;
 pub mod lease;
