@@ -1,1 +1,3 @@
-//! To be written.
+//! The one binary a person runs: every service in one process, and the tools around them.
+
+pub mod gateway;
