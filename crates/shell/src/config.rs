@@ -36,11 +36,62 @@ impl<const N: usize> Vars for [(&str, &str); N] {
     }
 }
 
+/// Settings over other settings: what is not set here is looked up underneath.
+pub struct Overlay<'a> {
+    over: HashMap<&'static str, String>,
+    under: &'a dyn Vars,
+}
+
+impl<'a> Overlay<'a> {
+    /// Nothing yet over `under`.
+    #[must_use]
+    pub fn on(under: &'a dyn Vars) -> Self {
+        Self { over: HashMap::new(), under }
+    }
+
+    /// With `key` set to `value`, whatever is underneath.
+    #[must_use]
+    pub fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
+        self.over.insert(key, value.into());
+        self
+    }
+
+    /// With `key` set to `value` unless it is set already.
+    #[must_use]
+    pub fn with_default(self, key: &'static str, value: impl Into<String>) -> Self {
+        if self.get(key).is_some_and(|set| !set.trim().is_empty()) { self } else { self.with(key, value) }
+    }
+
+    /// With `key` not set, whatever is underneath.
+    #[must_use]
+    pub fn without(self, key: &'static str) -> Self {
+        self.with(key, "")
+    }
+}
+
+impl Vars for Overlay<'_> {
+    fn get(&self, key: &str) -> Option<String> {
+        self.over.get(key).cloned().or_else(|| self.under.get(key))
+    }
+}
+
 /// Everything that is wrong with the settings, one line a problem.
 #[derive(Debug)]
 pub struct ConfigError(Vec<String>);
 
 impl ConfigError {
+    /// All the problems of several configurations, each told once; `None` when there are none.
+    #[must_use]
+    pub fn joined(errors: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let mut problems: Vec<String> = Vec::new();
+        for problem in errors.into_iter().flat_map(|error| error.0) {
+            if !problems.contains(&problem) {
+                problems.push(problem);
+            }
+        }
+        (!problems.is_empty()).then_some(Self(problems))
+    }
+
     /// The problems, each naming its key and the mend.
     #[must_use]
     pub fn problems(&self) -> &[String] {
@@ -269,6 +320,16 @@ mod tests {
         let mut reader = Reader::new(&vars);
         assert!(reader.secret("TOKEN").is_none());
         assert!(reader.finish(|| Some(())).is_err());
+    }
+
+    #[test]
+    fn an_overlay_hides_what_is_underneath() {
+        let vars = [("PORT", "1"), ("HOST", "a")];
+        let overlay = Overlay::on(&vars).with("PORT", "2").with_default("HOST", "b").with_default("USER", "c");
+        let read = |key| Reader::new(&overlay).raw(key);
+        assert_eq!((read("PORT"), read("HOST")), (Some("2".to_owned()), Some("a".to_owned())));
+        assert_eq!(read("USER"), Some("c".to_owned()));
+        assert_eq!(Reader::new(&Overlay::on(&vars).without("PORT")).raw("PORT"), None);
     }
 
     #[test]
