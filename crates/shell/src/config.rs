@@ -80,6 +80,12 @@ impl Vars for Overlay<'_> {
 pub struct ConfigError(Vec<String>);
 
 impl ConfigError {
+    /// One problem.
+    #[must_use]
+    pub fn of(problem: impl Into<String>) -> Self {
+        Self(vec![problem.into()])
+    }
+
     /// All the problems of several configurations, each told once; `None` when there are none.
     #[must_use]
     pub fn joined(errors: impl IntoIterator<Item = Self>) -> Option<Self> {
@@ -220,7 +226,7 @@ impl<'a> Reader<'a> {
         if !self.problems.is_empty() {
             return Err(ConfigError(self.problems));
         }
-        build().ok_or_else(|| ConfigError(vec!["a required setting is missing".to_owned()]))
+        build().ok_or_else(|| ConfigError::of("a required setting is missing"))
     }
 }
 
