@@ -1,0 +1,45 @@
+# Flightbell's commands. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+export SQLX_OFFLINE := true
+
+CARGO ?= cargo
+SERVERS := $(CARGO) run --quiet --locked -p testkit --bin with-servers --
+
+.PHONY: help deps deps-test build demo test lint bench doctor clean sqlx
+
+help: ## Lists these commands
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+deps: ## Installs what is missing: system packages, Kafka's jars
+	@packaging/deps.sh
+
+deps-test:
+	@packaging/deps.sh test
+
+build: deps ## Builds everything (3 minutes the first time on two cores)
+	@echo "==> building (3 minutes the first time on two cores)"
+	$(CARGO) build --locked --workspace
+
+demo: build ## Runs Flightbell on recorded traffic and prints the address to open
+	@target/debug/flightbell demo
+
+test: deps-test ## Runs every test, on a real Kafka and PostgreSQL that it starts and stops
+	@echo "==> building the tests (a few minutes the first time on two cores)"
+	$(CARGO) build --locked --workspace --bins
+	$(CARGO) test --locked --workspace --no-run
+	@echo "==> running the tests"
+	$(SERVERS) $(CARGO) test --locked --workspace --no-fail-fast
+
+lint: ## Checks format, lints, documentation, licences and advisories
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check bans licenses sources; \
+	else echo "cargo-deny is not installed: licences and bans were not checked (cargo install cargo-deny --locked)"; fi
+
+doctor: build ## Says what is wrong on this machine, and how to mend it
+	@target/debug/flightbell doctor
+
+clean: ## Removes what was built
+	$(CARGO) clean

@@ -1,0 +1,147 @@
+//! The command line: what a person can ask for.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use http::uri::Authority;
+
+/// Watches airports for people.
+#[derive(Debug, Parser)]
+#[command(
+    name = "flightbell",
+    version,
+    about = "Watches airports for people: a message when a threshold is crossed, and only then",
+    after_help = "Exit codes: 0 after a clean end, 1 when something failed, 2 for arguments or settings that cannot \
+                  be used, 130 when a second Ctrl-C cut a stop short. `doctor` exits with 1 when it found something \
+                  that must be mended.\nSettings come from the environment: see the README."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run every service in this process, with a private PostgreSQL and Kafka
+    Up(Up),
+    /// Run `up` on recorded real traffic, with a page that shows the messages
+    Demo(Demo),
+    /// Run the HTTPS entry in front of services that run elsewhere
+    Gateway(Gateway),
+    /// Say what is wrong on this machine, and how to mend it
+    Doctor(Doctor),
+    /// Look at what could not be processed, and decide about it
+    Dlq(Dlq),
+}
+
+/// `flightbell up`.
+#[derive(Args, Debug)]
+pub struct Up {
+    /// Where data, logs and certificates lie [default: $XDG_DATA_HOME/flightbell or ~/.local/share/flightbell]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Where to listen for HTTPS
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
+    pub listen: SocketAddr,
+    /// Listen on an address that others can reach, though nobody has to sign in yet
+    #[arg(long)]
+    pub insecure_open: bool,
+}
+
+/// `flightbell demo`.
+#[derive(Args, Debug)]
+pub struct Demo {
+    /// How many times as fast as in reality the recordings are played
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub speed: u32,
+    /// Where to listen for HTTPS
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
+    pub listen: SocketAddr,
+    /// Where the page that shows the messages is served
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub page: SocketAddr,
+    /// Listen on an address that others can reach, though nobody has to sign in yet
+    #[arg(long)]
+    pub insecure_open: bool,
+}
+
+/// `flightbell gateway`.
+#[derive(Args, Debug)]
+pub struct Gateway {
+    /// Where to listen for HTTPS
+    #[arg(long, value_name = "ADDR")]
+    pub listen: SocketAddr,
+    /// Where to answer plain HTTP with a redirect to HTTPS
+    #[arg(long, value_name = "ADDR")]
+    pub listen_http: Option<SocketAddr>,
+    /// Where the certificate is kept: cert.pem and key.pem, made when missing [default: `tls` in the data directory]
+    #[arg(long, value_name = "DIR")]
+    pub certificates: Option<PathBuf>,
+    /// Host and port of user-manager's HTTP
+    #[arg(long, value_name = "HOST:PORT", default_value = "user-manager:5000")]
+    pub user_manager: Authority,
+    /// Host and port of data-collector's HTTP
+    #[arg(long, value_name = "HOST:PORT", default_value = "data-collector:5000")]
+    pub data_collector: Authority,
+    /// Listen on an address that others can reach, though nobody has to sign in yet
+    #[arg(long)]
+    pub insecure_open: bool,
+}
+
+/// `flightbell doctor`.
+#[derive(Args, Debug)]
+pub struct Doctor {
+    /// The data directory of `up` [default: $XDG_DATA_HOME/flightbell or ~/.local/share/flightbell]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// `flightbell dlq`.
+#[derive(Args, Debug)]
+pub struct Dlq {
+    /// The data directory of a running `up`, when KAFKA_BROKER_URL is not set
+    #[arg(long, value_name = "DIR", global = true)]
+    pub data_dir: Option<PathBuf>,
+    /// What to do with dead letters.
+    #[command(subcommand)]
+    pub action: DlqAction,
+}
+
+/// What to do with dead letters.
+#[derive(Debug, Subcommand)]
+pub enum DlqAction {
+    /// List the dead letters that nobody has decided about
+    List {
+        /// Only those of this topic
+        #[arg(long)]
+        topic: Option<String>,
+        /// At most so many
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+    /// Show one dead letter whole
+    Show {
+        /// Its id, as `list` prints it
+        id: String,
+    },
+    /// Put dead letters back on the topic they came from
+    Replay {
+        /// Ids as `list` prints them, or `all`
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+    /// Decide that dead letters are not needed
+    Drop {
+        /// Ids as `list` prints them, or `all`
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+    /// Let a worker go on that stopped because too many messages in a row were rejected
+    Accept {
+        /// The admin address of the worker; by default that of the running `up`
+        #[arg(long, value_name = "URL")]
+        admin: Option<url::Url>,
+    },
+}
