@@ -1,0 +1,269 @@
+//! The records that were read and are not settled yet, by partition.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use crate::record::{Partition, Record};
+
+/// How much is taken from the client before somebody works on it, and at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Records that wait while their partition is not held.
+    pub waiting_records: usize,
+    /// Bytes of these.
+    pub waiting_bytes: usize,
+    /// Records of one batch.
+    pub batch_records: usize,
+}
+
+/// Why a partition waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// A dependency is away; the next attempt is due then.
+    Until(Instant),
+    /// Too many rejects in a row: until somebody accepts them.
+    UntilAccepted,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    records: VecDeque<Record>,
+    bytes: usize,
+    hold: Option<Hold>,
+    attempts: u32,
+    held_since: Option<Instant>,
+}
+
+/// Records by partition: each partition in offset order, all of them in turn.
+#[derive(Debug)]
+pub struct Backlog {
+    limits: Limits,
+    lanes: BTreeMap<Partition, Lane>,
+    last_served: Option<Partition>,
+}
+
+impl Backlog {
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, lanes: BTreeMap::new(), last_served: None }
+    }
+
+    /// The partition is ours from now on, from its committed offset.
+    pub fn assign(&mut self, partition: Partition) {
+        self.lanes.insert(partition, Lane::default());
+    }
+
+    /// The partition is no longer ours; its records are dropped. Answers whether it was.
+    pub fn revoke(&mut self, partition: Partition) -> bool {
+        self.lanes.remove(&partition).is_some()
+    }
+
+    /// Appends a record. One of a partition that is not ours, or one that is here already, is
+    /// dropped: whoever has the partition reads it.
+    pub fn push(&mut self, record: Record) {
+        let Some(lane) = self.lanes.get_mut(&record.partition) else { return };
+        if lane.records.back().is_some_and(|last| last.offset >= record.offset) {
+            return;
+        }
+        lane.bytes += record.size();
+        lane.records.push_back(record);
+    }
+
+    /// Whether more may be read ahead. What is held does not count: it is bounded by what was
+    /// waiting when its hold began, and must not keep the others from going on.
+    pub fn has_room(&self) -> bool {
+        let waiting = self.lanes.values().filter(|lane| lane.hold.is_none());
+        let (records, bytes) =
+            waiting.fold((0, 0), |(records, bytes), lane| (records + lane.records.len(), bytes + lane.bytes));
+        records < self.limits.waiting_records && bytes < self.limits.waiting_bytes
+    }
+
+    /// The partition to work on at `now`: the next one in turn that has records and is not held, or
+    /// whose hold is over.
+    pub fn next_due(&mut self, now: Instant) -> Option<Partition> {
+        let is_due = |lane: &Lane| !lane.records.is_empty() && lane.is_due(now);
+        let later = self.lanes.iter().filter(|(partition, _)| Some(**partition) > self.last_served);
+        let found = later.chain(self.lanes.iter()).find(|(_, lane)| is_due(lane)).map(|(partition, _)| *partition);
+        self.last_served = found.or(self.last_served);
+        found
+    }
+
+    /// The records to work on.
+    pub fn batch(&mut self, partition: Partition) -> &[Record] {
+        let limit = self.limits.batch_records;
+        self.lanes.get_mut(&partition).map_or(&[], |lane| {
+            let records: &[Record] = lane.records.make_contiguous();
+            &records[..records.len().min(limit)]
+        })
+    }
+
+    /// The first `count` records are settled; a hold that was for them ends. Answers for how long
+    /// the partition had been held.
+    pub fn settle(&mut self, partition: Partition, count: usize, now: Instant) -> Option<Duration> {
+        let lane = self.lanes.get_mut(&partition)?;
+        for record in lane.records.drain(..count.min(lane.records.len())) {
+            lane.bytes -= record.size();
+        }
+        lane.attempts = 0;
+        lane.hold = None;
+        lane.held_since.take().map(|since| now.saturating_duration_since(since))
+    }
+
+    /// Holds the partition. Answers whether it was not held before.
+    pub fn hold(&mut self, partition: Partition, hold: Hold, now: Instant) -> bool {
+        let Some(lane) = self.lanes.get_mut(&partition) else { return false };
+        lane.hold = Some(hold);
+        lane.attempts = lane.attempts.saturating_add(1);
+        let is_new = lane.held_since.is_none();
+        lane.held_since.get_or_insert(now);
+        is_new
+    }
+
+    /// How often the partition's first records failed already.
+    pub fn attempts(&self, partition: Partition) -> u32 {
+        self.lanes.get(&partition).map_or(0, |lane| lane.attempts)
+    }
+
+    /// Makes what waits for somebody's acceptance due at `now`.
+    pub fn accept(&mut self, now: Instant) {
+        for lane in self.lanes.values_mut().filter(|lane| lane.hold == Some(Hold::UntilAccepted)) {
+            lane.hold = Some(Hold::Until(now));
+        }
+    }
+
+    /// When the next hold ends by itself.
+    pub fn next_wake(&self) -> Option<Instant> {
+        let due = self.lanes.values().filter_map(|lane| match lane.hold {
+            Some(Hold::Until(due)) => Some(due),
+            Some(Hold::UntilAccepted) | None => None,
+        });
+        due.min()
+    }
+
+    /// The partitions that are ours, and how many of them are held.
+    pub fn partitions(&self) -> (usize, usize) {
+        (self.lanes.len(), self.lanes.values().filter(|lane| lane.hold.is_some()).count())
+    }
+}
+
+impl Lane {
+    fn is_due(&self, now: Instant) -> bool {
+        match self.hold {
+            None => true,
+            Some(Hold::Until(due)) => due <= now,
+            Some(Hold::UntilAccepted) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Offset;
+
+    const LIMITS: Limits = Limits { waiting_records: 6, waiting_bytes: 100, batch_records: 3 };
+
+    fn backlog(partitions: &[i32]) -> Backlog {
+        let mut backlog = Backlog::new(LIMITS);
+        partitions.iter().for_each(|partition| backlog.assign(Partition(*partition)));
+        backlog
+    }
+
+    fn push(backlog: &mut Backlog, partition: i32, offsets: impl IntoIterator<Item = i64>) {
+        for offset in offsets {
+            backlog.push(Record::new(Partition(partition), Offset(offset)).with_value("12345"));
+        }
+    }
+
+    fn batch(backlog: &mut Backlog, partition: i32) -> Vec<i64> {
+        backlog.batch(Partition(partition)).iter().map(|record| record.offset.0).collect()
+    }
+
+    #[test]
+    fn a_batch_is_what_is_there_in_order_up_to_its_limit() {
+        let mut backlog = backlog(&[0]);
+        push(&mut backlog, 0, 0..5);
+        assert_eq!(batch(&mut backlog, 0), [0, 1, 2]);
+        backlog.settle(Partition(0), 2, Instant::now());
+        assert_eq!(batch(&mut backlog, 0), [2, 3, 4]);
+    }
+
+    #[test]
+    fn partitions_take_turns() {
+        let mut backlog = backlog(&[0, 1, 2]);
+        push(&mut backlog, 0, 0..4);
+        push(&mut backlog, 2, 0..4);
+        let now = Instant::now();
+        let turns: Vec<_> = (0..4).filter_map(|_| backlog.next_due(now)).map(|partition| partition.0).collect();
+        assert_eq!(turns, [0, 2, 0, 2]);
+    }
+
+    #[test]
+    fn a_held_partition_waits_and_the_others_go_on() {
+        let mut backlog = backlog(&[0, 1]);
+        push(&mut backlog, 0, 0..2);
+        push(&mut backlog, 1, 0..2);
+        let now = Instant::now();
+        let due = now + Duration::from_secs(1);
+        assert!(backlog.hold(Partition(0), Hold::Until(due), now));
+        assert_eq!(backlog.next_due(now), Some(Partition(1)));
+        assert_eq!(backlog.next_due(now), Some(Partition(1)));
+        assert_eq!(backlog.next_wake(), Some(due));
+        assert_eq!(backlog.next_due(due), Some(Partition(0)));
+        assert!(!backlog.hold(Partition(0), Hold::Until(due), due), "it was held before");
+        assert_eq!(backlog.attempts(Partition(0)), 2);
+        push(&mut backlog, 0, [2]);
+        assert_eq!(batch(&mut backlog, 0), [0, 1, 2]);
+        assert_eq!(backlog.settle(Partition(0), 3, due), Some(Duration::from_secs(1)));
+        assert_eq!((backlog.attempts(Partition(0)), backlog.next_wake()), (0, None));
+    }
+
+    #[test]
+    fn what_waits_for_acceptance_waits_for_nothing_else() {
+        let mut backlog = backlog(&[0]);
+        push(&mut backlog, 0, 0..2);
+        let now = Instant::now();
+        backlog.hold(Partition(0), Hold::UntilAccepted, now);
+        assert_eq!(backlog.next_due(now + Duration::from_secs(3600)), None);
+        assert_eq!(backlog.next_wake(), None);
+        backlog.accept(now);
+        assert_eq!(backlog.next_due(now), Some(Partition(0)));
+    }
+
+    #[test]
+    fn a_revoked_partition_loses_its_records_and_starts_anew() {
+        let mut backlog = backlog(&[0]);
+        push(&mut backlog, 0, 5..7);
+        backlog.hold(Partition(0), Hold::UntilAccepted, Instant::now());
+        assert!(backlog.revoke(Partition(0)));
+        assert!(!backlog.revoke(Partition(0)));
+        push(&mut backlog, 0, 7..9);
+        assert_eq!(backlog.next_due(Instant::now()), None);
+        backlog.assign(Partition(0));
+        push(&mut backlog, 0, 5..6);
+        assert_eq!(batch(&mut backlog, 0), [5]);
+    }
+
+    #[test]
+    fn a_record_that_comes_twice_is_there_once() {
+        let mut backlog = backlog(&[0]);
+        push(&mut backlog, 0, [0, 1, 1, 0, 4]);
+        assert_eq!(batch(&mut backlog, 0), [0, 1, 4]);
+    }
+
+    #[test]
+    fn room_is_bounded_in_records_and_bytes_and_holds_do_not_count() {
+        let mut backlog = backlog(&[0, 1]);
+        push(&mut backlog, 0, 0..5);
+        assert!(backlog.has_room());
+        push(&mut backlog, 1, 0..1);
+        assert!(!backlog.has_room(), "six records");
+        backlog.hold(Partition(0), Hold::UntilAccepted, Instant::now());
+        assert!(backlog.has_room());
+        backlog.push(Record::new(Partition(1), Offset(1)).with_value(vec![0; 95]));
+        assert!(!backlog.has_room(), "a hundred bytes");
+        backlog.settle(Partition(1), 2, Instant::now());
+        assert!(backlog.has_room());
+    }
+}

@@ -1,0 +1,9 @@
+//! What the loop decides, as plain values: no broker, no clock of its own, no dice.
+
+pub mod backlog;
+pub mod backoff;
+pub mod marks;
+pub mod rejects;
+pub mod replication;
+pub mod step;
+pub mod throttle;

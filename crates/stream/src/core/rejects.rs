@@ -1,0 +1,122 @@
+//! When rejecting one record after the other means that the fault is ours.
+
+use std::num::NonZeroU32;
+
+/// What may be done with a batch whose records were handled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// How many records from the front are settled, once their dead letters are acknowledged.
+    pub settled: usize,
+    /// The run of rejects after that.
+    pub run: u32,
+    /// Whether the record after the settled ones is a reject too many.
+    pub closes: bool,
+}
+
+/// How many records were rejected in a row, and whether one more may be.
+#[derive(Clone, Debug)]
+pub struct RejectRun {
+    limit: NonZeroU32,
+    run: u32,
+    closed: bool,
+}
+
+impl RejectRun {
+    pub fn new(limit: NonZeroU32) -> Self {
+        Self { limit, run: 0, closed: false }
+    }
+
+    /// Judges a batch, given which of its records were rejected, in order.
+    pub fn judge(&self, rejected: impl IntoIterator<Item = bool>) -> Verdict {
+        let mut verdict = Verdict { settled: 0, run: self.run, closes: false };
+        for rejected in rejected {
+            if rejected && (self.closed || verdict.run >= self.limit.get()) {
+                verdict.closes = true;
+                return verdict;
+            }
+            verdict.run = if rejected { verdict.run + 1 } else { 0 };
+            verdict.settled += 1;
+        }
+        verdict
+    }
+
+    /// Takes a verdict over, once its dead letters are acknowledged.
+    pub fn apply(&mut self, verdict: &Verdict) {
+        self.run = verdict.run;
+        self.closed |= verdict.closes;
+    }
+
+    /// Somebody looked and says to go on: counts anew. Answers whether it had closed.
+    pub fn accept(&mut self) -> bool {
+        self.run = 0;
+        std::mem::take(&mut self.closed)
+    }
+
+    pub fn run(&self) -> u32 {
+        self.run
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(limit: u32) -> RejectRun {
+        RejectRun::new(NonZeroU32::new(limit).expect("a limit"))
+    }
+
+    fn judge(run: &mut RejectRun, batch: &str) -> (usize, bool) {
+        let verdict = run.judge(batch.chars().map(|record| record == 'x'));
+        run.apply(&verdict);
+        (verdict.settled, verdict.closes)
+    }
+
+    #[test]
+    fn rejects_up_to_the_limit_pass_and_one_more_does_not() {
+        for (batch, expected) in [
+            ("", (0, false)),
+            (".x.x.", (5, false)),
+            ("xxx", (3, false)),
+            ("xxxx", (3, true)),
+            ("xxxx.", (3, true)),
+            ("xx.xxx.x", (8, false)),
+            (".xxxx", (4, true)),
+        ] {
+            assert_eq!(judge(&mut run(3), batch), expected, "{batch}");
+        }
+    }
+
+    #[test]
+    fn the_run_goes_on_from_batch_to_batch_until_a_success() {
+        let mut run = run(3);
+        assert_eq!(judge(&mut run, "xx"), (2, false));
+        assert_eq!(judge(&mut run, "x."), (2, false));
+        assert_eq!(run.run(), 0);
+        assert_eq!(judge(&mut run, "xxx"), (3, false));
+        assert_eq!(judge(&mut run, "x"), (0, true));
+    }
+
+    #[test]
+    fn once_closed_only_somebody_opens_it() {
+        let mut run = run(1);
+        assert_eq!(judge(&mut run, "xx"), (1, true));
+        // Other partitions go on, and their successes do not open it.
+        assert_eq!(judge(&mut run, "..."), (3, false));
+        assert_eq!(judge(&mut run, ".x."), (1, true));
+        assert!(run.is_closed());
+        assert!(run.accept());
+        assert_eq!(judge(&mut run, "x."), (2, false));
+        assert!(!run.accept());
+    }
+
+    #[test]
+    fn a_verdict_that_is_not_applied_changes_nothing() {
+        let run = run(1);
+        assert!(run.judge([true, true]).closes);
+        assert_eq!((run.run(), run.is_closed()), (0, false));
+    }
+}

@@ -1,0 +1,34 @@
+//! Kafka, for services that would rather not know it: client settings, topics, the one consume
+//! loop, the producer, and dead letters. No other crate names rdkafka outside its tests.
+//!
+//! ```text
+//! topic ──▶ consume loop ──▶ Handler ──▶ settled: its offset may be committed
+//!             │    ▲             ├──▶ rejected: <topic>.dlq, acknowledged, then settled
+//!             │    └── held ◀────┴──▶ unavailable: the partition waits, the group is kept
+//!             └──▶ revoked: its records are dropped, and somebody else reads them
+//! ```
+//!
+//! An offset moves only past settled work, and one line in [`consumer`] moves it. Whatever decides
+//! is under `core/`: pure, and tested without a broker. Transactions are not used: effects are
+//! idempotent instead, so a record may be handled twice and does its work once.
+
+pub mod config;
+pub mod consumer;
+pub mod dead_letters;
+
+pub mod gate;
+pub mod handler;
+pub mod producer;
+pub mod record;
+pub mod topics;
+
+mod client;
+mod core;
+mod metrics;
+
+pub use config::{KafkaConfig, Profile};
+pub use consumer::{Consumer, Subscription};
+pub use gate::DeadLetterGate;
+pub use handler::{Failure, Handler, Reject, Settled};
+pub use producer::{Batch, Outgoing, Producer, SendError};
+pub use record::{Offset, Partition, Record};

@@ -1,0 +1,176 @@
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use rdkafka::{
+    ClientContext,
+    config::RDKafkaLogLevel,
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
+    producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer},
+};
+use tokio::sync::Notify;
+
+use super::Outgoing;
+use crate::{
+    client::Words,
+    config::{KafkaConfig, Profile},
+};
+
+/// One client with the thread that hears its acknowledgements.
+pub(super) struct Link {
+    client: Option<ThreadedProducer<Deliveries>>,
+}
+
+/// What one caller waits for.
+pub(super) struct Call {
+    /// Messages without an answer, and one more until the caller has handed over all of them.
+    outstanding: AtomicUsize,
+    failed: AtomicUsize,
+    first: OnceLock<RDKafkaErrorCode>,
+    answered: Notify,
+}
+
+impl Call {
+    pub(super) fn new() -> Self {
+        Self {
+            outstanding: AtomicUsize::new(1),
+            failed: AtomicUsize::new(0),
+            first: OnceLock::new(),
+            answered: Notify::new(),
+        }
+    }
+
+    fn expect_one_more(&self) {
+        self.outstanding.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn failed(&self, code: RDKafkaErrorCode) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        self.first.get_or_init(|| code);
+    }
+
+    fn answer(&self) {
+        if self.outstanding.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.answered.notify_one();
+        }
+    }
+
+    /// Waits for every answer: how many messages failed, and why the first of them did.
+    pub(super) async fn all_answered(&self) -> Option<(usize, RDKafkaErrorCode)> {
+        self.answer();
+        self.answered.notified().await;
+        let failed = self.failed.load(Ordering::Acquire);
+        self.first.get().map(|code| (failed, *code))
+    }
+}
+
+impl Link {
+    pub(super) fn open(config: &KafkaConfig, profile: Profile) -> KafkaResult<Self> {
+        let context = Deliveries { words: Words::of("producer"), dead: AtomicBool::new(false) };
+        let client = config.producer(profile).create_with_context(context)?;
+        Ok(Self { client: Some(client) })
+    }
+
+    /// Whether the client is of no more use.
+    pub(super) fn is_dead(&self) -> bool {
+        self.client.as_ref().is_none_or(|client| client.context().dead.load(Ordering::Relaxed))
+    }
+
+    /// Hands a message over. `false`: the queue is full, try again.
+    pub(super) fn hand_over(&self, message: &Outgoing<'_>, call: &Arc<Call>) -> bool {
+        let Some(client) = &self.client else {
+            call.failed(RDKafkaErrorCode::Fail);
+            return true;
+        };
+        call.expect_one_more();
+        let record = BaseRecord {
+            topic: message.topic,
+            partition: message.partition.map(|partition| partition.0),
+            payload: message.value.as_deref(),
+            key: message.key.as_deref(),
+            timestamp: None,
+            headers: message.native_headers(),
+            delivery_opaque: call.clone(),
+        };
+        let Err((error, _)) = client.send::<[u8], [u8]>(record) else { return true };
+        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::InvalidArgument);
+        let is_full = code == RDKafkaErrorCode::QueueFull;
+        if !is_full {
+            client.context().note_fatal(code);
+            call.failed(code);
+        }
+        call.answer();
+        !is_full
+    }
+
+    pub(super) fn flush(&self, limit: Duration) -> KafkaResult<()> {
+        self.client.as_ref().map_or(Ok(()), |client| client.flush(limit))
+    }
+
+    /// Asks for `topic`'s leaders.
+    pub(super) fn probe(&self, topic: &str, limit: Duration) -> Result<(), String> {
+        let Some(client) = &self.client else { return Err("the client is closed".to_owned()) };
+        match client.client().fetch_metadata(Some(topic), limit) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let trouble = client.context().words.last_trouble();
+                Err(format!("does not answer: {}", trouble.unwrap_or_else(|| error.to_string())))
+            }
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // Closing waits for the client's threads, which whoever drops it last must not.
+        let client = self.client.take();
+        let closing = std::thread::Builder::new().name("kafka-close".to_owned()).spawn(move || drop(client));
+        if let Err(error) = closing {
+            tracing::warn!("close the Kafka producer: {error}");
+        }
+    }
+}
+
+/// Hears acknowledgements and counts them for their callers.
+pub(super) struct Deliveries {
+    words: Words,
+    dead: AtomicBool,
+}
+
+impl Deliveries {
+    fn note_fatal(&self, code: RDKafkaErrorCode) {
+        if code == RDKafkaErrorCode::Fatal {
+            self.dead.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        self.words.line(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if let Some(code) = error.rdkafka_error_code() {
+            self.note_fatal(code);
+        }
+        self.words.trouble(&format!("{error}: {reason}"));
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = Arc<Call>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, call: Arc<Call>) {
+        if let Err((error, _)) = result {
+            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+            self.note_fatal(code);
+            call.failed(code);
+        }
+        call.answer();
+    }
+}
