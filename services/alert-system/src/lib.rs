@@ -1,1 +1,84 @@
-//! To be written.
+//! The alert worker: readings in, alerts out, silence in between.
+//!
+//! It keeps for each interest which side of its thresholds the last known value was on, and tells
+//! when that changes: once on a crossing, once when the value is back. It never collects, never
+//! sends to a person, never looks at a clock: what is decided follows from the messages alone.
+//!
+//! ```text
+//! to-alert-system ──▶ read ──▶ look up ──▶ decide ──▶ tell ──▶ write down ──▶ offset
+//!                      │     (memory, rows)           │            │
+//!                   rejected                    to-notifier   PostgreSQL
+//! ```
+//!
+//! Alerts are acknowledged before the rows are written, and the rows are written before the offset
+//! moves, so a crash anywhere repeats work and loses none. A repeated alert carries the same
+//! `event_id`. That nothing else is ever repeated, though a row may be behind what was decided, is
+//! argued in `core/keep.rs` and played out in the test beside it.
+
+pub mod core;
+
+mod config;
+mod handler;
+mod memory;
+mod metrics;
+mod store;
+
+use std::time::Duration;
+
+use anyhow::Context;
+use shell::{Shell, postgres};
+use stream::{Consumer, Producer, Profile, Subscription, topics};
+
+pub use config::Config;
+
+use handler::AlertHandler;
+use metrics::Metrics;
+use store::LevelStore;
+
+/// The worker's database.
+pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/alert-system");
+
+/// How often rows of interests that were removed long ago are looked for.
+const CLEANUP_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// The worker runs. It has no address of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Running;
+
+/// Waits for PostgreSQL and Kafka, then works in the shell's tasks until it stops.
+///
+/// # Errors
+/// When the shell stops first, or the database or the topics cannot be prepared.
+pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
+    let (pool, ()) = tokio::try_join!(
+        postgres::connect(shell, &config.database, &MIGRATOR),
+        topics::ensure(&config.kafka, &config.topics, shell),
+    )?;
+    let store = LevelStore::new(pool);
+    let metrics = Metrics::register(&shell.registry).context("register the worker's metrics")?;
+    let producer = Producer::new(&config.kafka, Profile::Latency, &config.topics.to_notifier(), shell)?;
+    let subscription =
+        Subscription { topic: config.topics.to_alert_system(), group: config.topics.alert_system_group() };
+    let consumer = Consumer::new(&config.kafka, subscription, &producer, shell)?;
+    clean_up(store.clone(), shell);
+    consumer.spawn(AlertHandler::new(store, producer, metrics, &config.topics), shell);
+    Ok(Running)
+}
+
+fn clean_up(store: LevelStore, shell: &Shell) {
+    let stopping = shell.tasks.stopping().clone();
+    shell.tasks.spawn("clean-up of removed interests", async move {
+        let mut hours = tokio::time::interval(CLEANUP_INTERVAL);
+        loop {
+            tokio::select! {
+                () = stopping.cancelled() => return Ok(()),
+                _ = hours.tick() => {}
+            }
+            match store.forget_removed().await {
+                Ok(0) => {}
+                Ok(count) => tracing::info!("forgot {count} interests that were removed long ago"),
+                Err(error) => tracing::warn!("forget removed interests, again in an hour: {error}"),
+            }
+        }
+    });
+}

@@ -1,0 +1,63 @@
+//! The worker's settings.
+
+use contracts::topics::Namespace;
+use secrecy::SecretString;
+use shell::{
+    config::{ConfigError, Reader, ShellConfig, Vars},
+    postgres::Database,
+};
+use stream::KafkaConfig;
+
+const DATABASE_URL: &str = "DATABASE_URL";
+
+/// The worker's settings.
+#[derive(Clone)]
+pub struct Config {
+    /// Where the levels are kept.
+    pub database: Database,
+    /// Where readings come from and alerts go.
+    pub kafka: KafkaConfig,
+    /// The names of topics and group.
+    pub topics: Namespace,
+    /// What every process takes.
+    pub shell: ShellConfig,
+}
+
+impl Config {
+    /// Reads the settings.
+    ///
+    /// # Errors
+    /// Everything that is missing or cannot be used, at once.
+    pub fn from_vars(vars: &dyn Vars) -> Result<Self, ConfigError> {
+        let mut reader = Reader::new(vars);
+        let url = reader.required_secret(DATABASE_URL, "the PostgreSQL database of this service, as a postgres:// URL");
+        let database = url.and_then(|url| parse_database(&mut reader, &url));
+        let kafka = KafkaConfig::read(&mut reader);
+        let shell = ShellConfig::read(&mut reader);
+        reader.finish(|| Some(Self { database: database?, kafka: kafka?, topics: Namespace::default(), shell }))
+    }
+}
+
+fn parse_database(reader: &mut Reader<'_>, url: &SecretString) -> Option<Database> {
+    Database::parse(url).map_err(|error| reader.problem(format!("{DATABASE_URL} cannot be used: {error}"))).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_addresses_are_enough() {
+        let vars = [("DATABASE_URL", "postgres://a@localhost/alert_system"), ("KAFKA_BROKER_URL", "localhost:9092")];
+        let config = Config::from_vars(&vars).unwrap();
+        assert_eq!(config.topics.to_alert_system(), "to-alert-system");
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_told_at_once() {
+        let error = Config::from_vars(&[("DATABASE_URL", "mysql://a"), ("KAFKA_PARTITIONS", "none")]).err().unwrap();
+        assert_eq!(error.problems().len(), 3, "{error}");
+        let nothing: [(&str, &str); 0] = [];
+        assert_eq!(Config::from_vars(&nothing).err().unwrap().problems().len(), 2);
+    }
+}

@@ -1,0 +1,329 @@
+//! Where an interest stands, and what one message changes about it.
+
+use contracts::AlertKind;
+
+/// Where an interest stands.
+///
+/// The level and the state of the data are two fields: a reading without a value leaves the level
+/// as it is, so that nobody is told twice because a source was down in between.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// Which side of its thresholds the last known value was on.
+    pub level: Level,
+    /// Whether the last reading had a value.
+    pub data: Data,
+    /// The newest message that is settled; `None` before the first.
+    pub last: Option<Position>,
+    /// Whether the interest was removed. Nothing follows that.
+    pub removed: bool,
+}
+
+/// Which side of its thresholds a value is on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Level {
+    /// No value has been seen.
+    #[default]
+    Unknown,
+    /// Within the thresholds.
+    Normal,
+    /// Above the high threshold.
+    High,
+    /// Below the low threshold.
+    Low,
+}
+
+/// Whether the last reading had a value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Data {
+    /// It had.
+    #[default]
+    Ok,
+    /// It had none: the value is unknown.
+    Missing,
+}
+
+/// The order of the messages of one interest: (version of the interest, number of the reading), or
+/// (partition, offset) for the five-field kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position {
+    /// The interest's version, or the partition.
+    pub major: i64,
+    /// The reading's number, or the offset.
+    pub minor: i64,
+}
+
+/// The values between which nothing is told. A side without a threshold is never crossed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Thresholds {
+    /// Crossed by a greater value.
+    pub high: Option<i64>,
+    /// Crossed by a smaller value.
+    pub low: Option<i64>,
+}
+
+/// One reading, as far as the decision needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observation {
+    /// Where it stands in the order of the interest's messages.
+    pub position: Position,
+    /// The value; `None` when it is unknown.
+    pub value: Option<i64>,
+    /// The interest's thresholds at that time.
+    pub thresholds: Thresholds,
+}
+
+/// What may happen to an interest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A reading.
+    Observed(Observation),
+    /// Its removal.
+    Removed,
+}
+
+/// A change of level that somebody is told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Crossing {
+    /// What happened.
+    pub kind: AlertKind,
+    /// The value that was read.
+    pub value: i64,
+    /// The threshold that was crossed; `None` for [`AlertKind::Recovered`].
+    pub threshold: Option<i64>,
+}
+
+/// How a message was settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Somebody is told.
+    Told,
+    /// Nothing that anybody wants to know.
+    Quiet,
+    /// Not newer than what is settled already.
+    Stale,
+    /// About an interest that is removed, or the removal itself.
+    Removed,
+}
+
+/// What follows from a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Where the interest stands from now on.
+    pub next: State,
+    /// How the message was settled.
+    pub outcome: Outcome,
+    /// What to tell, exactly when `outcome` is [`Outcome::Told`].
+    pub crossing: Option<Crossing>,
+}
+
+/// Decides what follows from `step` for an interest that stands at `state`.
+///
+/// The new level depends on the message alone, never on the level before; what depends on that is
+/// only whether somebody is told. This is what makes repeated messages harmless.
+#[must_use]
+pub fn decide(state: &State, step: &Step) -> Decision {
+    let silent = |next, outcome| Decision { next, outcome, crossing: None };
+    let observed = match step {
+        _ if state.removed => return silent(*state, Outcome::Removed),
+        // The level goes with the interest; the position is of no use to anybody any more.
+        Step::Removed => return silent(State { removed: true, ..State::default() }, Outcome::Removed),
+        Step::Observed(observed) => observed,
+    };
+    if state.last.is_some_and(|last| observed.position <= last) {
+        return silent(*state, Outcome::Stale);
+    }
+    let last = Some(observed.position);
+    let Some(value) = observed.value else {
+        return silent(State { data: Data::Missing, last, ..*state }, Outcome::Quiet);
+    };
+    let level = observed.thresholds.level_of(value);
+    let next = State { level, data: Data::Ok, last, removed: false };
+    let crossing = crossing(state.level, level, value, observed.thresholds);
+    let outcome = if crossing.is_some() { Outcome::Told } else { Outcome::Quiet };
+    Decision { next, outcome, crossing }
+}
+
+fn crossing(before: Level, after: Level, value: i64, thresholds: Thresholds) -> Option<Crossing> {
+    if before == after {
+        return None;
+    }
+    let (kind, threshold) = match after {
+        Level::High => (AlertKind::High, thresholds.high),
+        Level::Low => (AlertKind::Low, thresholds.low),
+        // The first value of a new interest is no recovery when it lies where it should.
+        Level::Normal if before == Level::Unknown => return None,
+        Level::Normal => (AlertKind::Recovered, None),
+        Level::Unknown => return None,
+    };
+    Some(Crossing { kind, value, threshold })
+}
+
+impl Thresholds {
+    /// The level of `value`. Both comparisons are strict: a value on a threshold is within.
+    #[must_use]
+    pub fn level_of(self, value: i64) -> Level {
+        if self.high.is_some_and(|high| value > high) {
+            Level::High
+        } else if self.low.is_some_and(|low| value < low) {
+            Level::Low
+        } else {
+            Level::Normal
+        }
+    }
+}
+
+impl Level {
+    /// The name used in SQL and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Normal => "normal",
+            Self::High => "high",
+            Self::Low => "low",
+        }
+    }
+
+    /// The level of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Unknown, Self::Normal, Self::High, Self::Low].into_iter().find(|level| level.as_str() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Thresholds = Thresholds { high: Some(10), low: Some(2) };
+
+    fn at(level: Level) -> State {
+        State { level, last: (level != Level::Unknown).then_some(Position { major: 1, minor: 7 }), ..State::default() }
+    }
+
+    fn observed(minor: i64, value: Option<i64>, thresholds: Thresholds) -> Step {
+        Step::Observed(Observation { position: Position { major: 1, minor }, value, thresholds })
+    }
+
+    #[test]
+    fn only_a_change_of_level_is_told() {
+        use AlertKind::{High as ToldHigh, Low as ToldLow, Recovered};
+        use Level::{High, Low, Normal, Unknown};
+        for (before, value, after, told) in [
+            (Unknown, 5, Normal, None),
+            (Unknown, 11, High, Some(ToldHigh)),
+            (Unknown, 1, Low, Some(ToldLow)),
+            (Normal, 5, Normal, None),
+            (Normal, 11, High, Some(ToldHigh)),
+            (Normal, 1, Low, Some(ToldLow)),
+            (High, 12, High, None),
+            (High, 5, Normal, Some(Recovered)),
+            (High, 0, Low, Some(ToldLow)),
+            (Low, 0, Low, None),
+            (Low, 5, Normal, Some(Recovered)),
+            (Low, 99, High, Some(ToldHigh)),
+        ] {
+            let decision = decide(&at(before), &observed(8, Some(value), LIMITS));
+            assert_eq!(decision.next.level, after, "{before:?} and {value}");
+            assert_eq!(decision.crossing.map(|crossing| crossing.kind), told, "{before:?} and {value}");
+            assert_eq!(decision.outcome == Outcome::Told, told.is_some(), "{before:?} and {value}");
+        }
+    }
+
+    #[test]
+    fn a_value_on_a_threshold_is_within() {
+        for (value, level) in
+            [(11, Level::High), (10, Level::Normal), (9, Level::Normal), (2, Level::Normal), (1, Level::Low)]
+        {
+            assert_eq!(LIMITS.level_of(value), level, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_missing_threshold_is_never_crossed() {
+        let high_only = Thresholds { high: Some(10), low: None };
+        let low_only = Thresholds { high: None, low: Some(2) };
+        assert_eq!(high_only.level_of(0), Level::Normal);
+        assert_eq!(low_only.level_of(i64::MAX), Level::Normal);
+        assert_eq!(Thresholds::default().level_of(i64::MAX), Level::Normal);
+    }
+
+    #[test]
+    fn a_crossing_names_the_threshold_that_was_crossed() {
+        let threshold =
+            |value| decide(&at(Level::Normal), &observed(8, Some(value), LIMITS)).crossing.unwrap().threshold;
+        assert_eq!(threshold(11), Some(10));
+        assert_eq!(threshold(1), Some(2));
+        let recovered = decide(&at(Level::High), &observed(8, Some(5), LIMITS)).crossing.unwrap();
+        assert_eq!((recovered.value, recovered.threshold), (5, None));
+    }
+
+    #[test]
+    fn an_unknown_value_keeps_the_level_and_is_silent() {
+        for level in [Level::Unknown, Level::Normal, Level::High, Level::Low] {
+            let decision = decide(&at(level), &observed(8, None, LIMITS));
+            assert_eq!((decision.next.level, decision.next.data), (level, Data::Missing));
+            assert_eq!((decision.outcome, decision.crossing), (Outcome::Quiet, None));
+            let again = decide(&decision.next, &observed(9, Some(5), LIMITS));
+            assert_eq!(again.next.data, Data::Ok);
+        }
+    }
+
+    #[test]
+    fn a_value_that_comes_back_to_the_same_level_after_a_gap_is_silent() {
+        let gap = decide(&at(Level::High), &observed(8, None, LIMITS)).next;
+        assert_eq!(decide(&gap, &observed(9, Some(11), LIMITS)).crossing, None);
+    }
+
+    #[test]
+    fn what_is_not_newer_is_stale() {
+        for minor in [0, 6, 7] {
+            let decision = decide(&at(Level::Normal), &observed(minor, Some(99), LIMITS));
+            assert_eq!((decision.next, decision.outcome), (at(Level::Normal), Outcome::Stale), "{minor}");
+        }
+    }
+
+    #[test]
+    fn an_older_version_is_stale_whatever_its_number() {
+        let step = Step::Observed(Observation {
+            position: Position { major: 0, minor: 1_000 },
+            value: Some(99),
+            thresholds: LIMITS,
+        });
+        assert_eq!(decide(&at(Level::Normal), &step).outcome, Outcome::Stale);
+    }
+
+    #[test]
+    fn a_new_version_goes_on_with_the_level() {
+        let version_2 = |value, thresholds| {
+            Step::Observed(Observation { position: Position { major: 2, minor: 7 }, value: Some(value), thresholds })
+        };
+        let raised = Thresholds { high: Some(20), low: None };
+        assert_eq!(decide(&at(Level::High), &version_2(11, LIMITS)).outcome, Outcome::Quiet);
+        let told = decide(&at(Level::High), &version_2(11, raised)).crossing.unwrap();
+        assert_eq!(told.kind, AlertKind::Recovered);
+        let lowered = Thresholds { high: Some(4), low: None };
+        assert_eq!(decide(&at(Level::Normal), &version_2(5, lowered)).crossing.unwrap().kind, AlertKind::High);
+    }
+
+    #[test]
+    fn nothing_follows_a_removal() {
+        for level in [Level::Unknown, Level::High] {
+            let removed = decide(&at(level), &Step::Removed);
+            assert_eq!((removed.next.removed, removed.next.level), (true, Level::Unknown));
+            assert_eq!((removed.outcome, removed.crossing), (Outcome::Removed, None));
+            for step in [observed(99, Some(99), LIMITS), observed(99, None, LIMITS), Step::Removed] {
+                let late = decide(&removed.next, &step);
+                assert_eq!((late.next, late.outcome, late.crossing), (removed.next, Outcome::Removed, None));
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_settled_twice_is_told_once() {
+        let step = observed(8, Some(11), LIMITS);
+        let once = decide(&at(Level::Normal), &step);
+        let twice = decide(&once.next, &step);
+        assert_eq!((twice.next, twice.outcome, twice.crossing), (once.next, Outcome::Stale, None));
+    }
+}

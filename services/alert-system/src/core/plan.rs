@@ -1,0 +1,126 @@
+//! What follows from a batch: decided on copies, so that a batch which cannot be completed leaves
+//! no trace and is decided again.
+
+use std::collections::HashMap;
+
+use contracts::{AlertEvent, AlertKind};
+use uuid::Uuid;
+
+use super::{Kept, Message, Outcome, Reading, Rejection, State, Step, compose, settle};
+
+/// What follows from a batch.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    /// How each message was settled, in order.
+    pub outcomes: Vec<Result<Outcome, Rejection>>,
+    /// What to tell, in order.
+    pub alerts: Vec<Raised<'a>>,
+    /// What becomes of the interests and identities that the batch is about.
+    pub touched: HashMap<Uuid, Touched>,
+}
+
+/// An alert, and what raised it.
+#[derive(Debug)]
+pub struct Raised<'a> {
+    /// Which message of the batch raised it.
+    pub index: usize,
+    /// What happened.
+    pub kind: AlertKind,
+    /// What is sent.
+    pub event: AlertEvent<'a>,
+}
+
+/// What becomes of one interest or identity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// Where it stands after the batch.
+    pub kept: Kept,
+    /// Whether that must be in its row before the offset is stored.
+    pub write: bool,
+    /// Whether it is an identity of the five-field kind. Its messages may come from several
+    /// partitions, so it is read from the database each time and every message is written.
+    pub is_bare: bool,
+}
+
+/// Decides about a batch. `known` says where those stand that it is about; whoever is not in it has
+/// never been seen.
+#[must_use]
+pub fn plan<'a>(messages: &'a [Result<Message<'a>, Rejection>], known: &HashMap<Uuid, Kept>) -> Plan<'a> {
+    let mut plan = Plan { outcomes: Vec::with_capacity(messages.len()), alerts: Vec::new(), touched: HashMap::new() };
+    for (index, message) in messages.iter().enumerate() {
+        let outcome = match message {
+            Ok(message) => Ok(plan.settle(index, message, known)),
+            Err(rejection) => Err(rejection.clone()),
+        };
+        plan.outcomes.push(outcome);
+    }
+    // A row that is written is written as of the end of the batch.
+    plan.touched.values_mut().filter(|touched| touched.write).for_each(|touched| touched.kept.behind = false);
+    plan
+}
+
+impl<'a> Plan<'a> {
+    fn settle(&mut self, index: usize, message: &'a Message<'a>, known: &HashMap<Uuid, Kept>) -> Outcome {
+        let id = message.id();
+        let (step, is_bare) = match message {
+            Message::Removed(_) => (Step::Removed, false),
+            Message::Reading(reading) => (reading.step(), matches!(reading, Reading::Bare { .. })),
+        };
+        let touched = self.touched.entry(id).or_insert_with(|| {
+            let kept = known.get(&id).copied().unwrap_or_default();
+            Touched { kept, write: false, is_bare }
+        });
+        let settled = settle(id, &touched.kept, &step);
+        let moved = settled.decision.next != touched.kept.state;
+        touched.write |= settled.write || (is_bare && moved);
+        touched.kept = touched.kept.after(&settled);
+        if let (Message::Reading(reading), Some(crossing)) = (message, settled.decision.crossing) {
+            self.alerts.push(Raised { index, kind: crossing.kind, event: compose(reading, &crossing) });
+        }
+        settled.decision.outcome
+    }
+
+    /// The rows to write: those of interests, or those of identities of the five-field kind.
+    pub fn rows(&self, is_bare: bool) -> Vec<(Uuid, State)> {
+        let rows = self.touched.iter().filter(|(_, touched)| touched.write && touched.is_bare == is_bare);
+        rows.map(|(id, touched)| (*id, touched.kept.state)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{WireRecord, read};
+
+    fn bare(offset: i64, value: &'static str) -> Result<Message<'static>, Rejection> {
+        let value = Some(value.as_bytes());
+        read(&WireRecord { topic: "t", partition: 0, offset, key: None, value, ce_type: None })
+    }
+
+    const WITHIN: &str =
+        r#"{"user_email":"a@b.c","airport_code":"LICC","flight_count":1,"high_value":2,"low_value":null}"#;
+    const ABOVE: &str =
+        r#"{"user_email":"a@b.c","airport_code":"LICC","flight_count":3,"high_value":2,"low_value":null}"#;
+
+    #[test]
+    fn a_batch_is_decided_in_order_around_what_is_rejected() {
+        let messages = [bare(0, ABOVE), bare(1, "{"), bare(1, ABOVE), bare(2, WITHIN), bare(3, WITHIN)];
+        let plan = plan(&messages, &HashMap::new());
+        let outcomes: Vec<_> = plan.outcomes.iter().map(|outcome| outcome.as_ref().ok().copied()).collect();
+        let (told, quiet) = (Some(Outcome::Told), Some(Outcome::Quiet));
+        assert_eq!(outcomes, [told, None, quiet, told, quiet]);
+        let kinds: Vec<_> = plan.alerts.iter().map(|alert| (alert.index, alert.kind)).collect();
+        assert_eq!(kinds, [(0, AlertKind::High), (3, AlertKind::Recovered)]);
+    }
+
+    #[test]
+    fn every_message_of_the_five_field_kind_is_written() {
+        let first = [bare(0, WITHIN)];
+        let first = plan(&first, &HashMap::new());
+        let known = first.touched.iter().map(|(id, touched)| (*id, touched.kept)).collect();
+        let second = [bare(1, WITHIN)];
+        let rows = plan(&second, &known).rows(true);
+        assert_eq!(rows[0].1.last.map(|last| last.minor), Some(1));
+        assert!(plan(&second, &known).rows(false).is_empty());
+    }
+}

@@ -1,0 +1,187 @@
+//! A batch of records: read, look up, decide, tell, write down.
+//!
+//! The order is the point. Alerts are acknowledged before the rows say that they were told, and the
+//! rows are written before the offset moves. Whatever dies in between is done again with the same
+//! result, and repeats of an alert carry the same id; see [`crate::core`] for the argument.
+
+use std::{
+    collections::{HashMap, HashSet},
+    future::Future,
+    time::Duration,
+};
+
+use anyhow::{Context, anyhow};
+use contracts::headers;
+use shell::{fault, postgres::is_unavailable, trace::Cause};
+use stream::{Failure, Handler, Outgoing, Partition, Producer, Record, Settled};
+use uuid::Uuid;
+
+use crate::{
+    core::{Kept, Message, Outcome, Plan, Raised, Reading, Rejection, WireRecord, plan, read},
+    memory::Memory,
+    metrics::Metrics,
+    store::{LevelStore, Rows},
+};
+
+/// How long a query may take before the database counts as away. The server's own limit does not
+/// help when the server is frozen.
+const QUERY_LIMIT: Duration = Duration::from_secs(5);
+
+/// Works on records of `to-alert-system`.
+pub struct AlertHandler {
+    store: LevelStore,
+    producer: Producer,
+    metrics: Metrics,
+    readings_topic: String,
+    alerts_topic: String,
+    partitions: HashMap<Partition, Memory>,
+}
+
+impl AlertHandler {
+    /// A handler that remembers nothing yet.
+    #[must_use]
+    pub fn new(store: LevelStore, producer: Producer, metrics: Metrics, topics: &contracts::topics::Namespace) -> Self {
+        let (readings_topic, alerts_topic) = (topics.to_alert_system(), topics.to_notifier());
+        Self { store, producer, metrics, readings_topic, alerts_topic, partitions: HashMap::new() }
+    }
+
+    async fn settle(
+        &self,
+        partition: Partition,
+        batch: &[Record],
+        memory: &mut Memory,
+    ) -> Result<Vec<Settled>, Failure> {
+        let messages: Vec<_> = batch.iter().map(|record| read(&wire(&self.readings_topic, record))).collect();
+        let known = self.look_up(partition, &messages, memory).await?;
+        let plan = plan(&messages, &known);
+        self.tell(&plan, batch, memory).await?;
+        self.write_down(&plan).await?;
+        memory.settled(plan.touched);
+        Ok(plan.outcomes.into_iter().map(label).collect())
+    }
+
+    /// Where those stand that the batch is about: from memory, and the rest in one query for each
+    /// kind.
+    async fn look_up(
+        &self,
+        Partition(partition): Partition,
+        messages: &[Result<Message<'_>, Rejection>],
+        memory: &Memory,
+    ) -> Result<HashMap<Uuid, Kept>, Failure> {
+        let mut known = HashMap::with_capacity(messages.len());
+        let (mut interests, mut identities) = (HashSet::new(), HashSet::new());
+        for message in messages.iter().flatten() {
+            let id = message.id();
+            if matches!(message, Message::Reading(Reading::Bare { .. })) {
+                identities.insert(id);
+            } else if let Some(kept) = memory.kept(&id) {
+                known.insert(id, *kept);
+            } else {
+                interests.insert(id);
+            }
+        }
+        let mut found = HashMap::new();
+        if !interests.is_empty() {
+            let ids: Vec<_> = interests.into_iter().collect();
+            found.extend(asked("read levels", self.store.of_interests(&ids)).await?);
+        }
+        if !identities.is_empty() {
+            let ids: Vec<_> = identities.into_iter().collect();
+            found.extend(asked("read levels", self.store.of_identities(partition, &ids)).await?);
+        }
+        known.extend(found.into_iter().map(|(id, state)| (id, Kept { state, behind: false })));
+        Ok(known)
+    }
+
+    async fn tell(&self, plan: &Plan<'_>, batch: &[Record], memory: &mut Memory) -> Result<(), Failure> {
+        let untold: Vec<_> =
+            plan.alerts.iter().filter(|alert| !memory.is_acknowledged(&alert.event.event_id)).collect();
+        if untold.is_empty() {
+            return Ok(());
+        }
+        fault::point("alert-system.decided-not-told");
+        let mut sending = self.producer.batch();
+        for alert in &untold {
+            let cause = batch.get(alert.index).map(Record::cause).unwrap_or_default();
+            self.hand_over(&mut sending, alert, &cause).await?;
+        }
+        sending.acknowledged().await.map_err(|error| match error.is_permanent() {
+            true => Failure::broken(anyhow!(error).context("send alerts")),
+            false => Failure::unavailable(anyhow!(error).context("send alerts")),
+        })?;
+        untold.iter().for_each(|alert| self.metrics.alerted(alert.kind));
+        memory.acknowledged(untold.iter().map(|alert| alert.event.event_id));
+        fault::point("alert-system.told-not-written");
+        Ok(())
+    }
+
+    async fn hand_over(&self, sending: &mut stream::Batch, alert: &Raised<'_>, cause: &Cause) -> Result<(), Failure> {
+        let id = alert.event.event_id;
+        let span = tracing::info_span!("raise alert", alert.id = %id, alert.kind = alert.kind.as_str());
+        let cause = cause.enter(&span);
+        span.in_scope(|| tracing::debug!(alert.id = %id, "raising alert {id}: {}", alert.kind.as_str()));
+        let value = serde_json::to_vec(&alert.event).context("write an alert as JSON").map_err(Failure::broken)?;
+        let message = Outgoing::to(&self.alerts_topic)
+            .with_key(alert.event.user_email.as_bytes())
+            .with_value(value)
+            .with_header(headers::TYPE, headers::ALERT_V1)
+            .caused_by(&cause);
+        sending.send(&message).await;
+        Ok(())
+    }
+
+    async fn write_down(&self, plan: &Plan<'_>) -> Result<(), Failure> {
+        let rows = Rows { interests: plan.rows(false), bare: plan.rows(true) };
+        asked("write levels", self.store.store(&rows)).await?;
+        if !(rows.interests.is_empty() && rows.bare.is_empty()) {
+            fault::point("alert-system.written-not-stored");
+        }
+        Ok(())
+    }
+}
+
+impl Handler for AlertHandler {
+    async fn handle(&mut self, partition: Partition, batch: &[Record]) -> Result<Vec<Settled>, Failure> {
+        // Taken out and put back: should this call be dropped half-way, nothing is remembered, which
+        // is what a restart would leave.
+        let mut memory = self.partitions.remove(&partition).unwrap_or_default();
+        let settled = self.settle(partition, batch, &mut memory).await;
+        self.partitions.insert(partition, memory);
+        settled
+    }
+
+    fn partition_revoked(&mut self, partition: Partition) {
+        self.partitions.remove(&partition);
+    }
+}
+
+/// Asks the database, not for longer than [`QUERY_LIMIT`].
+async fn asked<T>(what: &'static str, query: impl Future<Output = sqlx::Result<T>>) -> Result<T, Failure> {
+    match tokio::time::timeout(QUERY_LIMIT, query).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) if is_unavailable(&error) => Err(Failure::unavailable(anyhow!(error).context(what))),
+        Ok(Err(error)) => Err(Failure::broken(anyhow!(error).context(what))),
+        Err(_) => Err(Failure::unavailable(anyhow!("PostgreSQL did not answer within {QUERY_LIMIT:?}").context(what))),
+    }
+}
+
+fn wire<'a>(topic: &'a str, record: &'a Record) -> WireRecord<'a> {
+    WireRecord {
+        topic,
+        partition: record.partition.0,
+        offset: record.offset.0,
+        key: record.key(),
+        value: record.value(),
+        ce_type: record.header(headers::TYPE),
+    }
+}
+
+fn label(outcome: Result<Outcome, Rejection>) -> Settled {
+    match outcome {
+        Ok(Outcome::Told) => Settled::Done("alerted"),
+        Ok(Outcome::Quiet) => Settled::Done("quiet"),
+        Ok(Outcome::Stale) => Settled::Done("stale"),
+        Ok(Outcome::Removed) => Settled::Done("removed"),
+        Err(rejection) => Settled::rejected(rejection.to_string()),
+    }
+}

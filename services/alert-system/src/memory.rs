@@ -1,0 +1,90 @@
+//! What the worker remembers of a partition while it owns it.
+
+use std::collections::{HashMap, HashSet};
+
+use uuid::Uuid;
+
+use crate::core::{Kept, Touched};
+
+/// Interests of one partition that are remembered at most; 100,000 take about 10 MB. Beyond it the
+/// partition is forgotten, which costs as much as a restart: their rows are read again.
+const REMEMBERED_AT_MOST: usize = 250_000;
+
+/// What the worker remembers of a partition while it owns it.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// Interests that live; each has a row, which may be behind.
+    kept: HashMap<Uuid, Kept>,
+    /// Alerts of the batch at hand that are acknowledged while its rows are not written: should the
+    /// database be away for long, they are not produced again with every attempt.
+    acknowledged: HashSet<Uuid>,
+}
+
+impl Memory {
+    /// Where an interest stands, if that is remembered.
+    #[must_use]
+    pub fn kept(&self, id: &Uuid) -> Option<&Kept> {
+        self.kept.get(id)
+    }
+
+    /// Whether this alert of the batch at hand is acknowledged already.
+    #[must_use]
+    pub fn is_acknowledged(&self, alert: &Uuid) -> bool {
+        self.acknowledged.contains(alert)
+    }
+
+    /// These alerts of the batch at hand are acknowledged.
+    pub fn acknowledged(&mut self, alerts: impl IntoIterator<Item = Uuid>) {
+        self.acknowledged.extend(alerts);
+    }
+
+    /// The batch at hand is done with.
+    ///
+    /// Removed interests are forgotten: should a late message come, their row tells. Identities of
+    /// the five-field kind are not remembered either, since another partition may carry them too.
+    pub fn settled(&mut self, touched: impl IntoIterator<Item = (Uuid, Touched)>) {
+        self.acknowledged = HashSet::new();
+        if self.kept.len() > REMEMBERED_AT_MOST {
+            self.kept = HashMap::new();
+        }
+        for (id, Touched { kept, is_bare, .. }) in touched {
+            if is_bare || kept.state.removed {
+                self.kept.remove(&id);
+            } else {
+                self.kept.insert(id, kept);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::State;
+
+    #[test]
+    fn only_interests_that_live_are_remembered() {
+        let mut memory = Memory::default();
+        let living = Touched::default();
+        let removed =
+            Touched { kept: Kept { state: State { removed: true, ..State::default() }, behind: false }, ..living };
+        memory.settled([(Uuid::from_u128(1), living), (Uuid::from_u128(2), living)]);
+        memory.settled([(Uuid::from_u128(2), removed), (Uuid::from_u128(3), Touched { is_bare: true, ..living })]);
+        assert!(memory.kept(&Uuid::from_u128(1)).is_some());
+        assert!(memory.kept(&Uuid::from_u128(2)).is_none());
+        assert!(memory.kept(&Uuid::from_u128(3)).is_none());
+    }
+
+    #[test]
+    fn an_interest_takes_little_room() {
+        assert!(size_of::<(Uuid, Kept)>() <= 48, "{}", size_of::<(Uuid, Kept)>());
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut memory = Memory::default();
+        let ids = |from: u128| (from..from + 100_000).map(|id| (Uuid::from_u128(id), Touched::default()));
+        (0..10).for_each(|page| memory.settled(ids(page * 100_000)));
+        assert!(memory.kept.len() <= REMEMBERED_AT_MOST + 100_000);
+    }
+}
