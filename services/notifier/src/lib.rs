@@ -1,1 +1,114 @@
-//! To be written.
+//! Delivers alerts to people on Telegram.
+//!
+//! ```text
+//! to-notifier ──▶ intake ──▶ ledger ──▶ sender (one replica) ──▶ attempt ──▶ Telegram
+//!                              ▲                                    │
+//!                              └──────────── its outcome ───────────┘
+//! ```
+//! Every replica writes alerts into the ledger, once each, and only then stores the offset. One
+//! replica, the leader, sends. Of one person only the oldest unsettled alert is tried; many people
+//! are served at once. An attempt is in the ledger before the call is made, and its outcome after.
+//! Telegram takes no idempotency key, so an attempt that was cut off in between may have been
+//! delivered: it is recorded as `unclear` and repeated. In no other case does a person read the same
+//! alert twice, and in no case is one lost.
+//!
+//! Two kinds of failure are kept apart. When the *channel* is out of order (no answer, 5xx, an
+//! answer that cannot be read, a limit of the whole bot, a wrong token), sending stops but for one
+//! probe now and then, and no message pays for it. When one *message or chat* is refused, that
+//! message follows a schedule of its own, which is in the ledger and so survives a restart.
+//!
+//! What decides is under [`core`]: pure, without clock, dice or network. What this service never
+//! does: remember where people can be reached (user-manager knows), decide whether something is
+//! worth telling (alert-system did), or put addresses, chats or texts into logs.
+
+pub mod attempt;
+pub mod config;
+pub mod core;
+pub mod directory;
+pub mod health;
+pub mod intake;
+pub mod metrics;
+pub mod sender;
+pub mod store;
+pub mod telegram;
+
+mod grpc;
+mod upkeep;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::Context;
+use shell::{Shell, lease, postgres};
+use sqlx::migrate::Migrator;
+use stream::{Consumer, Producer, Profile, Subscription, topics};
+use tokio::sync::Notify;
+
+use crate::{
+    attempt::{Attempts, Tools},
+    directory::Directory,
+    health::Health,
+    intake::Intake,
+    metrics::Metrics,
+    sender::Sender,
+    store::Store,
+    telegram::Telegram,
+};
+
+pub use config::Config;
+
+/// The notifier's tables.
+pub static MIGRATOR: Migrator = sqlx::migrate!("../../migrations/notifier");
+
+/// The lease of the replica that sends.
+const SENDING: &str = "notifier-sending";
+
+/// A notifier that runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Running {
+    /// Where it serves gRPC.
+    pub grpc: SocketAddr,
+}
+
+/// Waits for what it depends on, and starts.
+///
+/// # Errors
+/// When an address cannot be bound, the database cannot be migrated, or the shell stops first.
+pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
+    let metrics = Metrics::register(&shell.registry).context("register the metrics")?;
+    let telegram = Telegram::new(&config.telegram)?;
+    let health = Health::new(shell);
+    let grpc = shell::grpc::serve(shell, config.grpc, grpc::routes()).await?;
+
+    let (pool, ()) = tokio::try_join!(
+        postgres::connect(shell, &config.database, &MIGRATOR),
+        topics::ensure(&config.kafka, &config.topics, shell),
+    )?;
+    let store = Store::new(pool);
+    let topic = config.topics.to_notifier();
+    // The notifier produces nothing but dead letters.
+    let dead_letters = Producer::unwatched(&config.kafka, Profile::Latency)?;
+    let subscription = Subscription { topic: topic.clone(), group: config.topics.notifier_group() };
+    let consumer = Consumer::new(&config.kafka, subscription, &dead_letters, shell)?;
+
+    let news = Arc::new(Notify::new());
+    let attempts = Attempts::new(Tools {
+        store: store.clone(),
+        directory: Directory::new(shell, config.user_manager),
+        metrics: metrics.clone(),
+        sending: config.sending,
+        tasks: shell.tasks.clone(),
+        telegram: telegram.clone(),
+        call_limit: config.telegram.call_limit,
+        clock: shell.clock,
+        health: health.clone(),
+        news: news.clone(),
+    });
+    shell.tasks.spawn_short("token check", health.check_token(telegram, shell.clone()));
+    consumer.spawn(Intake::new(store.clone(), topic, news.clone()), shell);
+    shell.tasks.spawn("news", upkeep::hear(shell.clone(), config.database.clone(), news));
+    shell.tasks.spawn("upkeep", upkeep::tidy(shell.clone(), store, metrics));
+    let leading =
+        lease::lead(shell.clone(), config.database, SENDING, move |term| Sender::new(attempts.clone(), term).run());
+    shell.tasks.spawn("sender", leading);
+    Ok(Running { grpc })
+}

@@ -1,0 +1,215 @@
+//! The settings, read once.
+
+use std::{net::SocketAddr, time::Duration};
+
+use contracts::topics::Namespace;
+use secrecy::{ExposeSecret, SecretString};
+use shell::{
+    config::{ConfigError, Reader, ShellConfig, Vars},
+    listen::Listen,
+    postgres::Database,
+};
+use stream::KafkaConfig;
+use tonic::transport::Endpoint;
+use url::Url;
+
+use crate::{core::schedule::Schedule, telegram::TelegramConfig};
+
+/// The Bot API, for everybody who does not run a server of it.
+const BOT_API: &str = "https://api.telegram.org";
+
+/// Everything the notifier is told from outside.
+pub struct Config {
+    /// What every process is told.
+    pub shell: ShellConfig,
+    /// Where gRPC is served.
+    pub grpc: Listen,
+    /// The notifier's own database.
+    pub database: Database,
+    /// Kafka.
+    pub kafka: KafkaConfig,
+    /// The topics.
+    pub topics: Namespace,
+    /// user-manager.
+    pub user_manager: Endpoint,
+    /// Telegram.
+    pub telegram: TelegramConfig,
+    /// How messages are sent.
+    pub sending: Sending,
+}
+
+/// How messages are sent. Only the two limits come from the environment; the rest is the contract's
+/// and is here so that tests have it shorter.
+#[derive(Clone, Copy, Debug)]
+pub struct Sending {
+    /// Messages a second in all; 0 lifts the limit.
+    pub per_second: u32,
+    /// Messages a minute to each group; 0 lifts the limit.
+    pub group_per_minute: u32,
+    /// When a refused message is tried again.
+    pub schedule: Schedule,
+    /// How often a channel that is out of order is probed.
+    pub probe_interval: Duration,
+    /// How soon somebody without a chat is looked up again, at the soonest.
+    pub contact_interval: Duration,
+    /// How long an alert is kept for somebody without a chat.
+    pub contact_patience: Duration,
+}
+
+impl Default for Sending {
+    fn default() -> Self {
+        Self {
+            per_second: 30,
+            group_per_minute: 20,
+            schedule: Schedule::default(),
+            probe_interval: Duration::from_secs(5),
+            contact_interval: Duration::from_secs(15),
+            contact_patience: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the environment.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn from_vars(vars: &dyn Vars) -> Result<Self, ConfigError> {
+        let mut reader = Reader::new(vars);
+        let shell = ShellConfig::read(&mut reader);
+        let grpc = reader.or("GRPC_ADDR", SocketAddr::from(([0, 0, 0, 0], 50053)));
+        let database = database(&mut reader);
+        let kafka = KafkaConfig::read(&mut reader);
+        let user_manager = user_manager(&mut reader);
+        let telegram = telegram(&mut reader);
+        let sending = Sending {
+            per_second: limit(&mut reader, "TELEGRAM_MESSAGES_PER_SECOND", 30),
+            group_per_minute: limit(&mut reader, "TELEGRAM_CHAT_MESSAGES_PER_MINUTE", 20),
+            ..Sending::default()
+        };
+        reader.finish(|| {
+            Some(Self {
+                shell,
+                grpc: Listen::At(grpc),
+                database: database?,
+                kafka: kafka?,
+                topics: Namespace::default(),
+                user_manager: user_manager?,
+                telegram: telegram?,
+                sending,
+            })
+        })
+    }
+}
+
+fn database(reader: &mut Reader<'_>) -> Option<Database> {
+    let url = reader.required_secret("DATABASE_URL", "the notifier's PostgreSQL database, a postgres:// URL")?;
+    Database::parse(&url).map_err(|problem| reader.problem(format!("DATABASE_URL cannot be used: {problem}"))).ok()
+}
+
+fn user_manager(reader: &mut Reader<'_>) -> Option<Endpoint> {
+    const KEY: &str = "USER_MANAGER_GRPC_URL";
+    let url: Url = reader.required(KEY, "where user-manager serves gRPC, such as http://user-manager:50051")?;
+    if !["http", "https"].contains(&url.scheme()) || !url.has_host() {
+        reader.problem(format!("{KEY}={url} cannot be used: it must be a URL like http://user-manager:50051"));
+        return None;
+    }
+    Endpoint::from_shared(url.to_string())
+        .map_err(|error| reader.problem(format!("{KEY}={url} cannot be used: {error}")))
+        .ok()
+}
+
+fn telegram(reader: &mut Reader<'_>) -> Option<TelegramConfig> {
+    const URL_KEY: &str = "TELEGRAM_API_URL";
+    const TOKEN_KEY: &str = "TELEGRAM_BOT_TOKEN";
+    let api_url = match reader.raw(URL_KEY) {
+        Some(_) => reader.optional::<Url>(URL_KEY),
+        None => BOT_API.parse().ok(),
+    };
+    let usable = |url: &Url| ["http", "https"].contains(&url.scheme()) && url.has_host() && url.query().is_none();
+    if let Some(url) = api_url.as_ref().filter(|url| !usable(url)) {
+        reader.problem(format!("{URL_KEY}={url} cannot be used: it must be a URL like {BOT_API}"));
+    }
+    let token = reader.required_secret(
+        TOKEN_KEY,
+        "the token of the bot that sends the messages: write /newbot to @BotFather in Telegram and it answers with one",
+    );
+    if token.as_ref().is_some_and(|token| !is_token(token)) {
+        reader.problem(format!(
+            "{TOKEN_KEY} cannot be used: a token looks like 123456:ABC-DEF_ghi (the value is not shown here)"
+        ));
+    }
+    Some(TelegramConfig { api_url: api_url?, token: token?, call_limit: Duration::from_secs(10) })
+}
+
+/// Characters that tokens are made of. Any other would change the address that is called.
+fn is_token(token: &SecretString) -> bool {
+    token.expose_secret().bytes().all(|byte| byte.is_ascii_alphanumeric() || b":_-".contains(&byte))
+}
+
+fn limit(reader: &mut Reader<'_>, key: &str, default: u64) -> u32 {
+    reader.number(key, default, 0, 10_000).try_into().unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMUM: [(&str, &str); 4] = [
+        ("DATABASE_URL", "postgres://notifier:hush@localhost/notifier"),
+        ("KAFKA_BROKER_URL", "localhost:9092"),
+        ("USER_MANAGER_GRPC_URL", "http://localhost:50051"),
+        ("TELEGRAM_BOT_TOKEN", "123456:ABC-DEF_ghi"),
+    ];
+
+    fn with<'a>(more: &[(&'a str, &'a str)]) -> Result<Config, ConfigError> {
+        let vars: std::collections::HashMap<String, String> =
+            MINIMUM.iter().chain(more).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Config::from_vars(&vars)
+    }
+
+    #[test]
+    fn four_settings_are_enough() {
+        let config = with(&[]).expect("a configuration");
+        assert_eq!(config.telegram.api_url.as_str(), "https://api.telegram.org/");
+        assert_eq!((config.sending.per_second, config.sending.group_per_minute), (30, 20));
+        assert_eq!(config.grpc.addr().expect("an address").port(), 50053);
+    }
+
+    #[test]
+    fn everything_that_is_missing_is_told_at_once_and_how_to_get_a_token() {
+        let nothing: [(&str, &str); 0] = [];
+        let error = Config::from_vars(&nothing).err().expect("nothing is set");
+        assert_eq!(error.problems().len(), 4, "{error}");
+        assert!(error.to_string().contains("@BotFather"), "{error}");
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_told_at_once_and_no_secret_is_shown() {
+        let error = with(&[
+            ("DATABASE_URL", "mysql://root:hush@localhost"),
+            ("USER_MANAGER_GRPC_URL", "user-manager"),
+            ("TELEGRAM_BOT_TOKEN", "hush/../x?"),
+            ("TELEGRAM_API_URL", "ftp://localhost"),
+            ("TELEGRAM_MESSAGES_PER_SECOND", "-1"),
+            ("TELEGRAM_CHAT_MESSAGES_PER_MINUTE", "many"),
+            ("GRPC_ADDR", "nowhere"),
+        ])
+        .err()
+        .expect("all of them are wrong");
+        assert_eq!(error.problems().len(), 7, "{error}");
+        assert!(!error.to_string().contains("hush"), "{error}");
+    }
+
+    #[test]
+    fn zero_lifts_a_limit() {
+        let config = with(&[("TELEGRAM_MESSAGES_PER_SECOND", "0")]).expect("a configuration");
+        assert_eq!(config.sending.per_second, 0);
+    }
+
+    #[test]
+    fn the_token_never_shows() {
+        let config = with(&[]).expect("a configuration");
+        assert!(!format!("{:?}", config.telegram).contains("ABC"));
+    }
+}

@@ -1,0 +1,252 @@
+//! What one attempt changes in the ledger.
+
+use std::time::Duration;
+
+use super::{pacing::ChatId, schedule::Schedule, verdict::ChannelFault};
+
+/// After so many attempts that only led to another way, there is no way.
+const DETOURS: u32 = 5;
+
+/// What an attempt came to, as it stands in the ledger and in `notifications_sent_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Telegram accepted the message.
+    Sent,
+    /// Nobody knows whether it was delivered; it will be repeated.
+    Unclear,
+    /// The channel was out of order, and the message was not delivered.
+    ChannelFailure,
+    /// Too many messages to this chat.
+    TooMany,
+    /// The message or the chat was refused.
+    Refused,
+    /// The markup was not understood; it is repeated as plain text.
+    PlainText,
+    /// The group has another id; it is repeated there.
+    Migrated,
+    /// Nobody reads the chat.
+    ChatGone,
+}
+
+impl Outcome {
+    /// Every outcome of an attempt.
+    pub const ALL: [Self; 8] = [
+        Self::Sent,
+        Self::Unclear,
+        Self::ChannelFailure,
+        Self::TooMany,
+        Self::Refused,
+        Self::PlainText,
+        Self::Migrated,
+        Self::ChatGone,
+    ];
+
+    /// The name in SQL and labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Unclear => "unclear",
+            Self::ChannelFailure => "channel_failure",
+            Self::TooMany => "too_many",
+            Self::Refused => "refused",
+            Self::PlainText => "plain_text",
+            Self::Migrated => "migrated",
+            Self::ChatGone => "chat_gone",
+        }
+    }
+}
+
+/// How a message ended for good without being sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unsent {
+    /// Its schedule ran out.
+    GivenUp,
+    /// There is no chat to send it to.
+    Undeliverable,
+    /// The person is no longer registered.
+    Cancelled,
+}
+
+impl Unsent {
+    /// Every such end.
+    pub const ALL: [Self; 3] = [Self::GivenUp, Self::Undeliverable, Self::Cancelled];
+
+    /// The name in SQL and labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::GivenUp => "given_up",
+            Self::Undeliverable => "undeliverable",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// What becomes of the message.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next {
+    /// It is done.
+    Delivered {
+        /// Telegram's id of it.
+        message_id: Option<i64>,
+    },
+    /// It stays as it was, and its schedule too.
+    Unchanged,
+    /// It is tried again after this wait, which does not count against it.
+    After(Duration),
+    /// It failed once more and is tried again after this wait.
+    Failed(Duration),
+    /// It failed once more, for the last time.
+    GivenUp,
+    /// It, and whatever else waits for the same registration, has nobody to read it.
+    Undeliverable,
+    /// It is tried at once as plain text.
+    AsPlainText,
+    /// It is tried at once in this chat, now and in future.
+    Moved {
+        /// The id that is no longer valid.
+        from: ChatId,
+        /// The id that is.
+        to: ChatId,
+    },
+}
+
+/// An attempt's outcome and consequence.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ending {
+    /// What it came to.
+    pub outcome: Outcome,
+    /// What becomes of the message.
+    pub next: Next,
+}
+
+/// What the ledger says about a message that is being tried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    /// Failures that were its own.
+    pub failures: u32,
+    /// Attempts that only led to another way.
+    pub detours: u32,
+    /// Whether it goes as plain text already.
+    pub plain_text: bool,
+}
+
+/// An attempt, seen from the message, after it is known whose fault a failure is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// Accepted.
+    Delivered {
+        /// Telegram's id of it.
+        message_id: Option<i64>,
+    },
+    /// The channel's failure.
+    Channel(ChannelFault),
+    /// A channel's kind of failure for which this message is to blame.
+    Blamed(ChannelFault),
+    /// Too many messages to this chat.
+    ChatIsBusy(Duration),
+    /// Nobody reads the chat.
+    ChatGone,
+    /// The group moved.
+    Moved {
+        /// From this id.
+        from: ChatId,
+        /// To this one.
+        to: ChatId,
+    },
+    /// The markup was not understood.
+    MarkupRefused,
+    /// Refused for another reason.
+    Refused,
+}
+
+/// Decides what an attempt changes; `random` is from 0 to 1 and spreads the waits.
+#[must_use]
+pub fn decide(attempt: Attempt, history: History, schedule: Schedule, random: f64) -> Ending {
+    let failed = |outcome| {
+        let next = schedule.wait(history.failures + 1, random).map_or(Next::GivenUp, Next::Failed);
+        Ending { outcome, next }
+    };
+    let may_detour = history.detours < DETOURS;
+    let ending = |outcome, next| Ending { outcome, next };
+    let by_channel = |fault: ChannelFault| if fault.is_unclear() { Outcome::Unclear } else { Outcome::ChannelFailure };
+    match attempt {
+        Attempt::Delivered { message_id } => ending(Outcome::Sent, Next::Delivered { message_id }),
+        Attempt::Channel(fault) => ending(by_channel(fault), Next::Unchanged),
+        Attempt::Blamed(fault) => failed(by_channel(fault)),
+        Attempt::ChatIsBusy(wait) => ending(Outcome::TooMany, Next::After(wait)),
+        Attempt::ChatGone => ending(Outcome::ChatGone, Next::Undeliverable),
+        Attempt::Moved { from, to } if may_detour && from != to => ending(Outcome::Migrated, Next::Moved { from, to }),
+        Attempt::MarkupRefused if may_detour && !history.plain_text => ending(Outcome::PlainText, Next::AsPlainText),
+        Attempt::Moved { .. } | Attempt::MarkupRefused | Attempt::Refused => failed(Outcome::Refused),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEW: History = History { failures: 0, detours: 0, plain_text: false };
+
+    fn check(attempt: Attempt, history: History) -> (Outcome, Next) {
+        let ending = decide(attempt, history, Schedule::default(), 0.0);
+        (ending.outcome, ending.next)
+    }
+
+    #[test]
+    fn a_channel_failure_changes_nothing_about_the_message_however_often_it_failed() {
+        for history in [NEW, History { failures: 6, ..NEW }] {
+            let timed_out = check(Attempt::Channel(ChannelFault::TimedOut), history);
+            assert_eq!(timed_out, (Outcome::Unclear, Next::Unchanged));
+            let unreachable = check(Attempt::Channel(ChannelFault::Unreachable), history);
+            assert_eq!(unreachable, (Outcome::ChannelFailure, Next::Unchanged));
+        }
+    }
+
+    #[test]
+    fn a_refused_message_follows_its_schedule_to_the_end() {
+        for (failures, next) in [
+            (0, Next::Failed(Duration::from_secs(5))),
+            (5, Next::Failed(Duration::from_secs(21_600))),
+            (6, Next::GivenUp),
+        ] {
+            let history = History { failures, ..NEW };
+            assert_eq!(check(Attempt::Refused, history), (Outcome::Refused, next.clone()));
+            assert_eq!(check(Attempt::Blamed(ChannelFault::TimedOut), history), (Outcome::Unclear, next));
+        }
+    }
+
+    #[test]
+    fn a_busy_chat_waits_as_told_and_is_never_given_up() {
+        let wait = Duration::from_secs(17);
+        let history = History { failures: 6, ..NEW };
+        assert_eq!(check(Attempt::ChatIsBusy(wait), history), (Outcome::TooMany, Next::After(wait)));
+    }
+
+    #[test]
+    fn refused_markup_is_sent_once_as_plain_text() {
+        assert_eq!(check(Attempt::MarkupRefused, NEW), (Outcome::PlainText, Next::AsPlainText));
+        let again = History { plain_text: true, detours: 1, ..NEW };
+        assert_eq!(check(Attempt::MarkupRefused, again), (Outcome::Refused, Next::Failed(Duration::from_secs(5))));
+    }
+
+    #[test]
+    fn a_group_is_followed_but_not_in_circles() {
+        let (from, to) = (ChatId(-1), ChatId(-2));
+        assert_eq!(check(Attempt::Moved { from, to }, NEW), (Outcome::Migrated, Next::Moved { from, to }));
+        let tired = History { detours: 5, ..NEW };
+        assert_eq!(check(Attempt::Moved { from, to }, tired).0, Outcome::Refused);
+        assert_eq!(check(Attempt::Moved { from, to: from }, NEW).0, Outcome::Refused);
+    }
+
+    #[test]
+    fn names_are_distinct() {
+        let mut names: Vec<_> = Outcome::ALL.iter().map(|outcome| outcome.as_str()).collect();
+        names.extend(Unsent::ALL.iter().map(|end| end.as_str()));
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}

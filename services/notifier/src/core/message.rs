@@ -1,0 +1,325 @@
+//! What a person reads.
+//!
+//! Everything that comes from outside is escaped and kept within a length of its own, so that the
+//! whole never exceeds Telegram's limit, and nothing is ever cut inside a tag or an entity.
+
+use std::fmt::Write;
+
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+/// The longest text that Telegram takes, in UTF-16 units. Telegram counts after the markup is
+/// removed; we keep to it with the markup, which is on the safe side.
+pub const LONGEST: usize = 4096;
+/// Shares of [`LONGEST`] in UTF-16 units, markup included; together with our own words they fit.
+const LONGEST_CONDITION: usize = 2800;
+const LONGEST_NAME: usize = 320;
+const LONGEST_CODE: usize = 80;
+const LONGEST_METRIC: usize = 80;
+const LONGEST_SOURCE: usize = 400;
+
+/// An alert, as far as it is told to people. Of the oldest kind of message only the airport and the
+/// condition are known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alert {
+    /// ICAO code.
+    pub airport_code: String,
+    /// What happened, as a sentence; it is repeated word for word.
+    pub condition: String,
+    /// What kind of event it was, by name.
+    pub kind: Option<String>,
+    /// What was counted, by name.
+    pub metric: Option<String>,
+    /// The reading behind it.
+    pub reading: Option<Reading>,
+}
+
+/// The reading behind an alert.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reading {
+    /// Start of the time that was counted.
+    pub window_begin: DateTime<Utc>,
+    /// End of the time that was counted.
+    pub window_end: DateTime<Utc>,
+    /// When the source was asked.
+    pub observed_at: DateTime<Utc>,
+    /// The source, in words.
+    pub source: String,
+}
+
+/// How a text is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Markup {
+    /// Telegram's HTML.
+    Html,
+    /// Plain text, for when Telegram did not understand the markup.
+    None,
+}
+
+/// Writes `alert` as it is read at `now`; `airport_name` is the name of the airport, if it is known.
+#[must_use]
+pub fn compose(alert: &Alert, airport_name: Option<&str>, now: DateTime<Utc>, markup: Markup) -> String {
+    let (bold, end) = match markup {
+        Markup::Html => ("<b>", "</b>"),
+        Markup::None => ("", ""),
+    };
+    let put = |text: &str, longest| fit(text, longest, markup);
+    let code = put(&one_line(&alert.airport_code), LONGEST_CODE);
+    let airport =
+        airport_name.map_or_else(|| code.clone(), |name| format!("{} ({code})", put(&one_line(name), LONGEST_NAME)));
+    let sign = sign(alert.kind.as_deref());
+    let mut text = format!("{sign} {bold}{airport}{end}\n{}", put(&alert.condition, LONGEST_CONDITION));
+    if let Some(metric) = &alert.metric {
+        write_line(&mut text, "Counted", &put(&metric_in_words(metric), LONGEST_METRIC));
+    }
+    if let Some(reading) = &alert.reading {
+        write_line(&mut text, "Window", &window(reading.window_begin, reading.window_end));
+        write_line(&mut text, "Source", &put(&one_line(&reading.source), LONGEST_SOURCE));
+        let read = format!("{}, {}", moment(reading.observed_at), age(now - reading.observed_at));
+        write_line(&mut text, "Read", &read);
+    }
+    text
+}
+
+fn write_line(text: &mut String, title: &str, value: &str) {
+    // Writing to a string cannot fail.
+    write!(text, "\n{title}: {value}").unwrap_or_default();
+}
+
+const fn is_control(character: char) -> bool {
+    character.is_ascii_control() || matches!(character, '\u{80}'..='\u{9f}')
+}
+
+/// The text without line breaks, which would let a field pass for several.
+fn one_line(text: &str) -> String {
+    text.chars().map(|character| if character.is_whitespace() { ' ' } else { character }).collect()
+}
+
+/// The text, escaped, within `longest` UTF-16 units; where something had to go, `…` stands at the end.
+fn fit(text: &str, longest: usize, markup: Markup) -> String {
+    let mut fitted = String::with_capacity(text.len());
+    // The length up to which there is still room for the mark, and where that was.
+    let (mut units, mut cut_at) = (0, 0);
+    for character in text.trim().chars() {
+        let mut plain = [0; 4];
+        let piece = match (markup, character) {
+            (Markup::Html, '<') => "&lt;",
+            (Markup::Html, '>') => "&gt;",
+            (Markup::Html, '&') => "&amp;",
+            (Markup::Html, '"') => "&quot;",
+            (_, control) if is_control(control) && control != '\n' => " ",
+            _ => character.encode_utf8(&mut plain),
+        };
+        units += piece.encode_utf16().count();
+        if units > longest {
+            fitted.truncate(cut_at);
+            fitted.push('…');
+            break;
+        }
+        fitted.push_str(piece);
+        if units < longest {
+            cut_at = fitted.len();
+        }
+    }
+    fitted
+}
+
+fn sign(kind: Option<&str>) -> &'static str {
+    match kind {
+        Some("high") => "📈",
+        Some("low") => "📉",
+        Some("recovered") => "✅",
+        _ => "✈️",
+    }
+}
+
+fn metric_in_words(metric: &str) -> String {
+    match metric {
+        "flights" => "arrivals and departures of one day".to_owned(),
+        "arrivals" => "arrivals of one day".to_owned(),
+        "departures" => "departures of one day".to_owned(),
+        "live" => "aircraft within 25 nautical miles".to_owned(),
+        newer => one_line(newer),
+    }
+}
+
+/// A span of time in UTC, as short as it can be said.
+fn window(begin: DateTime<Utc>, end: DateTime<Utc>) -> String {
+    let day = |time: DateTime<Utc>| time.format("%-d %B %Y").to_string();
+    let is_whole_day = begin.format("%H:%M:%S").to_string() == "00:00:00"
+        && (end - begin == TimeDelta::seconds(86_399) || end - begin == TimeDelta::days(1));
+    if is_whole_day {
+        return format!("{} (UTC)", day(begin));
+    }
+    if begin == end {
+        return moment(end);
+    }
+    let same_day = (begin.year(), begin.ordinal()) == (end.year(), end.ordinal());
+    if same_day {
+        return format!("{}, {} to {} UTC", day(begin), begin.format("%H:%M:%S"), end.format("%H:%M:%S"));
+    }
+    format!("{} to {}", moment(begin), moment(end))
+}
+
+fn moment(time: DateTime<Utc>) -> String {
+    time.format("%-d %B %Y, %H:%M:%S UTC").to_string()
+}
+
+/// How old something is, in words; what is not yet (clocks differ) is new.
+fn age(age: TimeDelta) -> String {
+    let several = |count: i64, unit: &str| format!("{count} {unit}{} ago", if count == 1 { "" } else { "s" });
+    match age.num_seconds() {
+        ..5 => "just now".to_owned(),
+        seconds @ 5..90 => several(seconds, "second"),
+        seconds @ 90..5400 => several((seconds + 30) / 60, "minute"),
+        seconds @ 5400..172_800 => several((seconds + 1800) / 3600, "hour"),
+        seconds => several((seconds + 43_200) / 86_400, "day"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(time: &str) -> DateTime<Utc> {
+        time.parse().expect("a time")
+    }
+
+    fn alert() -> Alert {
+        Alert {
+            airport_code: "LFPG".into(),
+            condition: "The number of flights (10) exceeded the high threshold of 2.".into(),
+            kind: Some("high".into()),
+            metric: Some("flights".into()),
+            reading: Some(Reading {
+                window_begin: at("2026-11-20T00:00:00Z"),
+                window_end: at("2026-11-20T23:59:59Z"),
+                observed_at: at("2026-11-21T09:30:00Z"),
+                source: "OpenSky Network".into(),
+            }),
+        }
+    }
+
+    fn units(text: &str) -> usize {
+        text.encode_utf16().count()
+    }
+
+    #[test]
+    fn a_message_names_airport_condition_window_source_and_age() {
+        let text = compose(&alert(), Some("Paris Charles de Gaulle Airport"), at("2026-11-21T09:32:00Z"), Markup::Html);
+        let expected = "📈 <b>Paris Charles de Gaulle Airport (LFPG)</b>\n\
+            The number of flights (10) exceeded the high threshold of 2.\n\
+            Counted: arrivals and departures of one day\n\
+            Window: 20 November 2026 (UTC)\n\
+            Source: OpenSky Network\n\
+            Read: 21 November 2026, 09:30:00 UTC, 2 minutes ago";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn plain_text_says_the_same_without_markup() {
+        let text = compose(&alert(), Some("A & B"), at("2026-11-21T09:32:00Z"), Markup::None);
+        assert!(text.starts_with("📈 A & B (LFPG)\nThe number"), "{text}");
+    }
+
+    #[test]
+    fn the_oldest_kind_says_what_is_known_and_nothing_else() {
+        let bare = Alert { kind: None, metric: None, reading: None, ..alert() };
+        let text = compose(&bare, None, Utc::now(), Markup::Html);
+        assert_eq!(text, "✈️ <b>LFPG</b>\nThe number of flights (10) exceeded the high threshold of 2.");
+    }
+
+    #[test]
+    fn what_comes_from_outside_cannot_be_markup_or_pass_for_another_line() {
+        let hostile = Alert {
+            airport_code: "</b><a href=\"tg://x\">\nSource: me".into(),
+            condition: "<script>&amp;\u{0}\u{7}</script>".into(),
+            ..alert()
+        };
+        let text = compose(&hostile, Some("<i>\r\nWindow: never"), at("2026-11-21T09:30:00Z"), Markup::Html);
+        assert!(
+            text.starts_with(
+                "📈 <b>&lt;i&gt;  Window: never (&lt;/b&gt;&lt;a href=&quot;tg://x&quot;&gt; Source: me)</b>\n"
+            ),
+            "{text}"
+        );
+        assert!(text.contains("&lt;script&gt;&amp;amp;  &lt;/script&gt;"), "{text}");
+        assert_eq!(text.lines().count(), 6, "{text}");
+    }
+
+    #[test]
+    fn the_longest_fields_together_stay_within_the_limit() {
+        for filler in ["x", "&", "<", "😀", "\n", "\"", "é"] {
+            let long = filler.repeat(9000);
+            let mut hostile = Alert {
+                airport_code: long.clone(),
+                condition: long.clone(),
+                kind: Some(long.clone()),
+                metric: Some(long.clone()),
+                ..alert()
+            };
+            if let Some(reading) = &mut hostile.reading {
+                reading.source = long.clone();
+                reading.window_end = at("2026-12-30T23:59:58Z");
+            }
+            for markup in [Markup::Html, Markup::None] {
+                let text = compose(&hostile, Some(&long), at("2099-11-21T09:30:00Z"), markup);
+                assert!(units(&text) <= LONGEST, "{filler:?} {}", units(&text));
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_cut_inside_an_entity_or_a_character() {
+        for longest in 1..40 {
+            let text = fit("a&b<c>😀\"&&&&&", longest, Markup::Html);
+            assert!(units(&text) <= longest, "{text}");
+            let without_entities =
+                ["&lt;", "&gt;", "&amp;", "&quot;"].iter().fold(text.clone(), |t, e| t.replace(e, ""));
+            assert!(!without_entities.contains(['&', '<', ';']), "{text}");
+        }
+        assert_eq!(fit("abc", 3, Markup::Html), "abc");
+        assert_eq!(fit("abcd", 3, Markup::Html), "ab…");
+        assert_eq!(fit("😀😀", 3, Markup::None), "😀…");
+    }
+
+    #[test]
+    fn a_metric_of_a_newer_version_goes_by_its_name() {
+        assert_eq!(metric_in_words("cargo\nx"), "cargo x");
+        assert_eq!(metric_in_words("live"), "aircraft within 25 nautical miles");
+    }
+
+    #[test]
+    fn a_window_is_said_as_short_as_it_can_be() {
+        for (begin, end, words) in [
+            ("2026-11-20T00:00:00Z", "2026-11-20T23:59:59Z", "20 November 2026 (UTC)"),
+            ("2026-11-20T00:00:00Z", "2026-11-21T00:00:00Z", "20 November 2026 (UTC)"),
+            ("2026-11-20T10:00:00Z", "2026-11-20T10:01:00Z", "20 November 2026, 10:00:00 to 10:01:00 UTC"),
+            ("2026-11-20T10:00:00Z", "2026-11-20T10:00:00Z", "20 November 2026, 10:00:00 UTC"),
+            (
+                "2026-11-19T10:00:00Z",
+                "2026-11-20T10:00:00Z",
+                "19 November 2026, 10:00:00 UTC to 20 November 2026, 10:00:00 UTC",
+            ),
+        ] {
+            assert_eq!(window(at(begin), at(end)), words);
+        }
+    }
+
+    #[test]
+    fn an_age_is_told_in_one_unit() {
+        for (seconds, words) in [
+            (-600, "just now"),
+            (4, "just now"),
+            (5, "5 seconds ago"),
+            (89, "89 seconds ago"),
+            (90, "2 minutes ago"),
+            (5399, "90 minutes ago"),
+            (5400, "2 hours ago"),
+            (86_400, "24 hours ago"),
+            (172_800, "2 days ago"),
+        ] {
+            assert_eq!(age(TimeDelta::seconds(seconds)), words);
+        }
+    }
+}

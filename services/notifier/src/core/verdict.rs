@@ -1,0 +1,269 @@
+//! What an answer of Telegram means for the message and for the channel.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::pacing::ChatId;
+
+/// How long to wait after a 429 that does not say it.
+const UNSAID_WAIT: Duration = Duration::from_secs(5);
+/// The longest wait that is believed; Telegram names minutes at most, and a day of silence because
+/// of one strange number would help nobody.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
+
+/// What became of one call of `sendMessage`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Accepted. The id is absent only from an answer that says "ok" and nothing else.
+    Delivered {
+        /// Telegram's id of the message in its chat.
+        message_id: Option<i64>,
+    },
+    /// Too many: of this chat's messages or of all, see [`Throttle`](super::throttle::Throttle).
+    TooMany {
+        /// How long Telegram wants to be left alone.
+        retry_after: Duration,
+    },
+    /// The channel is out of order; nothing is said about the message.
+    ChannelDown(ChannelFault),
+    /// Nobody reads this chat any more.
+    ChatGone,
+    /// The group became a supergroup, under this id.
+    Migrated(ChatId),
+    /// The markup was not understood.
+    MarkupRefused,
+    /// This message, or this chat, was refused for another reason.
+    Refused,
+}
+
+/// Why the channel is out of order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ChannelFault {
+    /// No connection: the request was not sent.
+    Unreachable,
+    /// The connection broke after the request was sent.
+    Broken,
+    /// No answer in time.
+    TimedOut,
+    /// A 5xx.
+    ServerError,
+    /// An answer that is not Telegram's, to a request that did not succeed.
+    Unreadable,
+    /// A 200 that cannot be read.
+    UnreadableSuccess,
+    /// More messages than the bot as a whole may send.
+    TooMany,
+    /// Telegram does not know the token, or what answers there is not Telegram.
+    WrongToken,
+}
+
+impl ChannelFault {
+    /// In words, for the log and `/readyz`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreachable => "cannot be reached",
+            Self::Broken => "broke the connection",
+            Self::TimedOut => "does not answer in time",
+            Self::ServerError => "answers that it is out of order",
+            Self::Unreadable | Self::UnreadableSuccess => "answers what cannot be read",
+            Self::TooMany => "asks the bot as a whole to slow down",
+            Self::WrongToken => "refuses the token (or TELEGRAM_API_URL is not Telegram's)",
+        }
+    }
+
+    /// Whether the message may have been delivered all the same.
+    #[must_use]
+    pub const fn is_unclear(self) -> bool {
+        matches!(self, Self::Broken | Self::TimedOut | Self::UnreadableSuccess)
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    ok: bool,
+    result: Option<serde_json::Value>,
+    error_code: Option<u16>,
+    #[serde(default)]
+    description: String,
+    parameters: Option<Parameters>,
+}
+
+#[derive(Default, Deserialize)]
+struct Parameters {
+    retry_after: Option<u64>,
+    migrate_to_chat_id: Option<i64>,
+}
+
+/// Reads an answer: `error_code` and `parameters` first, then the text, whose wording and case
+/// change. `retry_after` is the header of that name in seconds, which speaks when the body does not.
+#[must_use]
+pub fn judge(status: u16, retry_after: Option<u64>, body: &[u8]) -> Verdict {
+    let Ok(answer) = serde_json::from_slice::<Answer>(body) else { return judge_unreadable(status, retry_after) };
+    if answer.ok && (200..300).contains(&status) {
+        let message_id = answer.result.as_ref().and_then(|result| result.get("message_id")?.as_i64());
+        return Verdict::Delivered { message_id };
+    }
+    let parameters = answer.parameters.unwrap_or_default();
+    match answer.error_code.unwrap_or(status) {
+        429 => too_many(parameters.retry_after.or(retry_after)),
+        401 | 404 => Verdict::ChannelDown(ChannelFault::WrongToken),
+        500.. => Verdict::ChannelDown(ChannelFault::ServerError),
+        403 => Verdict::ChatGone,
+        400 => judge_bad_request(&parameters, &answer.description),
+        402..500 => Verdict::Refused,
+        // Neither a success that says so nor a failure that names itself.
+        _ if (200..300).contains(&status) => Verdict::ChannelDown(ChannelFault::UnreadableSuccess),
+        _ => Verdict::ChannelDown(ChannelFault::Unreadable),
+    }
+}
+
+fn judge_unreadable(status: u16, retry_after: Option<u64>) -> Verdict {
+    match status {
+        200..300 => Verdict::ChannelDown(ChannelFault::UnreadableSuccess),
+        429 => too_many(retry_after),
+        401 | 404 => Verdict::ChannelDown(ChannelFault::WrongToken),
+        500.. => Verdict::ChannelDown(ChannelFault::ServerError),
+        _ => Verdict::ChannelDown(ChannelFault::Unreadable),
+    }
+}
+
+fn too_many(seconds: Option<u64>) -> Verdict {
+    let retry_after = seconds.map_or(UNSAID_WAIT, Duration::from_secs);
+    Verdict::TooMany { retry_after: retry_after.min(LONGEST_WAIT) }
+}
+
+fn judge_bad_request(parameters: &Parameters, description: &str) -> Verdict {
+    /// The chat, or the person behind it, is not there (any more).
+    const GONE: [&str; 6] = [
+        "chat not found",
+        "user not found",
+        "deactivated",
+        "peer_id_invalid",
+        "group chat was deleted",
+        "chat_id_invalid",
+    ];
+    if let Some(id) = parameters.migrate_to_chat_id {
+        return Verdict::Migrated(ChatId(id));
+    }
+    let description = description.to_lowercase();
+    if description.contains("can't parse entities") {
+        return Verdict::MarkupRefused;
+    }
+    if GONE.iter().any(|gone| description.contains(gone)) {
+        return Verdict::ChatGone;
+    }
+    Verdict::Refused
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(code: u16, description: &str, parameters: &str) -> Verdict {
+        let body =
+            format!(r#"{{"ok":false,"error_code":{code},"description":{description:?},"parameters":{parameters}}}"#);
+        judge(code, None, body.as_bytes())
+    }
+
+    #[test]
+    fn an_accepted_message_is_delivered() {
+        let body = br#"{"ok":true,"result":{"message_id":42,"date":1,"chat":{"id":7,"type":"private"},"text":"x"}}"#;
+        assert_eq!(judge(200, None, body), Verdict::Delivered { message_id: Some(42) });
+        assert_eq!(judge(200, None, br#"{"ok":true}"#), Verdict::Delivered { message_id: None });
+    }
+
+    #[test]
+    fn a_chat_that_nobody_reads_is_gone_whatever_the_wording() {
+        for (code, description) in [
+            (403, "Forbidden: bot was blocked by the user"),
+            (403, "Forbidden: user is deactivated"),
+            (403, "Forbidden: bot was kicked from the group chat"),
+            (403, "Forbidden: bot was kicked from the supergroup chat"),
+            (403, "Forbidden: bot is not a member of the supergroup chat"),
+            (403, "Forbidden: the group chat was deleted"),
+            (403, "Forbidden: a reason that is not written yet"),
+            (400, "Bad Request: chat not found"),
+            (400, "BAD REQUEST: CHAT NOT FOUND"),
+            (400, "Bad Request: PEER_ID_INVALID"),
+            (400, "Bad Request: group is deactivated"),
+            (400, "Bad Request: user not found"),
+        ] {
+            assert_eq!(error(code, description, "{}"), Verdict::ChatGone, "{code} {description}");
+        }
+    }
+
+    #[test]
+    fn a_group_that_moved_says_where() {
+        let text = "Bad Request: group chat was upgraded to a supergroup chat";
+        let moved = error(400, text, r#"{"migrate_to_chat_id":-1001234567890}"#);
+        assert_eq!(moved, Verdict::Migrated(ChatId(-1_001_234_567_890)));
+        assert_eq!(error(400, text, "{}"), Verdict::Refused);
+    }
+
+    #[test]
+    fn markup_that_is_not_understood_is_told_apart() {
+        let text = "Bad Request: can't parse entities: Unsupported start tag \"x\" at byte offset 0";
+        assert_eq!(error(400, text, "{}"), Verdict::MarkupRefused);
+        assert_eq!(error(400, "Bad Request: Can't Parse Entities", "null"), Verdict::MarkupRefused);
+    }
+
+    #[test]
+    fn other_refusals_are_the_messages_own() {
+        for (code, description) in [
+            (400, "Bad Request: message text is empty"),
+            (400, "Bad Request: message is too long"),
+            (400, "Bad Request: not enough rights to send text messages to the chat"),
+            (409, "Conflict: terminated by other getUpdates request"),
+            (413, "Request Entity Too Large"),
+        ] {
+            assert_eq!(error(code, description, "{}"), Verdict::Refused, "{code} {description}");
+        }
+    }
+
+    #[test]
+    fn too_many_says_how_long_in_the_body_the_header_or_not_at_all() {
+        let after = |seconds| Verdict::TooMany { retry_after: Duration::from_secs(seconds) };
+        assert_eq!(error(429, "Too Many Requests: retry after 17", r#"{"retry_after":17}"#), after(17));
+        assert_eq!(judge(429, Some(9), br#"{"ok":false,"error_code":429}"#), after(9));
+        assert_eq!(judge(429, Some(9), b"slow down"), after(9));
+        assert_eq!(judge(429, None, b"slow down"), after(5));
+        assert_eq!(error(429, "", r#"{"retry_after":99999999}"#), after(86_400));
+    }
+
+    #[test]
+    fn the_code_in_the_body_counts_more_than_the_status() {
+        let body = br#"{"ok":false,"error_code":403,"description":"Forbidden"}"#;
+        assert_eq!(judge(200, None, body), Verdict::ChatGone);
+    }
+
+    #[test]
+    fn what_says_nothing_about_the_message_is_the_channels() {
+        use ChannelFault as Fault;
+        for (status, body, fault) in [
+            (500, r#"{"ok":false,"error_code":500,"description":"Internal Server Error"}"#, Fault::ServerError),
+            (502, "<html>Bad Gateway</html>", Fault::ServerError),
+            (200, "<html>", Fault::UnreadableSuccess),
+            (200, "", Fault::UnreadableSuccess),
+            (200, r#"{"ok":false}"#, Fault::UnreadableSuccess),
+            (200, r#"["x"]"#, Fault::UnreadableSuccess),
+            (302, "", Fault::Unreadable),
+            (400, "<html>", Fault::Unreadable),
+            (403, "<html>blocked by the proxy</html>", Fault::Unreadable),
+            (401, r#"{"ok":false,"error_code":401,"description":"Unauthorized"}"#, Fault::WrongToken),
+            (404, r#"{"ok":false,"error_code":404,"description":"Not Found"}"#, Fault::WrongToken),
+            (404, "no such page", Fault::WrongToken),
+        ] {
+            assert_eq!(judge(status, None, body.as_bytes()), Verdict::ChannelDown(fault), "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn only_what_may_have_been_delivered_is_unclear() {
+        use ChannelFault as Fault;
+        assert!([Fault::Broken, Fault::TimedOut, Fault::UnreadableSuccess].iter().all(|fault| fault.is_unclear()));
+        let clear = [Fault::Unreachable, Fault::ServerError, Fault::Unreadable, Fault::TooMany, Fault::WrongToken];
+        assert!(!clear.iter().any(|fault| fault.is_unclear()));
+    }
+}

@@ -1,0 +1,87 @@
+//! What `/readyz` says about Telegram: whether it works, and whether the token is any good.
+//!
+//! While Telegram is away the ledger keeps everything, so the service is ready all the same. With a
+//! token that Telegram refuses it never gets better by itself: not ready, and said.
+
+use std::{sync::Arc, time::Duration};
+
+use shell::{
+    Shell,
+    readiness::{Need, Part},
+};
+
+use crate::{
+    core::verdict::ChannelFault,
+    telegram::{Telegram, TokenCheck},
+};
+
+/// How often a token that was not accepted is tried again.
+const TOKEN_INTERVAL: Duration = Duration::from_secs(15);
+const REFUSED: &str =
+    "Telegram refuses TELEGRAM_BOT_TOKEN: ask @BotFather for the bot's token, or check TELEGRAM_API_URL";
+
+/// The two parts.
+pub struct Health {
+    channel: Part,
+    token: Part,
+}
+
+impl Health {
+    /// Nothing known yet, nothing feared.
+    #[must_use]
+    pub fn new(shell: &Shell) -> Arc<Self> {
+        let channel = shell.readiness.part("telegram", Need::Optional, "not tried yet");
+        channel.up_with("not tried yet");
+        let token = shell.readiness.part("telegram token", Need::Required, "not tried yet");
+        token.up_with("not tried yet");
+        Arc::new(Self { channel, token })
+    }
+
+    /// The channel was in one state and is in another. Says so once.
+    pub fn channel(&self, before: Option<ChannelFault>, after: Option<ChannelFault>) {
+        match after {
+            Some(fault) => {
+                if before != after {
+                    tracing::warn!("Telegram {}; nothing is sent but a probe now and then", fault.as_str());
+                }
+                self.channel.down(fault.as_str());
+                if fault == ChannelFault::WrongToken {
+                    self.token.down(REFUSED);
+                }
+            }
+            None => {
+                if before.is_some() {
+                    tracing::info!("Telegram works again");
+                }
+                self.channel.up();
+                self.token.up();
+            }
+        }
+    }
+
+    /// Asks Telegram about the token until it accepts it, so that a wrong one shows before the first
+    /// alert does.
+    pub async fn check_token(self: Arc<Self>, telegram: Telegram, shell: Shell) {
+        let mut refused_before = false;
+        loop {
+            match telegram.check_token().await {
+                TokenCheck::Accepted => {
+                    self.token.up();
+                    return;
+                }
+                TokenCheck::Refused => {
+                    if !refused_before {
+                        tracing::error!("{REFUSED}");
+                    }
+                    refused_before = true;
+                    self.token.down(REFUSED);
+                }
+                TokenCheck::Unknown => tracing::debug!("Telegram does not answer whether it knows the token"),
+            }
+            tokio::select! {
+                () = shell.tasks.stopping().cancelled() => return,
+                () = tokio::time::sleep(TOKEN_INTERVAL) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What the notifier counts.
+
+use std::time::Duration;
+
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
+use shell::metrics::LATENCY_BUCKETS;
+
+use crate::core::ending::{Outcome, Unsent};
+
+/// The notifier's metrics.
+#[derive(Clone)]
+pub struct Metrics {
+    sent: IntCounterVec,
+    latency: Histogram,
+    channel_open: IntGauge,
+    pending: IntGauge,
+    leading: IntGauge,
+}
+
+impl Metrics {
+    /// Registers them.
+    ///
+    /// # Errors
+    /// When the registry holds them already.
+    pub fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let metrics = Self {
+            sent: IntCounterVec::new(
+                Opts::new("notifications_sent_total", "Attempts to send an alert, and alerts that ended unsent."),
+                &["outcome"],
+            )?,
+            latency: Histogram::with_opts(
+                HistogramOpts::new(
+                    "notification_latency_seconds",
+                    "Time from the reading's observation to Telegram's acceptance.",
+                )
+                .buckets([&LATENCY_BUCKETS[..], &[60.0, 600.0, 3600.0, 21_600.0]].concat()),
+            )?,
+            channel_open: IntGauge::new(
+                "telegram_channel_open",
+                "Whether Telegram is believed to work (1) or not (0).",
+            )?,
+            pending: IntGauge::new("notifications_pending", "Alerts in the ledger that are not settled.")?,
+            leading: IntGauge::new("notifications_leader", "Whether this replica is the one that sends.")?,
+        };
+        let names = Outcome::ALL.map(Outcome::as_str).into_iter().chain(Unsent::ALL.map(Unsent::as_str));
+        for name in names {
+            // A series that starts at zero can be alerted on before the first event.
+            metrics.sent.with_label_values(&[name]).reset();
+        }
+        metrics.channel_open.set(1);
+        registry.register(Box::new(metrics.sent.clone()))?;
+        registry.register(Box::new(metrics.latency.clone()))?;
+        registry.register(Box::new(metrics.channel_open.clone()))?;
+        registry.register(Box::new(metrics.pending.clone()))?;
+        registry.register(Box::new(metrics.leading.clone()))?;
+        Ok(metrics)
+    }
+
+    /// So many attempts ended this way.
+    pub fn attempted(&self, outcome: Outcome, count: u64) {
+        self.sent.with_label_values(&[outcome.as_str()]).inc_by(count);
+    }
+
+    /// So many alerts ended unsent.
+    pub fn ended_unsent(&self, end: Unsent, count: u64) {
+        self.sent.with_label_values(&[end.as_str()]).inc_by(count);
+    }
+
+    /// Telegram accepted an alert this long after its reading.
+    pub fn delivered_after(&self, latency: Duration) {
+        self.latency.observe(latency.as_secs_f64());
+    }
+
+    /// Whether Telegram is believed to work.
+    pub fn channel(&self, is_open: bool) {
+        self.channel_open.set(is_open.into());
+    }
+
+    /// How many alerts are not settled.
+    pub fn pending(&self, count: i64) {
+        self.pending.set(count);
+    }
+
+    /// Whether this replica sends.
+    pub fn leading(&self, leads: bool) {
+        self.leading.set(leads.into());
+    }
+}

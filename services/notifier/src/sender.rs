@@ -1,0 +1,302 @@
+//! The leader's work: finds what is due, asks where it goes, keeps Telegram's limits, and starts
+//! the attempts.
+//!
+//! ```text
+//!            ┌──────────────── wake: news, an ended attempt ───────────────┐
+//!            ▼                                                             │
+//! round ──▶ due ──▶ contact ──▶ pacing ──▶ attempt written ──▶ attempt ────┘
+//! ```
+//! A round never waits for Telegram; an attempt is a task of its own, which outlives the term it
+//! began in, so that its answer reaches the ledger even when the lease was lost meanwhile.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::future::join_all;
+use shell::{
+    lease::{HoldError, Term},
+    postgres::is_unavailable,
+};
+use tokio::time::timeout;
+
+use crate::{
+    attempt::{Attempt, Attempts, CONCURRENCY},
+    core::{
+        channel::Gate,
+        ending::Unsent,
+        pacing::{ChatId, Wait},
+        patience::next_look,
+    },
+    directory::Contact,
+    metrics::Metrics,
+    store::DueAlert,
+};
+
+/// How long to leave a chat alone whose earlier message is still on its way.
+const CHAT_REST: Duration = Duration::from_millis(250);
+/// How long to leave user-manager alone when it does not answer.
+const DIRECTORY_REST: Duration = Duration::from_secs(1);
+/// How long to leave one person alone whom user-manager cannot answer about while it answers others.
+const PERSON_REST: Duration = Duration::from_secs(5);
+/// How long to leave the ledger alone when it does not answer.
+const LEDGER_REST: Duration = Duration::from_millis(500);
+/// How long a round may take before the ledger counts as away.
+const ROUND_LIMIT: Duration = Duration::from_secs(15);
+/// The ledger is looked at this often even when nobody says that it has news: word of it can be
+/// lost with a connection.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// How long a new leader waits before it declares attempts unclear: a predecessor that comes back
+/// from the same outage may be writing their outcomes.
+const FORBEARANCE: Duration = Duration::from_secs(2);
+
+/// One term of leading.
+pub struct Sender {
+    attempts: Arc<Attempts>,
+    term: Term,
+    knows_migrations: bool,
+    /// People who are left alone for a moment, and until when.
+    resting: HashMap<String, Instant>,
+    /// When to look for attempts that were cut off.
+    look_back_at: Option<Instant>,
+}
+
+/// When the next round begins, unless something wakes the sender before.
+enum Pause {
+    None,
+    Until(Instant),
+    UntilWoken,
+}
+
+/// Why a round ended early.
+enum Stop {
+    Deposed,
+    Away(String),
+    Broken(anyhow::Error),
+}
+
+/// What is to be done about due alerts.
+#[derive(Default)]
+struct Plan {
+    /// To be sent, to these chats.
+    send: Vec<(ChatId, DueAlert)>,
+    /// Whether something was settled or postponed, after which something else may be due.
+    changed: bool,
+}
+
+/// Shows in the metrics who leads.
+struct Leading(Metrics);
+
+impl Leading {
+    fn new(metrics: Metrics) -> Self {
+        metrics.leading(true);
+        Self(metrics)
+    }
+}
+
+impl Drop for Leading {
+    fn drop(&mut self) {
+        self.0.leading(false);
+    }
+}
+
+impl From<HoldError> for Stop {
+    fn from(error: HoldError) -> Self {
+        match error {
+            HoldError::Deposed => Self::Deposed,
+            HoldError::Database(error) => error.into(),
+        }
+    }
+}
+
+impl From<sqlx::Error> for Stop {
+    fn from(error: sqlx::Error) -> Self {
+        if is_unavailable(&error) {
+            return Self::Away(error.to_string());
+        }
+        Self::Broken(anyhow::Error::new(error).context("use the ledger"))
+    }
+}
+
+impl Sender {
+    /// The work of `term`.
+    #[must_use]
+    pub fn new(attempts: Arc<Attempts>, term: Term) -> Self {
+        let look_back_at = Some(Instant::now() + FORBEARANCE);
+        Self { attempts, term, knows_migrations: false, resting: HashMap::new(), look_back_at }
+    }
+
+    /// Sends until the shell stops or another process leads; then waits for what is under way.
+    ///
+    /// # Errors
+    /// When the ledger refuses what we ask of it, which is a fault of ours.
+    pub async fn run(mut self) -> anyhow::Result<()> {
+        let attempts = self.attempts.clone();
+        let _leading = Leading::new(attempts.metrics.clone());
+        let stopping = attempts.tasks.stopping().clone();
+        while !stopping.is_cancelled() {
+            let round = timeout(ROUND_LIMIT, self.round()).await;
+            let until = match round.unwrap_or_else(|_| Err(Stop::Away("it does not answer".to_owned()))) {
+                Ok(Pause::None) => continue,
+                Ok(Pause::Until(until)) => until,
+                Ok(Pause::UntilWoken) => Instant::now() + LONGEST_SLEEP,
+                Err(Stop::Deposed) => return Ok(()),
+                Err(Stop::Broken(error)) => return Err(error),
+                Err(Stop::Away(reason)) => {
+                    tracing::warn!("the ledger is away: {reason}");
+                    // What the round left behind, if it was cut off between writing and starting.
+                    self.look_back_at = Some(Instant::now() + FORBEARANCE);
+                    Instant::now() + LEDGER_REST
+                }
+            };
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = attempts.woken() => {}
+                () = tokio::time::sleep_until(until.into()) => {}
+            }
+        }
+        attempts.finished().await;
+        Ok(())
+    }
+
+    async fn round(&mut self) -> Result<Pause, Stop> {
+        self.look_back().await?;
+        let now = Instant::now();
+        self.resting.retain(|_, until| *until > now);
+        let probing = match self.attempts.gate(now) {
+            Gate::Open => false,
+            Gate::Probe => true,
+            Gate::Probing => return Ok(Pause::UntilWoken),
+            Gate::ClosedUntil(until) => return Ok(Pause::Until(until)),
+        };
+        let room = match self.attempts.room(now) {
+            Ok(0) | Err(None) => return Ok(Pause::UntilWoken),
+            Err(Some(until)) => return Ok(Pause::Until(until)),
+            Ok(room) => room,
+        };
+        // Asked in this order, nothing can become due unseen between the two questions.
+        let next_due = self.attempts.store.next_due().await?;
+        let except: Vec<String> = self.resting.keys().cloned().collect();
+        let wanted = if probing { CONCURRENCY } else { room };
+        let mut due = self.attempts.store.due(&except, wanted).await?;
+        let may_be_more = due.len() == wanted;
+        if due.is_empty() {
+            return Ok(self.sleep(next_due));
+        }
+        if probing {
+            // The probe is the one that failed least, so that one message cannot keep the channel closed.
+            due.sort_by_key(|alert| self.attempts.channel_failures(alert.event_id));
+            due.truncate(1);
+        }
+        let Some(plan) = self.plan(due).await? else { return Ok(Pause::Until(Instant::now() + DIRECTORY_REST)) };
+        let again = may_be_more || probing || plan.changed;
+        self.start(plan.send, probing).await?;
+        Ok(if again { Pause::None } else { self.sleep(next_due) })
+    }
+
+    /// Declares attempts unclear that nobody will complete any more, and learns which groups moved.
+    async fn look_back(&mut self) -> Result<(), Stop> {
+        if !self.knows_migrations {
+            self.attempts.learn_migrations().await?;
+            self.knows_migrations = true;
+        }
+        if self.look_back_at.is_none_or(|at| at > Instant::now()) {
+            return Ok(());
+        }
+        let cut_off = self.attempts.declare_unclear(&self.term).await?;
+        if cut_off.unclear > 0 {
+            tracing::warn!("{} alerts were cut off and may have been delivered; they are sent again", cut_off.unclear);
+        }
+        self.look_back_at = cut_off.next_in.map(|wait| Instant::now() + wait);
+        Ok(())
+    }
+
+    fn sleep(&self, next_due: Option<Duration>) -> Pause {
+        let due = next_due.map(|wait| Instant::now() + wait.min(LONGEST_SLEEP));
+        let rested = self.resting.values().min().copied();
+        let times = [due, rested, self.look_back_at];
+        times.into_iter().flatten().min().map_or(Pause::UntilWoken, Pause::Until)
+    }
+
+    /// Asks where each alert goes, and settles or postpones what goes nowhere. `None` when
+    /// user-manager answers about nobody.
+    async fn plan(&mut self, due: Vec<DueAlert>) -> Result<Option<Plan>, Stop> {
+        let directory = &self.attempts.directory;
+        let asked = due.iter().map(|alert| directory.contact(&alert.email, alert.user_id, &alert.cause));
+        let contacts = join_all(asked).await;
+        let nobody_is_known = contacts.iter().all(Result::is_err);
+        let (mut plan, mut chatless) = (Plan::default(), Vec::new());
+        for (alert, contact) in due.into_iter().zip(contacts) {
+            match contact {
+                Ok(Contact::Chat(chat)) => plan.send.push((self.attempts.current_id(chat), alert)),
+                Ok(Contact::NoChat) => chatless.push(alert),
+                Ok(Contact::Gone) => {
+                    self.settle(&alert, Duration::ZERO, Unsent::Cancelled).await?;
+                    plan.changed = true;
+                }
+                Err(error) => {
+                    tracing::debug!(alert.id = %alert.event_id, "ask where to send: {error}");
+                    self.resting.insert(alert.email, Instant::now() + PERSON_REST);
+                }
+            }
+        }
+        if nobody_is_known {
+            return Ok(None);
+        }
+        plan.changed |= !chatless.is_empty();
+        self.wait_for_chats(chatless).await?;
+        Ok(Some(plan))
+    }
+
+    /// Alerts for people who have not named a chat yet: kept for a day, then undeliverable.
+    async fn wait_for_chats(&self, chatless: Vec<DueAlert>) -> Result<(), Stop> {
+        let (interval, patience) = (self.attempts.sending.contact_interval, self.attempts.sending.contact_patience);
+        let mut waiting = Vec::new();
+        for alert in chatless {
+            match next_look(alert.age, interval, patience) {
+                Some(wait) => waiting.push((alert.event_id, wait)),
+                None => self.settle(&alert, patience, Unsent::Undeliverable).await?,
+            }
+        }
+        if !waiting.is_empty() {
+            self.attempts.store.postpone(&self.term, &waiting).await?;
+        }
+        Ok(())
+    }
+
+    async fn settle(&self, alert: &DueAlert, older_than: Duration, end: Unsent) -> Result<(), Stop> {
+        let whose = (alert.email.as_str(), alert.user_id);
+        let settled = self.attempts.store.settle_unsent(&self.term, whose, older_than, end).await?;
+        self.attempts.metrics.ended_unsent(end, settled);
+        tracing::info!(alert.id = %alert.event_id, settled, "alerts for one person end as {}", end.as_str());
+        Ok(())
+    }
+
+    /// Starts what the limits of each chat allow.
+    async fn start(&mut self, wanted: Vec<(ChatId, DueAlert)>, is_probe: bool) -> Result<(), Stop> {
+        let mut chosen = HashMap::new();
+        for (chat, alert) in wanted {
+            match self.attempts.reserve(chat) {
+                Ok(slot) => {
+                    chosen.insert(alert.event_id, (slot, alert));
+                }
+                Err(Wait::ThisChat(until)) => {
+                    self.resting.insert(alert.email, until.unwrap_or_else(|| Instant::now() + CHAT_REST));
+                }
+                Err(Wait::Everybody(_)) => break,
+            }
+        }
+        let ids: Vec<_> = chosen.keys().copied().collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        for (event_id, id) in self.attempts.store.begin(&self.term, &ids).await? {
+            if let Some((slot, alert)) = chosen.remove(&event_id) {
+                self.attempts.start(Attempt { id, slot, alert, term: self.term.clone() }, is_probe);
+            }
+        }
+        Ok(())
+    }
+}
