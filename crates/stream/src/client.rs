@@ -5,12 +5,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rdkafka::{ClientContext, config::RDKafkaLogLevel, error::KafkaError};
+use rdkafka::{
+    ClientContext,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, Consumer as _, ConsumerContext},
+    error::KafkaError,
+};
 
 use crate::core::throttle::Throttle;
 
 /// In an outage the library reports several errors a second; one line in this time is enough.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How many of the library's lines are looked at for the reason of a failure.
+const LINES_TO_HEAR: usize = 10;
 
 /// Writes the library's lines to our log, errors of one client at most once per [`LINE_INTERVAL`].
 pub(crate) struct Words {
@@ -68,4 +76,15 @@ impl ClientContext for Plain {
     }
 }
 
-impl rdkafka::consumer::ConsumerContext for Plain {}
+impl ConsumerContext for Plain {}
+
+/// Why a client that blocks got no answer: what it heard meanwhile says more than its time-out.
+pub(crate) fn reason(client: &BaseConsumer<Plain>, error: &KafkaError) -> String {
+    // Lines wait in the client's queue; each call takes one, and none of them is a record.
+    let words = || client.context().0.last_trouble();
+    (0..LINES_TO_HEAR).find_map(|_| {
+        drop(client.poll(Duration::ZERO));
+        words()
+    });
+    words().unwrap_or_else(|| error.to_string())
+}

@@ -103,7 +103,7 @@ impl KafkaConfig {
             // A frozen broker is noticed within its consumers' session.
             .set("socket.timeout.ms", "10000")
             .set("socket.connection.setup.timeout.ms", "5000")
-            // The library's own version check of brokers older than any we support.
+            // A broker that closes an idle connection is no trouble.
             .set("log.connection.close", "false")
             .set_log_level(RDKafkaLogLevel::Info);
         self.security.apply(&mut client);
@@ -170,7 +170,6 @@ impl KafkaConfig {
 
     pub(crate) fn finish(&self, mut client: ClientConfig) -> ClientConfig {
         for (setting, value) in &self.overrides {
-            // A setting of the other kind of client would only make the library complain.
             client.set(setting, value);
         }
         client

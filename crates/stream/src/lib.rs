@@ -15,6 +15,7 @@
 pub mod config;
 pub mod consumer;
 pub mod dead_letters;
+pub mod dlq;
 
 pub mod gate;
 pub mod handler;

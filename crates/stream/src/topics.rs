@@ -11,13 +11,14 @@ use anyhow::Context;
 use contracts::topics::{Namespace, dead_letters_of};
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
-    error::RDKafkaErrorCode,
+    consumer::{BaseConsumer, Consumer as _},
+    error::{KafkaResult, RDKafkaErrorCode},
 };
 use shell::{Shell, StoppedEarly, readiness::Need};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    client::{Plain, Words},
+    client::{Plain, Words, reason},
     config::{KafkaConfig, LARGEST_RECORD},
     core::{backoff::Backoff, replication::least_in_sync, throttle::Throttle},
 };
@@ -76,17 +77,15 @@ pub async fn create(
     stopping: &CancellationToken,
     waiting: impl Fn(String),
 ) -> anyhow::Result<()> {
-    let admin = config.finish(config.client()).create_with_context(Plain(Words::of("admin")));
-    let admin: Arc<AdminClient<Plain>> = Arc::new(admin.context("create the Kafka client")?);
+    let kafka = Arc::new(Kafka::open(config).context("create the Kafka client")?);
     let plans = plans(config, names);
     let mut lines = Throttle::new(LINE_INTERVAL);
     let mut attempt = 0;
     let created = loop {
-        match create_missing(&admin, &plans).await {
+        match create_missing(&kafka, &plans).await {
             Ok(()) => break Ok(()),
             Err(Obstacle::Lasting(error)) => break Err(error.into()),
-            Err(Obstacle::Passing(what)) => {
-                let reason = admin.inner().context().0.last_trouble().unwrap_or(what);
+            Err(Obstacle::Passing(reason)) => {
                 if lines.admit(Instant::now()).is_some() {
                     tracing::warn!("waiting for Kafka at {}: {reason}", config.bootstrap);
                 }
@@ -100,13 +99,37 @@ pub async fn create(
             () = tokio::time::sleep(wait) => {}
         }
     };
-    close(admin);
+    close(kafka);
     created
 }
 
 enum Obstacle {
     Passing(String),
     Lasting(TopicsError),
+}
+
+/// One client to create topics with, and one to ask which there are: only the latter hears why a
+/// broker cannot be reached.
+struct Kafka {
+    admin: AdminClient<Plain>,
+    asker: BaseConsumer<Plain>,
+}
+
+impl Kafka {
+    fn open(config: &KafkaConfig) -> KafkaResult<Self> {
+        let settings = config.finish(config.client());
+        let admin = settings.create_with_context(Plain(Words::of("admin")))?;
+        let asker = settings.create_with_context(Plain(Words::of("admin")))?;
+        Ok(Self { admin, asker })
+    }
+
+    /// The topics there are. Asked first, so that topics made by hand are enough where we may not
+    /// create any. Blocks.
+    fn existing(&self) -> Result<BTreeSet<String>, Obstacle> {
+        let metadata = self.asker.fetch_metadata(None, CALL_LIMIT);
+        let metadata = metadata.map_err(|error| Obstacle::Passing(reason(&self.asker, &error)))?;
+        Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
+    }
 }
 
 struct Plan {
@@ -133,15 +156,17 @@ fn plans(config: &KafkaConfig, names: &Namespace) -> Vec<Plan> {
     working.collect()
 }
 
-async fn create_missing(admin: &Arc<AdminClient<Plain>>, plans: &[Plan]) -> Result<(), Obstacle> {
-    let known = existing(admin).await?;
+async fn create_missing(kafka: &Arc<Kafka>, plans: &[Plan]) -> Result<(), Obstacle> {
+    let asked = kafka.clone();
+    let known = tokio::task::spawn_blocking(move || asked.existing()).await;
+    let known = known.unwrap_or_else(|error| Err(Obstacle::Passing(error.to_string())))?;
     let missing: Vec<_> = plans.iter().filter(|plan| !known.contains(&plan.topic)).collect();
     if missing.is_empty() {
         return Ok(());
     }
     let topics: Vec<_> = missing.iter().map(|plan| plan.new_topic()).collect();
     let options = AdminOptions::new().request_timeout(Some(CALL_LIMIT)).operation_timeout(Some(CALL_LIMIT));
-    let answers = tokio::time::timeout(2 * CALL_LIMIT, admin.create_topics(&topics, &options)).await;
+    let answers = tokio::time::timeout(2 * CALL_LIMIT, kafka.admin.create_topics(&topics, &options)).await;
     let answers = answers.map_err(|_| Obstacle::Passing("no answer".to_owned()))?;
     let answers = answers.map_err(|error| Obstacle::Passing(error.to_string()))?;
     for (plan, answer) in missing.into_iter().zip(answers) {
@@ -152,15 +177,6 @@ async fn create_missing(admin: &Arc<AdminClient<Plain>>, plans: &[Plan]) -> Resu
         }
     }
     Ok(())
-}
-
-/// The topics there are. Asked first, so that topics made by hand are enough where we may not create any.
-async fn existing(admin: &Arc<AdminClient<Plain>>) -> Result<BTreeSet<String>, Obstacle> {
-    let asked = admin.clone();
-    let metadata = tokio::task::spawn_blocking(move || asked.inner().fetch_metadata(None, CALL_LIMIT)).await;
-    let metadata = metadata.map_err(|error| Obstacle::Passing(error.to_string()))?;
-    let metadata = metadata.map_err(|error| Obstacle::Passing(error.to_string()))?;
-    Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
 }
 
 /// What Kafka's answer to the creation of a topic means.
@@ -194,8 +210,8 @@ impl fmt::Debug for Plan {
 }
 
 /// Closing waits for the client's threads, so it happens on a thread of its own.
-fn close(admin: Arc<AdminClient<Plain>>) {
-    let closing = std::thread::Builder::new().name("kafka-close".to_owned()).spawn(move || drop(admin));
+fn close(kafka: Arc<Kafka>) {
+    let closing = std::thread::Builder::new().name("kafka-close".to_owned()).spawn(move || drop(kafka));
     if let Err(error) = closing {
         tracing::warn!("close the Kafka client: {error}");
     }
@@ -207,7 +223,8 @@ mod tests {
 
     #[test]
     fn each_working_topic_has_its_dead_letters() {
-        let config = KafkaConfig { replication: 3, ..KafkaConfig::plain("a:9092") };
+        let mut config = KafkaConfig::plain("a:9092");
+        config.replication = 3;
         let plans: Vec<_> = plans(&config, &Namespace::default()).iter().map(|plan| format!("{plan:?}")).collect();
         let lasting = |name: &str, retention: &str, more: &str| {
             format!(

@@ -1,7 +1,7 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -70,14 +70,14 @@ impl Call {
 
 impl Link {
     pub(super) fn open(config: &KafkaConfig, profile: Profile) -> KafkaResult<Self> {
-        let context = Deliveries { words: Words::of("producer"), dead: AtomicBool::new(false) };
+        let context = Deliveries { words: Words::of("producer") };
         let client = config.producer(profile).create_with_context(context)?;
         Ok(Self { client: Some(client) })
     }
 
-    /// Whether the client is of no more use.
+    /// Whether the client is of no more use: a fatal error ends an idempotent producer for good.
     pub(super) fn is_dead(&self) -> bool {
-        self.client.as_ref().is_none_or(|client| client.context().dead.load(Ordering::Relaxed))
+        self.client.as_ref().is_none_or(|client| client.client().fatal_error().is_some())
     }
 
     /// Hands a message over. `false`: the queue is full, try again.
@@ -100,7 +100,6 @@ impl Link {
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::InvalidArgument);
         let is_full = code == RDKafkaErrorCode::QueueFull;
         if !is_full {
-            client.context().note_fatal(code);
             call.failed(code);
         }
         call.answer();
@@ -138,15 +137,6 @@ impl Drop for Link {
 /// Hears acknowledgements and counts them for their callers.
 pub(super) struct Deliveries {
     words: Words,
-    dead: AtomicBool,
-}
-
-impl Deliveries {
-    fn note_fatal(&self, code: RDKafkaErrorCode) {
-        if code == RDKafkaErrorCode::Fatal {
-            self.dead.store(true, Ordering::Relaxed);
-        }
-    }
 }
 
 impl ClientContext for Deliveries {
@@ -155,9 +145,6 @@ impl ClientContext for Deliveries {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if let Some(code) = error.rdkafka_error_code() {
-            self.note_fatal(code);
-        }
         self.words.trouble(&format!("{error}: {reason}"));
     }
 }
@@ -168,7 +155,6 @@ impl ProducerContext for Deliveries {
     fn delivery(&self, result: &DeliveryResult<'_>, call: Arc<Call>) {
         if let Err((error, _)) = result {
             let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-            self.note_fatal(code);
             call.failed(code);
         }
         call.answer();

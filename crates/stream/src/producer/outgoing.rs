@@ -6,6 +6,9 @@ use shell::trace::Cause;
 
 use crate::record::Partition;
 
+/// A header's name and value.
+type RawHeader<'a> = (Cow<'a, str>, Option<Cow<'a, [u8]>>);
+
 /// A message to be sent. It borrows what it can: the client copies it when it is handed over.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Outgoing<'a> {
@@ -13,7 +16,7 @@ pub struct Outgoing<'a> {
     pub(crate) partition: Option<Partition>,
     pub(crate) key: Option<Cow<'a, [u8]>>,
     pub(crate) value: Option<Cow<'a, [u8]>>,
-    pub(crate) headers: Vec<(Cow<'a, str>, Option<Cow<'a, [u8]>>)>,
+    pub(crate) headers: Vec<RawHeader<'a>>,
 }
 
 impl<'a> Outgoing<'a> {

@@ -1,0 +1,13 @@
+//! The consume loop, the producer and the dead letters on a real Kafka; broker errors on the client
+//! library's own mock.
+#![cfg(test)]
+
+mod dead_letters;
+mod delivery;
+mod dlq;
+mod holds;
+mod outages;
+mod producer;
+mod rebalances;
+mod support;
+mod topics;

@@ -1,0 +1,231 @@
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use contracts::topics::{Namespace, dead_letters_of};
+use rdkafka::{
+    ClientConfig, Offset as Position, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer as _},
+};
+use shell::{
+    Shell,
+    clock::Clock,
+    config::{ProcessEnv, Vars},
+};
+use stream::{
+    Consumer, DeadLetterGate, Failure, Handler, KafkaConfig, Outgoing, Partition, Producer, Profile, Record, Settled,
+    Subscription, topics,
+};
+use tokio_util::sync::CancellationToken;
+
+/// How long a condition may take to come true.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Topics and groups of one test.
+pub struct Rig {
+    pub config: KafkaConfig,
+    pub topic: String,
+    pub group: String,
+    pub producer: Producer,
+}
+
+impl Rig {
+    /// With a topic of so many partitions, and its dead letters.
+    pub async fn new(partitions: u16) -> Self {
+        Self::configured(partitions, |config| config).await
+    }
+
+    pub async fn configured(partitions: u16, configure: impl FnOnce(KafkaConfig) -> KafkaConfig) -> Self {
+        let mut config = configure(KafkaConfig::plain(kafka().await));
+        config.partitions = partitions;
+        let names = names();
+        topics::create(&config, &names, &CancellationToken::new(), drop).await.expect("topics");
+        Self::on(config, &names)
+    }
+
+    pub fn on(config: KafkaConfig, names: &Namespace) -> Self {
+        let producer = Producer::unwatched(&config, Profile::Throughput).expect("a producer");
+        let (topic, group) = (names.to_alert_system(), names.alert_system_group());
+        Self { config, topic, group, producer }
+    }
+
+    pub async fn produce(&self, values: impl IntoIterator<Item = u32>) {
+        let messages = values.into_iter().map(|value| {
+            let value = value.to_string().into_bytes();
+            Outgoing::to(&self.topic).with_key(value.clone()).with_value(value)
+        });
+        self.producer.send_all(messages).await.expect("kept");
+    }
+
+    /// Starts a consumer of the topic.
+    pub fn start(&self, handler: impl Handler + 'static) -> Member {
+        let shell = Shell::new("test", CancellationToken::new(), Clock::system());
+        let subscription = Subscription { topic: self.topic.clone(), group: self.group.clone() };
+        let consumer = Consumer::new(&self.config, subscription, &self.producer, &shell).expect("a consumer");
+        let gate = consumer.gate().clone();
+        consumer.spawn(handler, &shell);
+        Member { shell, gate }
+    }
+
+    /// The offsets that are committed, by partition; partitions without one are left out.
+    pub fn committed(&self) -> BTreeMap<i32, i64> {
+        let client = raw_consumer(&self.config, &self.group);
+        let mut list = TopicPartitionList::new();
+        (0..i32::from(self.config.partitions)).for_each(|partition| {
+            list.add_partition(&self.topic, partition);
+        });
+        let committed = client.committed_offsets(list, Duration::from_secs(10)).expect("committed offsets");
+        let offset = |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element.offset() {
+            Position::Offset(offset) => Some((element.partition(), offset)),
+            _ => None,
+        };
+        committed.elements().iter().filter_map(offset).collect()
+    }
+
+    pub fn total_committed(&self) -> i64 {
+        self.committed().values().sum()
+    }
+
+    /// How many records a topic of this test holds.
+    pub fn count(&self, topic: &str) -> i64 {
+        let client = raw_consumer(&self.config, "watermarks");
+        let partitions = 0..i32::from(self.config.partitions);
+        partitions
+            .map(|partition| {
+                let (begin, end) =
+                    client.fetch_watermarks(topic, partition, Duration::from_secs(10)).expect("watermarks");
+                end - begin
+            })
+            .sum()
+    }
+
+    pub fn dead_letter_topic(&self) -> String {
+        dead_letters_of(&self.topic)
+    }
+}
+
+fn raw_consumer(config: &KafkaConfig, group: &str) -> BaseConsumer {
+    ClientConfig::new().set("bootstrap.servers", &config.bootstrap).set("group.id", group).create().expect("a client")
+}
+
+/// A running consumer.
+pub struct Member {
+    pub shell: Shell,
+    pub gate: DeadLetterGate,
+}
+
+impl Member {
+    pub async fn stop(self) {
+        self.shell.tasks.stopping().cancel();
+        self.shell.tasks.join().await.expect("a clean stop");
+    }
+
+    /// Waits for the end that the handler caused.
+    pub async fn failure(self) -> String {
+        let ended = tokio::time::timeout(DEADLINE, self.shell.tasks.join()).await.expect("it ends");
+        format!("{:#}", ended.expect_err("it fails"))
+    }
+
+    pub fn metrics(&self) -> String {
+        shell::metrics::render([&self.shell.registry].into_iter()).expect("metrics")
+    }
+}
+
+/// What handlers saw, in order: partition, offset, value.
+#[derive(Clone, Default)]
+pub struct Seen {
+    records: Arc<Mutex<Vec<(i32, i64, String)>>>,
+    revoked: Arc<Mutex<Vec<Partition>>>,
+}
+
+impl Seen {
+    pub fn note(&self, batch: &[Record]) {
+        let mut records = self.records.lock().expect("lock");
+        records.extend(batch.iter().map(|record| (record.partition.0, record.offset.0, value(record))));
+    }
+
+    pub fn len(&self) -> usize {
+        self.records.lock().expect("lock").len()
+    }
+
+    pub fn records(&self) -> Vec<(i32, i64, String)> {
+        self.records.lock().expect("lock").clone()
+    }
+
+    pub fn values(&self) -> Vec<u32> {
+        let mut values: Vec<u32> =
+            self.records().iter().map(|(_, _, value)| value.parse().expect("a number")).collect();
+        values.sort_unstable();
+        values
+    }
+
+    pub fn of_partition(&self, wanted: i32) -> Vec<i64> {
+        let of_it = |(partition, offset, _): (i32, i64, String)| (partition == wanted).then_some(offset);
+        self.records().into_iter().filter_map(of_it).collect()
+    }
+
+    pub fn revoked(&self) -> Vec<Partition> {
+        self.revoked.lock().expect("lock").clone()
+    }
+}
+
+pub fn value(record: &Record) -> String {
+    String::from_utf8_lossy(record.value().unwrap_or_default()).into_owned()
+}
+
+/// Handles by a function, and remembers what was handled and revoked.
+pub struct By<F> {
+    pub seen: Seen,
+    pub decide: F,
+}
+
+impl<F> Handler for By<F>
+where
+    F: FnMut(Partition, &[Record]) -> Result<Vec<Settled>, Failure> + Send,
+{
+    async fn handle(&mut self, partition: Partition, batch: &[Record]) -> Result<Vec<Settled>, Failure> {
+        let settled = (self.decide)(partition, batch)?;
+        self.seen.note(batch);
+        Ok(settled)
+    }
+
+    fn partition_revoked(&mut self, partition: Partition) {
+        self.seen.revoked.lock().expect("lock").push(partition);
+    }
+}
+
+/// Handles everything.
+pub fn accepting(seen: &Seen) -> impl Handler + use<> {
+    By { seen: seen.clone(), decide: |_, batch: &[Record]| Ok(done(batch)) }
+}
+
+pub fn done(batch: &[Record]) -> Vec<Settled> {
+    batch.iter().map(|_| Settled::Done("handled")).collect()
+}
+
+pub fn away() -> Failure {
+    Failure::Unavailable {
+        retry_after: Some(Duration::from_millis(50)),
+        source: anyhow::anyhow!("the database is away"),
+    }
+}
+
+/// Waits until the condition holds.
+pub async fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < DEADLINE, "still waiting for {what} after {DEADLINE:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+pub fn names() -> Namespace {
+    Namespace::prefixed(format!("{}-", uuid::Uuid::new_v4().simple()))
+}
+
+/// The address of a real Kafka.
+pub async fn kafka() -> String {
+    ProcessEnv.get("KAFKA_BROKER_URL").expect("KAFKA_BROKER_URL")
+}
