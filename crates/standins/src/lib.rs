@@ -1,0 +1,28 @@
+//! OpenSky and Telegram on this machine: two real HTTP servers that speak the outside services' own
+//! interfaces, so that the demo and the tests use the same clients as a real installation.
+//!
+//! [`opensky::OpenSky`] answers from committed recordings of real traffic or from what a test says,
+//! and fails on purpose in every way the real one was seen to fail.
+//!
+//! Nothing here reaches the internet, and no other part of Flightbell knows that it talks to a
+//! stand-in.
+
+pub mod opensky;
+
+mod log;
+mod reply;
+mod script;
+mod serve;
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+/// Tells a stand-in the time: the system's, a replay's, or a test's.
+pub type ClockFn = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
+
+/// The system's clock.
+#[must_use]
+pub fn system_clock() -> ClockFn {
+    Arc::new(Utc::now)
+}

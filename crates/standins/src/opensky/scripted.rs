@@ -1,0 +1,90 @@
+//! Answers that a test makes up.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use chrono::{DateTime, NaiveDate, Utc};
+
+use super::{
+    rows::{Flight, State},
+    source::{Direction, FlightsQuery, Sky},
+};
+
+/// A world that a test sets up, and may change at any time. Nothing flies in it at first. Clones
+/// share it.
+#[derive(Clone, Default)]
+pub struct Scripted {
+    world: Arc<Mutex<World>>,
+}
+
+#[derive(Default)]
+struct World {
+    flights: HashMap<(String, Direction, NaiveDate), Vec<Flight>>,
+    states: Vec<State>,
+    /// Groups of aircraft that are heard at every moment: where, and how many.
+    hovering: HashMap<String, (f64, f64, u32)>,
+}
+
+impl Scripted {
+    /// A world in which nothing flies.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The flights of an airport on a UTC day, in place of those set before. Without any the answer is
+    /// 404, as it is for a day that is not published.
+    pub fn set_flights(&self, airport: &str, direction: Direction, day: NaiveDate, flights: Vec<Flight>) {
+        self.world().flights.insert((airport.to_uppercase(), direction, day), flights);
+    }
+
+    /// Sets so many different flights of an airport on a UTC day, spread over the day.
+    pub fn set_flight_count(&self, airport: &str, direction: Direction, day: NaiveDate, count: u32) {
+        let midnight = day.and_time(chrono::NaiveTime::MIN).and_utc().timestamp();
+        let flights = (0..count).map(|number| {
+            let at = midnight + i64::from(number) * 86_000 / i64::from(count.max(1));
+            match direction {
+                Direction::Arrival => Flight::new(format!("a{number:05x}"), at - 3600, at).to(airport),
+                Direction::Departure => Flight::new(format!("d{number:05x}"), at, at + 3600).from(airport),
+            }
+        });
+        self.set_flights(airport, direction, day, flights.collect());
+    }
+
+    /// The state vectors, in place of those set before.
+    pub fn set_states(&self, states: Vec<State>) {
+        self.world().states = states;
+    }
+
+    /// Puts `count` aircraft at a place, which are heard afresh at every moment, in place of those set
+    /// before under this name.
+    pub fn set_aircraft(&self, name: &str, latitude: f64, longitude: f64, count: u32) {
+        self.world().hovering.insert(name.to_owned(), (latitude, longitude, count));
+    }
+
+    pub(super) fn flights(&self, query: &FlightsQuery) -> Vec<Flight> {
+        let world = self.world();
+        let key = |day| (query.airport.clone(), query.direction, day);
+        query.days().filter_map(|day| world.flights.get(&key(day))).flatten().cloned().collect()
+    }
+
+    pub(super) fn sky(&self, now: DateTime<Utc>) -> Sky {
+        let time = now.timestamp();
+        let world = self.world();
+        let mut states = world.states.clone();
+        let mut number = 0;
+        for &(latitude, longitude, count) in world.hovering.values() {
+            for _ in 0..count {
+                states.push(State::new(format!("{number:06x}"), latitude, longitude, time));
+                number += 1;
+            }
+        }
+        Sky { time, states }
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
