@@ -81,6 +81,7 @@ CREATE TABLE readings (
     CONSTRAINT readings_unique UNIQUE (airport_code, metric, seq)
 );
 CREATE INDEX readings_by_age ON readings (observed_at);
+CREATE INDEX readings_newest ON readings (airport_code, observed_at, id);
 
 -- Readings that have not reached all their interests yet. The row is locked while a page is under way.
 CREATE TABLE fan_outs (

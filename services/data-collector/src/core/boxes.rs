@@ -102,7 +102,8 @@ mod tests {
 
     #[test]
     fn the_whole_globe_is_the_dearest() {
-        let spread: Vec<_> = (0..40).map(|step| at(f64::from(step) * 4.0 - 80.0, f64::from(step) * 8.0 - 170.0)).collect();
+        let spread: Vec<_> =
+            (0..40).map(|step| at(f64::from(step) * 4.0 - 80.0, f64::from(step) * 8.0 - 170.0)).collect();
         let calls = calls(&spread);
         assert_eq!((calls.len(), cost(&calls)), (1, 4));
     }

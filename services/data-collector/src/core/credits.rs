@@ -177,7 +177,8 @@ mod tests {
 
     #[test]
     fn two_headers_in_a_row_show_the_real_cost() {
-        let credits = Credits::assumed(Tier::Standard, at(NOON)).after_call(30, Some(3_996)).after_call(30, Some(3_992));
+        let credits =
+            Credits::assumed(Tier::Standard, at(NOON)).after_call(30, Some(3_996)).after_call(30, Some(3_992));
         assert_eq!(credits.flights_cost(), 4);
         assert_eq!(credits.after_call(4, Some(3_992)).flights_cost(), 4, "a free call shows nothing");
         assert_eq!(credits.after_call(4, Some(4_000)).flights_cost(), 4, "nor does a bucket that was filled");

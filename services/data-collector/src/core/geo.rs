@@ -105,7 +105,8 @@ mod tests {
     fn distances_are_those_of_the_globe() {
         assert!((PARIS.metres_to(SAN_FRANCISCO) / 1000.0 - 8_970.0).abs() < 30.0);
         assert!(PARIS.metres_to(PARIS) < 0.001);
-        let (east, west) = (Position { latitude: 0.0, longitude: 179.9 }, Position { latitude: 0.0, longitude: -179.9 });
+        let (east, west) =
+            (Position { latitude: 0.0, longitude: 179.9 }, Position { latitude: 0.0, longitude: -179.9 });
         assert!((east.metres_to(west) / 1000.0 - 22.24).abs() < 0.01);
     }
 

@@ -164,7 +164,8 @@ pub fn plan(situation: &Situation) -> Plan {
         situation.daily.iter().zip(&daily.next_at).map(|(need, at)| (need.airport.clone(), Kind::Daily, *at));
     Plan {
         step: live.step.or(daily.step),
-        wake_at: wake_at.unwrap_or_else(|| end_of_day(situation.now)),
+        // At midnight buckets are filled and there is another yesterday.
+        wake_at: wake_at.map_or_else(|| end_of_day(situation.now), |at| at.min(end_of_day(situation.now))),
         next_at: live_next.chain(daily_next).collect(),
         outlook: [
             outlook(Bucket::States, &situation.states, live.round_cost, live.pace, situation.now),
@@ -234,7 +235,8 @@ fn cycle_at(situation: &Situation, pace: Option<TimeDelta>, cost: u32) -> DateTi
     let Some(pace) = pace else { return situation.states.affordable_at(cost, now).max(end_of_day(now)) };
     let in_pace = situation.cycle_begun_at.map_or(now, |begun| begun + pace);
     // A cycle without anybody in it would only shift the others.
-    let first_free = situation.live.iter().map(|need| need.attempted_at.map_or(now, |at| at + situation.interval)).min();
+    let first_free =
+        situation.live.iter().map(|need| need.attempted_at.map_or(now, |at| at + situation.interval)).min();
     in_pace.max(first_free.unwrap_or(now)).max(situation.states.affordable_at(cost, now))
 }
 
@@ -504,10 +506,13 @@ mod tests {
         situation.daily = vec![DailyNeed { requested: true, ..daily("KSFO", [held, held], Some(at("09:59:00"))) }];
         situation.flights.remaining = 0;
         let step = plan(&situation).step;
-        assert_eq!(step, Some(Step::Daily { airport: 0, directions: Vec::new(), days: AskFor::Newest }).map(|step| {
-            let Step::Daily { airport, directions, .. } = step else { panic!("a daily step") };
-            Step::Daily { airport, directions, days: AskFor::DayBefore }
-        }));
+        assert_eq!(
+            step,
+            Some(Step::Daily { airport: 0, directions: Vec::new(), days: AskFor::Newest }).map(|step| {
+                let Step::Daily { airport, directions, .. } = step else { panic!("a daily step") };
+                Step::Daily { airport, directions, days: AskFor::DayBefore }
+            })
+        );
     }
 
     #[test]
@@ -521,7 +526,10 @@ mod tests {
         assert_eq!(plan(&situation).step, Some(probe));
         situation.probed_at = Some(situation.now);
         let step = plan(&situation).step;
-        assert_eq!(step, Some(Step::Daily { airport: 0, directions: Direction::ALL.to_vec(), days: AskFor::DayBefore }));
+        assert_eq!(
+            step,
+            Some(Step::Daily { airport: 0, directions: Direction::ALL.to_vec(), days: AskFor::DayBefore })
+        );
     }
 
     #[test]
@@ -531,7 +539,10 @@ mod tests {
         let (old, new) = (Some(date("2026-11-19")), Some(date("2026-11-20")));
         situation.daily = vec![daily("KSFO", [new, old], Some(at("09:00:00")))];
         let step = plan(&situation).step;
-        assert_eq!(step, Some(Step::Daily { airport: 0, directions: vec![Direction::Departure], days: AskFor::Newest }));
+        assert_eq!(
+            step,
+            Some(Step::Daily { airport: 0, directions: vec![Direction::Departure], days: AskFor::Newest })
+        );
         // A failed attempt is not repeated at once.
         situation.daily[0].attempted_at = Some(at("09:58:00"));
         let plan = plan(&situation);

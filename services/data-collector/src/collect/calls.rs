@@ -1,0 +1,77 @@
+//! Asking OpenSky, with what it costs written down.
+
+use chrono::NaiveDate;
+use shell::lease::Term;
+
+use super::{Collector, TurnError};
+use crate::{
+    core::{boxes::BoxCall, credits::Bucket, day::Direction, live::Sky},
+    opensky::{CallError, Reply, wire::Flight},
+};
+
+impl Collector {
+    /// Asks for a box; what went wrong is the inner error.
+    pub(super) async fn ask_states(&self, term: &Term, call: &BoxCall) -> Result<Result<Sky, CallError>, TurnError> {
+        let reply = self.unless_stopping(self.opensky.states(&call.area)).await?;
+        self.settle(term, Bucket::States, call.cost(), &reply).await?;
+        // A box always has an answer, if only an empty one: nothing there is no count.
+        Ok(reply.and_then(|reply| reply.content.ok_or(CallError::Status(404))))
+    }
+
+    /// Asks for a day of an airport; none is "nothing there".
+    pub(super) async fn ask_flights(
+        &self,
+        term: &Term,
+        airport: &str,
+        direction: Direction,
+        day: NaiveDate,
+        cost: u32,
+    ) -> Result<Result<Option<Vec<Flight>>, CallError>, TurnError> {
+        let reply = self.unless_stopping(self.opensky.flights(airport, direction, day)).await?;
+        self.settle(term, Bucket::Flights, cost, &reply).await?;
+        Ok(reply.map(|reply| reply.content))
+    }
+
+    async fn unless_stopping<T>(&self, call: impl Future<Output = T>) -> Result<T, TurnError> {
+        tokio::select! {
+            () = self.shell.tasks.stopping().cancelled() => Err(TurnError::Stopping),
+            answer = call => Ok(answer),
+        }
+    }
+
+    async fn settle<T>(
+        &self,
+        term: &Term,
+        bucket: Bucket,
+        cost: u32,
+        reply: &Result<Reply<T>, CallError>,
+    ) -> Result<(), TurnError> {
+        let now = self.shell.clock.now();
+        match reply {
+            Ok(reply) => self.record_credits(term, bucket, |credits| credits.after_call(cost, reply.remaining)).await,
+            Err(CallError::TooManyRequests { seconds }) => {
+                tracing::warn!(
+                    "opensky {}: too many requests, silent for {}",
+                    bucket.as_str(),
+                    seconds.map_or_else(|| "an hour".to_owned(), |seconds| format!("{seconds} s"))
+                );
+                self.record_credits(term, bucket, |credits| credits.after_refusal(now, *seconds)).await
+            }
+            Err(error) if error.may_have_cost() => {
+                self.record_credits(term, bucket, |credits| credits.after_call(cost, None)).await
+            }
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+/// An error with its causes, for a log line.
+pub(super) fn in_words(error: &CallError) -> String {
+    let mut words = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        words = format!("{words}: {error}");
+        cause = error.source();
+    }
+    words
+}

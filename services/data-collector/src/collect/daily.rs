@@ -1,0 +1,210 @@
+//! One airport's finished days.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use contracts::Metric;
+use shell::{fault, lease::Term};
+use sqlx::PgConnection;
+
+use super::{Collector, TurnError, calls};
+use crate::{
+    core::{
+        day::{self, Direction, Meaning},
+        plan::{AskFor, DailyNeed, Kind},
+        reading::directions,
+    },
+    opensky::{CallError, wire::Flight},
+    store::{
+        collection::{self, Known, Watch},
+        flights,
+        readings::{self, NewReading},
+    },
+};
+
+/// What a step found out about an airport.
+#[derive(Default)]
+struct Found {
+    /// Whole days, also those without any flight.
+    days: Vec<(Direction, NaiveDate, Vec<Flight>)>,
+    /// Days that turned out to be published.
+    published: Vec<NaiveDate>,
+    /// Yesterday was looked for in vain.
+    in_vain: bool,
+    /// A direction could not be collected, for want of an answer or of a published day.
+    incomplete: bool,
+    /// The source asked for silence.
+    refused: bool,
+}
+
+impl Collector {
+    /// Asks for what is needed and stores it, with a reading for each metric that is watched there.
+    pub(super) async fn collect_daily(
+        &self,
+        term: &Term,
+        known: &Known,
+        place: usize,
+        asked: &[Direction],
+        days: AskFor,
+    ) -> Result<(), TurnError> {
+        let need = &known.situation.daily[place];
+        let nobody = Watch::default();
+        let watch = known.watches.get(&need.airport).unwrap_or(&nobody);
+        let found = self.find(term, known, need, asked, days).await?;
+        fault::point("data-collector.asked-not-stored");
+        let now = self.shell.clock.now();
+        let yesterday = day::yesterday(known.situation.now);
+        let mut transaction = self.store.begin().await?;
+        term.hold(&mut transaction).await?;
+        for day in &found.published {
+            collection::record_day(&mut transaction, *day, true, now).await?;
+        }
+        if found.in_vain {
+            collection::record_day(&mut transaction, yesterday, false, known.situation.now).await?;
+        }
+        for (direction, day, listed) in &found.days {
+            flights::store_day(&mut transaction, &need.airport, *direction, *day, listed, now).await?;
+        }
+        let only_probed = days == AskFor::Probe && found.days.is_empty();
+        if !only_probed {
+            let metrics = if asked.is_empty() { &watch.requested } else { &watch.metrics };
+            self.store_readings(&mut transaction, known, need, metrics, &found, now).await?;
+            if asked.is_empty() {
+                collection::forget_requests(&mut transaction, &need.airport, Kind::Daily).await?;
+            } else {
+                let (at, waiting) = (known.situation.now, found.refused);
+                collection::record_attempt(&mut transaction, &need.airport, Kind::Daily, at, waiting).await?;
+            }
+        }
+        transaction.commit().await?;
+        fault::point("data-collector.reading-stored");
+        if !found.days.is_empty() {
+            let flights: usize = found.days.iter().map(|(.., listed)| listed.len()).sum();
+            self.metrics.flights_fetched(&need.airport, u32::try_from(flights).unwrap_or(u32::MAX));
+            tracing::debug!(airport = need.airport, flights, "collected flights");
+        }
+        Ok(())
+    }
+
+    /// Asks direction by direction, the newest day first.
+    async fn find(
+        &self,
+        term: &Term,
+        known: &Known,
+        need: &DailyNeed,
+        asked: &[Direction],
+        days: AskFor,
+    ) -> Result<Found, TurnError> {
+        let mut found = Found::default();
+        let yesterday = day::yesterday(known.situation.now);
+        if known.situation.yesterday_published {
+            found.published.push(yesterday);
+        }
+        let before = day::before(yesterday);
+        if self.store.is_published(before).await? {
+            found.published.push(before);
+        }
+        let mut queue: Vec<Direction> = asked.to_vec();
+        let mut turn = 0;
+        while let Some(direction) = queue.get(turn).copied() {
+            turn += 1;
+            let skip_yesterday = days == AskFor::DayBefore || found.in_vain;
+            let tried: &[NaiveDate] = match days {
+                AskFor::Probe => &[yesterday],
+                _ if skip_yesterday => &[before],
+                _ => &[yesterday, before],
+            };
+            if let Err(error) = self.find_direction(term, known, need, direction, tried, &mut found).await? {
+                tracing::warn!(
+                    airport = need.airport,
+                    direction = direction.as_str(),
+                    "flights are unknown: {}",
+                    calls::in_words(&error)
+                );
+                found.refused = matches!(error, CallError::TooManyRequests { .. });
+                found.incomplete = true;
+                // A day that could not be looked for is not looked for again at once.
+                found.in_vain |= days == AskFor::Probe;
+                break;
+            }
+            if days == AskFor::Probe && !found.days.is_empty() && queue.len() == 1 {
+                // The day is there: now the rest of it.
+                queue.extend(need.directions.iter().map(|(other, _)| *other).filter(|other| *other != direction));
+            }
+        }
+        Ok(found)
+    }
+
+    async fn find_direction(
+        &self,
+        term: &Term,
+        known: &Known,
+        need: &DailyNeed,
+        direction: Direction,
+        tried: &[NaiveDate],
+        found: &mut Found,
+    ) -> Result<Result<(), CallError>, TurnError> {
+        let cost = known.situation.flights.flights_cost();
+        for day in tried {
+            let listed = match self.ask_flights(term, &need.airport, direction, *day, cost).await? {
+                Ok(listed) => listed,
+                Err(error) => return Ok(Err(error)),
+            };
+            match day::meaning(listed.is_some(), found.published.contains(day)) {
+                Meaning::Flights | Meaning::None => {
+                    if listed.is_some() && !found.published.contains(day) {
+                        tracing::info!("flights of {day} are published");
+                        found.published.push(*day);
+                    }
+                    found.days.push((direction, *day, listed.unwrap_or_default()));
+                    return Ok(Ok(()));
+                }
+                Meaning::Unknown => {
+                    found.in_vain |= *day == day::yesterday(known.situation.now);
+                    let held =
+                        need.directions.iter().find(|(known, _)| *known == direction).and_then(|(_, held)| *held);
+                    if held.is_some_and(|held| held >= day::before(*day)) && tried.len() > 1 {
+                        // The day before is held already.
+                        return Ok(Ok(()));
+                    }
+                }
+            }
+        }
+        found.incomplete = true;
+        Ok(Ok(()))
+    }
+
+    /// A reading for each of `metrics` that is about finished days: the count where all its directions
+    /// are held for one day, else that it is unknown.
+    async fn store_readings(
+        &self,
+        connection: &mut PgConnection,
+        known: &Known,
+        need: &DailyNeed,
+        metrics: &[Metric],
+        found: &Found,
+        now: DateTime<Utc>,
+    ) -> Result<(), TurnError> {
+        let yesterday = day::yesterday(known.situation.now);
+        let newest = if found.published.contains(&yesterday) { yesterday } else { day::before(yesterday) };
+        let held_on = |direction: Direction| {
+            let now = found.days.iter().filter(|(found, ..)| *found == direction).map(|(_, day, _)| *day);
+            let before = need.directions.iter().filter(|(known, _)| *known == direction).filter_map(|(_, held)| *held);
+            now.chain(before).max()
+        };
+        for metric in metrics.iter().copied().filter(|metric| *metric != Metric::Live) {
+            let needed = directions(metric);
+            let whole = needed.iter().all(|direction| held_on(*direction) == Some(newest));
+            let answered = !found.incomplete
+                || needed.iter().all(|needed| found.days.iter().any(|(direction, ..)| direction == needed));
+            let value = if whole && answered {
+                Some(flights::count(connection, &need.airport, needed, newest).await?)
+            } else {
+                None
+            };
+            let window = day::window(newest);
+            let airport = need.airport.as_str();
+            let reading = NewReading { airport, metric, value, window, observed_at: now, source: &self.source };
+            readings::insert(connection, &reading).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,177 @@
+//! Collection, by the leader alone: plan, do the next step, plan again.
+
+mod calls;
+mod daily;
+mod live;
+mod outlook;
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use shell::{
+    Shell,
+    lease::{HoldError, Term},
+    readiness::Part,
+};
+use tokio::sync::Notify;
+
+use crate::{
+    core::{
+        credits::{Bucket, Tier},
+        geo::Position,
+        plan::{self, Step},
+    },
+    metrics::Metrics,
+    opensky::OpenSky,
+    store::{Store, collection::Known},
+};
+
+/// How long to wait after the database could not answer.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// What collection works with.
+pub struct Collector {
+    /// Clock and stop.
+    pub shell: Shell,
+    /// The database.
+    pub store: Store,
+    /// The source.
+    pub opensky: OpenSky,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// The source, in words.
+    pub source: String,
+    /// The least time between two collections of an airport.
+    pub interval: TimeDelta,
+    /// What a full bucket holds until a header says otherwise.
+    pub tier: Tier,
+    /// Told when somebody waits for an airport.
+    pub wake: Arc<Notify>,
+    /// Where the credits' outlook is shown.
+    pub part: Part,
+}
+
+/// Why a turn could not be finished.
+#[derive(Debug, thiserror::Error)]
+enum TurnError {
+    /// Another process leads now.
+    #[error("another process leads now")]
+    Deposed,
+    /// The service stops.
+    #[error("the service stops")]
+    Stopping,
+    /// The database could not answer.
+    #[error("use the database")]
+    Database(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for TurnError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl From<HoldError> for TurnError {
+    fn from(error: HoldError) -> Self {
+        match error {
+            HoldError::Deposed => Self::Deposed,
+            HoldError::Database(error) => Self::Database(error),
+        }
+    }
+}
+
+impl Collector {
+    /// Collects until the shell stops or the term ends.
+    ///
+    /// # Errors
+    /// Never: a database that is away is tried again.
+    pub async fn lead(self: Arc<Self>, term: Term) -> anyhow::Result<()> {
+        let stopping = self.shell.tasks.stopping().clone();
+        let mut told = outlook::Told::default();
+        while !stopping.is_cancelled() {
+            match self.turn(&term, &mut told).await {
+                Ok(None) => {}
+                Ok(Some(wake_at)) => self.wait_until(wake_at).await,
+                Err(TurnError::Stopping) => break,
+                Err(TurnError::Deposed) => {
+                    tracing::warn!("collection was taken over by another process");
+                    break;
+                }
+                Err(TurnError::Database(error)) => {
+                    tracing::warn!("collection waits for the database: {error}");
+                    tokio::select! {
+                        () = stopping.cancelled() => {}
+                        () = tokio::time::sleep(AFTER_FAILURE) => {}
+                    }
+                }
+            }
+        }
+        self.part.up_with("another replica collects");
+        Ok(())
+    }
+
+    /// Plans and does one step; answers until when there is nothing to do, when there is none.
+    async fn turn(&self, term: &Term, told: &mut outlook::Told) -> Result<Option<DateTime<Utc>>, TurnError> {
+        let known = self.store.known(self.shell.clock.now(), self.interval, self.tier, locate).await?;
+        let plan = plan::plan(&known.situation);
+        self.store.record_plan(&plan.next_at).await?;
+        self.show(&known, &plan, told);
+        match plan.step {
+            None => return Ok(Some(plan.wake_at)),
+            Some(Step::Live { airports, calls, regular }) => {
+                self.collect_live(term, &known, &airports, &calls, regular).await?;
+            }
+            Some(Step::Daily { airport, directions, days }) => {
+                self.collect_daily(term, &known, airport, &directions, days).await?;
+            }
+        }
+        Ok(None)
+    }
+
+    fn show(&self, known: &Known, plan: &plan::Plan, told: &mut outlook::Told) {
+        let watched: BTreeSet<&str> = known.watches.keys().map(String::as_str).collect();
+        self.metrics.keep_airports(&watched);
+        for outlook in &plan.outlook {
+            self.metrics.credits_remaining(outlook.bucket, outlook.remaining);
+        }
+        let words = outlook::in_words(&plan.outlook, known.situation.now);
+        if plan.outlook.iter().any(|outlook| outlook.paused_until.is_some() || outlook.remaining == 0) {
+            self.part.down(words.clone());
+        } else {
+            self.part.up_with(words.clone());
+        }
+        if told.is_news(&plan.outlook) {
+            tracing::info!("credits: {words}");
+        }
+    }
+
+    async fn wait_until(&self, at: DateTime<Utc>) {
+        // A millisecond more, since the two clocks involved count differently below that.
+        let wait = (at - self.shell.clock.now()).to_std().unwrap_or_default() + Duration::from_millis(1);
+        tokio::select! {
+            () = self.shell.tasks.stopping().cancelled() => {}
+            () = self.wake.notified() => {}
+            () = self.shell.clock.sleep(wait) => {}
+        }
+    }
+
+    async fn record_credits(
+        &self,
+        term: &Term,
+        bucket: Bucket,
+        change: impl FnOnce(crate::core::credits::Credits) -> crate::core::credits::Credits,
+    ) -> Result<(), TurnError> {
+        let now = self.shell.clock.now();
+        let credits = change(self.store.credits(bucket, self.tier, now).await?);
+        let mut transaction = self.store.begin().await?;
+        term.hold(&mut transaction).await?;
+        crate::store::collection::record_credits(&mut transaction, bucket, &credits).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+}
+
+/// Where an airport is.
+fn locate(airport: &str) -> Option<Position> {
+    airports::lookup(airport).map(|found| Position { latitude: found.latitude, longitude: found.longitude })
+}

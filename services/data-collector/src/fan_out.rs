@@ -1,0 +1,57 @@
+//! Brings each reading to the interests that watch it, a page at a time, in constant memory.
+
+use anyhow::Context;
+use shell::{fault, trace::Cause};
+use stream::Producer;
+
+use crate::{
+    message::{Messages, record},
+    store::{Store, fan_out},
+};
+
+/// Interests in a page. A crash repeats at most one.
+pub const PAGE: i64 = 5_000;
+
+/// What the fan-out works with.
+#[derive(Clone)]
+pub struct FanOut {
+    /// Where progress is kept.
+    pub store: Store,
+    /// Where messages go.
+    pub producer: Producer,
+    /// The topic.
+    pub topic: String,
+}
+
+impl FanOut {
+    /// Sends one page of one reading. Answers whether there was one.
+    ///
+    /// # Errors
+    /// When the database or Kafka is away: the page is sent again, with the same event ids.
+    pub async fn page(&self) -> anyhow::Result<bool> {
+        let mut transaction = self.store.begin().await.context("begin a page")?;
+        let page = fan_out::claim_page(&mut transaction, PAGE).await.context("claim a page")?;
+        let Some(page) = page else { return Ok(false) };
+        let messages = Messages::of(&page.reading).context("write a reading")?;
+        let mut batch = self.producer.batch();
+        let (cause, mut value) = (Cause::none(), Vec::with_capacity(1024));
+        for recipient in &page.recipients {
+            messages.write(recipient, &mut value).context("write a message")?;
+            let mut key = uuid::Uuid::encode_buffer();
+            let key = recipient.interest_id.hyphenated().encode_lower(&mut key);
+            batch.send(&record(&self.topic, key, &value, &cause)).await;
+        }
+        batch.acknowledged().await.context("send a page")?;
+        fault::point("data-collector.page-sent-not-recorded");
+        fan_out::record_page(&mut transaction, &page, PAGE).await.context("record a page")?;
+        transaction.commit().await.context("record a page")?;
+        tracing::debug!(
+            airport = page.reading.airport,
+            metric = %page.reading.metric,
+            seq = page.reading.seq,
+            "sent a reading to {} interests",
+            page.recipients.len()
+        );
+        Ok(true)
+    }
+}

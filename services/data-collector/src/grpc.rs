@@ -1,0 +1,56 @@
+//! The gRPC edge: `flightbell.v1.DataCollectorService`.
+
+use contracts::EmailAddress;
+use proto::v1::{
+    DeleteInterestsResponse, UserRequest,
+    data_collector_service_server::{DataCollectorService, DataCollectorServiceServer},
+};
+use shell::{clock::Clock, grpc::cause, postgres};
+use tonic::{Request, Response, Status, service::Routes};
+use uuid::Uuid;
+
+use crate::store::Store;
+
+struct Service {
+    store: Store,
+    clock: Clock,
+}
+
+/// The service's gRPC calls.
+#[must_use]
+pub fn routes(store: Store, clock: Clock) -> Routes {
+    Routes::new(DataCollectorServiceServer::new(Service { store, clock }))
+}
+
+#[tonic::async_trait]
+impl DataCollectorService for Service {
+    async fn delete_user_interests(
+        &self,
+        request: Request<UserRequest>,
+    ) -> Result<Response<DeleteInterestsResponse>, Status> {
+        let cause = cause(request.metadata());
+        let UserRequest { email, user_id } = request.into_inner();
+        // Without the id, nobody could tell a late call for a registration that ended from one for
+        // somebody who registered again under the same address.
+        let user_id = user_id.filter(|id| !id.is_empty());
+        let user_id = user_id.ok_or_else(|| Status::invalid_argument("user_id is required"))?;
+        let user_id: Uuid = user_id.parse().map_err(|_| Status::invalid_argument("user_id is not a UUID"))?;
+        if email.parse::<EmailAddress>().is_err() {
+            return Err(Status::invalid_argument("email is not an e-mail address"));
+        }
+        let deleted =
+            self.store.delete_user(user_id, self.clock.now(), &cause).await.map_err(|error| status(&error))?;
+        tracing::info!(user.id = %user_id, "deleted the {deleted} interests of a user");
+        let deleted_count = i64::try_from(deleted).unwrap_or(i64::MAX);
+        Ok(Response::new(DeleteInterestsResponse { success: true, deleted_count }))
+    }
+}
+
+fn status(error: &sqlx::Error) -> Status {
+    if postgres::is_unavailable(error) {
+        tracing::warn!("the database is unavailable: {error}");
+        return Status::unavailable("the database is unavailable, try again later");
+    }
+    tracing::error!("use the database: {error}");
+    Status::internal("internal error")
+}

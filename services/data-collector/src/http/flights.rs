@@ -1,0 +1,160 @@
+use axum::{
+    Json,
+    extract::{Path, Query, State},
+    http::StatusCode,
+};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use shell::{
+    http::{Page, PageQuery, Problem},
+    postgres,
+};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{Api, airport, readings::not_found};
+use crate::{
+    core::day::Direction,
+    store::flights::{After, ListedFlight},
+};
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Wanted {
+    /// arrivals or departures; both without it.
+    #[param(rename = "type")]
+    #[serde(rename = "type")]
+    kind: Option<String>,
+}
+
+/// One flight, as OpenSky saw it: the airports are its guess of the nearest ones.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Flight)]
+pub(super) struct FlightBody {
+    /// The transponder's address.
+    icao24: String,
+    callsign: Option<String>,
+    departure_airport: Option<String>,
+    arrival_airport: Option<String>,
+    first_seen: DateTime<Utc>,
+    last_seen: DateTime<Utc>,
+    #[serde(skip)]
+    happened_at: DateTime<Utc>,
+}
+
+/// What a day brings on average.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Average)]
+pub(super) struct AverageBody {
+    airport: String,
+    average_flights_per_day: f64,
+    /// UTC days held.
+    days: i64,
+    /// Different flights on them.
+    flights: i64,
+}
+
+/// The flights of an airport, newest first.
+#[utoipa::path(
+    get,
+    path = "/flights/{airport_code}",
+    params(
+        ("airport_code" = String, Path, description = "ICAO or IATA code"),
+        Wanted,
+        ("limit" = Option<u16>, Query, description = "Items a page, 1 to 1000; 100 without it"),
+        ("cursor" = Option<String>, Query, description = "Taken from the Link header of the page before"),
+    ),
+    responses(
+        (status = 200, description = "A page; the next one is in the Link header", body = [FlightBody]),
+        (status = 400, description = "Unknown airport code, or unknown type", body = shell::http::ProblemBody),
+        (status = 422, description = "Wrong limit or cursor", body = shell::http::ProblemBody),
+    )
+)]
+pub(super) async fn list(
+    State(api): State<Api>,
+    Path(code): Path<String>,
+    Query(wanted): Query<Wanted>,
+    page: PageQuery,
+) -> Result<Page<FlightBody>, Problem> {
+    let airport = airport(&code)?;
+    let direction = match wanted.kind.as_deref() {
+        None => None,
+        Some("arrivals") => Some(Direction::Arrival),
+        Some("departures") => Some(Direction::Departure),
+        Some(_) => return Err(Problem::new(StatusCode::BAD_REQUEST, "type must be arrivals or departures")),
+    };
+    let after = page.cursor.as_deref().map(|cursor| after(cursor).ok_or_else(PageQuery::wrong_cursor)).transpose()?;
+    let flights = api.store.flights(airport.icao.as_str(), direction, after, i64::from(page.limit) + 1).await;
+    let flights = flights.map_err(|error| postgres::problem(&error))?;
+    let bodies = flights.into_iter().map(FlightBody::from).collect();
+    Ok(page.page(bodies, |last: &FlightBody| {
+        format!("{}_{}_{}", last.happened_at.timestamp(), last.icao24, last.first_seen.timestamp())
+    }))
+}
+
+fn after(cursor: &str) -> Option<After> {
+    let mut parts = cursor.split('_');
+    let happened_at = DateTime::from_timestamp(parts.next()?.parse().ok()?, 0)?;
+    let icao24 = parts.next().filter(|address| address.bytes().all(|byte| byte.is_ascii_hexdigit()))?.to_owned();
+    let first_seen = DateTime::from_timestamp(parts.next()?.parse().ok()?, 0)?;
+    parts.next().is_none().then_some(After { happened_at, icao24, first_seen })
+}
+
+/// How many flights an airport has a day, on average over the UTC days held.
+#[utoipa::path(
+    get,
+    path = "/flights/average/{icao}",
+    params(("icao" = String, Path, description = "ICAO or IATA code")),
+    responses(
+        (status = 200, description = "The average", body = AverageBody),
+        (status = 400, description = "Unknown airport code", body = shell::http::ProblemBody),
+        (status = 404, description = "No days are held", body = shell::http::ProblemBody),
+    )
+)]
+pub(super) async fn average(State(api): State<Api>, Path(code): Path<String>) -> Result<Json<AverageBody>, Problem> {
+    let airport = airport(&code)?;
+    let held = api.store.days_held(airport.icao.as_str()).await.map_err(|error| postgres::problem(&error))?;
+    if held.days == 0 {
+        return Err(not_found("No flights are held for this airport"));
+    }
+    #[expect(clippy::cast_precision_loss, reason = "counts of flights are far below 2^52")]
+    let average = held.flights as f64 / held.days as f64;
+    Ok(Json(AverageBody {
+        airport: airport.icao.to_string(),
+        average_flights_per_day: (average * 100.0).round() / 100.0,
+        days: held.days,
+        flights: held.flights,
+    }))
+}
+
+/// The newest flight of an airport.
+#[utoipa::path(
+    get,
+    path = "/flights/last/{icao}",
+    params(("icao" = String, Path, description = "ICAO or IATA code")),
+    responses(
+        (status = 200, description = "The flight", body = FlightBody),
+        (status = 400, description = "Unknown airport code", body = shell::http::ProblemBody),
+        (status = 404, description = "No flights are held", body = shell::http::ProblemBody),
+    )
+)]
+pub(super) async fn last(State(api): State<Api>, Path(code): Path<String>) -> Result<Json<FlightBody>, Problem> {
+    let airport = airport(&code)?;
+    let newest = api.store.flights(airport.icao.as_str(), None, None, 1).await;
+    let newest = newest.map_err(|error| postgres::problem(&error))?.into_iter().next();
+    newest.map(|flight| Json(flight.into())).ok_or_else(|| not_found("No flights are held for this airport"))
+}
+
+impl From<ListedFlight> for FlightBody {
+    fn from(listed: ListedFlight) -> Self {
+        let flight = listed.flight;
+        Self {
+            icao24: flight.icao24,
+            callsign: flight.callsign,
+            departure_airport: flight.departure_airport,
+            arrival_airport: flight.arrival_airport,
+            first_seen: flight.first_seen,
+            last_seen: flight.last_seen,
+            happened_at: listed.happened_at,
+        }
+    }
+}

@@ -1,0 +1,101 @@
+use axum::{
+    extract::{Path, Query, State},
+    http::StatusCode,
+};
+use chrono::{DateTime, Utc};
+use contracts::Metric;
+use serde::{Deserialize, Serialize};
+use shell::{
+    http::{FieldError, Page, PageQuery, Problem},
+    postgres,
+};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::{Api, airport};
+use crate::store::{self, readings::After};
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Wanted {
+    /// One of flights, arrivals, departures, live; all of them without it.
+    metric: Option<String>,
+}
+
+/// One reading.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Reading)]
+pub(super) struct ReadingBody {
+    id: Uuid,
+    airport_code: String,
+    #[schema(value_type = String)]
+    metric: &'static str,
+    /// Rises with every reading of one airport and metric.
+    seq: i64,
+    /// The value; null when it is unknown, which is not zero.
+    value: Option<i32>,
+    window_begin: DateTime<Utc>,
+    window_end: DateTime<Utc>,
+    observed_at: DateTime<Utc>,
+    source: String,
+}
+
+/// The readings of an airport, newest first.
+#[utoipa::path(
+    get,
+    path = "/readings/{airport_code}",
+    params(
+        ("airport_code" = String, Path, description = "ICAO or IATA code"),
+        Wanted,
+        ("limit" = Option<u16>, Query, description = "Items a page, 1 to 1000; 100 without it"),
+        ("cursor" = Option<String>, Query, description = "Taken from the Link header of the page before"),
+    ),
+    responses(
+        (status = 200, description = "A page; the next one is in the Link header", body = [ReadingBody]),
+        (status = 400, description = "Unknown airport code", body = shell::http::ProblemBody),
+        (status = 422, description = "Unknown metric, or wrong limit or cursor", body = shell::http::ProblemBody),
+    )
+)]
+pub(super) async fn list(
+    State(api): State<Api>,
+    Path(code): Path<String>,
+    Query(wanted): Query<Wanted>,
+    page: PageQuery,
+) -> Result<Page<ReadingBody>, Problem> {
+    let airport = airport(&code)?;
+    let metric = wanted.metric.map(|name| name.parse::<Metric>()).transpose().map_err(|error| {
+        Problem::invalid(vec![FieldError { field: "metric".to_owned(), message: error.to_string() }])
+    })?;
+    let after = page.cursor.as_deref().map(|cursor| after(cursor).ok_or_else(PageQuery::wrong_cursor)).transpose()?;
+    let limit = i64::from(page.limit) + 1;
+    let readings = api.store.readings(airport.icao.as_str(), metric, after, limit).await;
+    let readings = readings.map_err(|error| postgres::problem(&error))?;
+    let bodies = readings.into_iter().map(ReadingBody::from).collect();
+    Ok(page.page(bodies, |last: &ReadingBody| format!("{}_{}", last.observed_at.timestamp_micros(), last.id)))
+}
+
+fn after(cursor: &str) -> Option<After> {
+    let (micros, id) = cursor.split_once('_')?;
+    Some(After { observed_at: DateTime::from_timestamp_micros(micros.parse().ok()?)?, id: id.parse().ok()? })
+}
+
+impl From<store::Reading> for ReadingBody {
+    fn from(reading: store::Reading) -> Self {
+        Self {
+            id: reading.id,
+            airport_code: reading.airport,
+            metric: reading.metric.as_str(),
+            seq: reading.seq,
+            value: reading.value,
+            window_begin: reading.window_begin,
+            window_end: reading.window_end,
+            observed_at: reading.observed_at,
+            source: reading.source,
+        }
+    }
+}
+
+/// 404 with the contract's words.
+pub(super) fn not_found(words: &'static str) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, words)
+}

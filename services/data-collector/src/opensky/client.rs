@@ -1,0 +1,249 @@
+use std::{sync::Arc, time::Duration};
+
+use reqwest::{Response, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::{Instant, timeout};
+use url::Url;
+
+use super::{
+    CallError, Question, Reply,
+    breaker::Breaker,
+    sign_in::{Credentials, SignIn},
+    wire::{self, Unreadable},
+};
+use crate::{
+    core::{credits::Bucket, day},
+    metrics::Metrics,
+};
+
+/// The largest body that is read: the whole globe's states are about 2 MB.
+const LARGEST_BODY: usize = 32 * 1024 * 1024;
+
+const REMAINING: &str = "x-rate-limit-remaining";
+const RETRY_AFTER: &str = "x-rate-limit-retry-after-seconds";
+
+/// Where OpenSky is, and how patient we are.
+#[derive(Clone)]
+pub struct OpenSkyConfig {
+    /// The base of the interface.
+    pub api_url: Url,
+    /// Where tokens come from.
+    pub token_url: Url,
+    /// Who we are; nobody in particular without it, with a smaller budget.
+    pub credentials: Option<Credentials>,
+    /// How long a call may take.
+    pub time_limit: Duration,
+    /// How long a breaker stays open.
+    pub open_for: Duration,
+}
+
+/// The client. Clones share connections, token and breakers.
+#[derive(Clone)]
+pub struct OpenSky {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    http: reqwest::Client,
+    config: OpenSkyConfig,
+    sign_in: Option<SignIn>,
+    sign_in_breaker: Breaker,
+    states_breaker: Breaker,
+    flights_breaker: Breaker,
+    metrics: Metrics,
+}
+
+/// A reply before its content is read.
+struct Raw {
+    body: Option<Vec<u8>>,
+    remaining: Option<u32>,
+}
+
+impl OpenSky {
+    /// A client that has not asked anything yet.
+    ///
+    /// # Errors
+    /// When no HTTP client can be made.
+    pub fn new(config: OpenSkyConfig, metrics: Metrics) -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("flightbell/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(config.time_limit)
+            .build()?;
+        let breaker = |name| Breaker::new(name, metrics.breaker_state(name), config.open_for);
+        let sign_in = config.credentials.clone().map(|who| SignIn::new(config.token_url.clone(), who));
+        let inner = Inner {
+            http,
+            sign_in,
+            sign_in_breaker: breaker("sign-in"),
+            states_breaker: breaker("states"),
+            flights_breaker: breaker("flights"),
+            config,
+            metrics,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Asks, and reads the answer with `read`. One 401 means an expired token and is repeated with a
+    /// fresh one.
+    pub(super) async fn ask<T>(
+        &self,
+        question: &Question<'_>,
+        read: fn(&[u8]) -> Result<T, Unreadable>,
+    ) -> Result<Reply<T>, CallError> {
+        let this = &*self.inner;
+        let breaker = if question.bucket() == Bucket::States { &this.states_breaker } else { &this.flights_breaker };
+        let url = question.url(&this.config.api_url);
+        let token = this.token().await?;
+        let again_possible = token.is_some();
+        // The first 401 speaks of the token's age, not of OpenSky's health.
+        let counts =
+            |error: &CallError| error.counts() && !(again_possible && matches!(error, CallError::Unauthorized));
+        match breaker.call(counts, this.get(&url, token.as_ref(), read)).await {
+            Err(CallError::Unauthorized) if again_possible => {}
+            answer => return answer,
+        }
+        if let (Some(sign_in), Some(refused)) = (&this.sign_in, &token) {
+            sign_in.forget(refused).await;
+        }
+        let token = this.token().await?;
+        breaker.call(CallError::counts, this.get(&url, token.as_ref(), read)).await
+    }
+}
+
+impl Inner {
+    async fn token(&self) -> Result<Option<SecretString>, CallError> {
+        let Some(sign_in) = &self.sign_in else { return Ok(None) };
+        let fetch = self.sign_in_breaker.call(CallError::counts, self.fetch_token(sign_in));
+        sign_in.token(fetch).await.map(Some).map_err(|error| CallError::SignIn(Box::new(error)))
+    }
+
+    async fn fetch_token(&self, sign_in: &SignIn) -> Result<wire::Token, CallError> {
+        let form = [
+            ("grant_type", "client_credentials"),
+            ("client_id", &sign_in.credentials.client_id),
+            ("client_secret", sign_in.credentials.client_secret.expose_secret()),
+        ];
+        let asked = async {
+            let response = self.http.post(sign_in.url.clone()).form(&form).send().await;
+            let response = response.map_err(|error| CallError::Unreachable(error.without_url()))?;
+            if response.status() != StatusCode::OK {
+                return Err(CallError::Status(response.status().as_u16()));
+            }
+            wire::token(&body(response).await?).map_err(CallError::Unreadable)
+        };
+        timeout(self.config.time_limit, asked).await.unwrap_or(Err(CallError::TimedOut(self.config.time_limit)))
+    }
+
+    async fn get<T>(
+        &self,
+        url: &Url,
+        token: Option<&SecretString>,
+        read: fn(&[u8]) -> Result<T, Unreadable>,
+    ) -> Result<Reply<T>, CallError> {
+        let begun = Instant::now();
+        let sent = timeout(self.config.time_limit, self.send(url, token)).await;
+        let raw = sent.unwrap_or(Err(CallError::TimedOut(self.config.time_limit)));
+        let reply = raw.and_then(|raw| {
+            let content = raw.body.map(|body| read(&body)).transpose().map_err(CallError::Unreadable)?;
+            Ok(Reply { content, remaining: raw.remaining })
+        });
+        let status = match &reply {
+            Ok(Reply { content: Some(_), .. }) => "200",
+            Ok(Reply { content: None, .. }) => "404",
+            Err(error) => error.label(),
+        };
+        self.metrics.opensky_call(status, begun.elapsed());
+        reply
+    }
+
+    async fn send(&self, url: &Url, token: Option<&SecretString>) -> Result<Raw, CallError> {
+        let mut request = self.http.get(url.clone());
+        if let Some(token) = token {
+            request = request.bearer_auth(token.expose_secret());
+        }
+        let response = request.send().await.map_err(|error| CallError::Unreachable(error.without_url()))?;
+        let remaining = number(&response, REMAINING).and_then(|number| u32::try_from(number).ok());
+        match response.status() {
+            StatusCode::OK => Ok(Raw { body: Some(body(response).await?), remaining }),
+            StatusCode::NOT_FOUND => Ok(Raw { body: None, remaining }),
+            StatusCode::UNAUTHORIZED => Err(CallError::Unauthorized),
+            StatusCode::BAD_REQUEST => Err(CallError::BadRequest),
+            StatusCode::TOO_MANY_REQUESTS => {
+                Err(CallError::TooManyRequests { seconds: number(&response, RETRY_AFTER) })
+            }
+            status => Err(CallError::Status(status.as_u16())),
+        }
+    }
+}
+
+fn number(response: &Response, header: &str) -> Option<u64> {
+    response.headers().get(header)?.to_str().ok()?.trim().parse().ok()
+}
+
+async fn body(mut response: Response) -> Result<Vec<u8>, CallError> {
+    let mut body = Vec::new();
+    loop {
+        let chunk = response.chunk().await;
+        let chunk = chunk.map_err(|error| CallError::Unreadable(Unreadable::Broken(error.without_url())))?;
+        let Some(chunk) = chunk else { return Ok(body) };
+        if body.len() + chunk.len() > LARGEST_BODY {
+            return Err(CallError::Unreadable(Unreadable::TooLarge));
+        }
+        body.extend_from_slice(&chunk);
+    }
+}
+
+impl Question<'_> {
+    fn bucket(&self) -> Bucket {
+        match self {
+            Self::States(_) => Bucket::States,
+            Self::Flights { .. } => Bucket::Flights,
+        }
+    }
+
+    fn url(&self, base: &Url) -> Url {
+        let mut url = base.clone();
+        let path = match self {
+            Self::States(_) => "states/all".to_owned(),
+            Self::Flights { direction, .. } => format!("flights/{}", direction.as_str()),
+        };
+        url.set_path(&format!("{}/{path}", base.path().trim_end_matches('/')));
+        let mut query = url.query_pairs_mut();
+        match self {
+            Self::States(area) => {
+                let edges = [("lamin", area.south), ("lomin", area.west), ("lamax", area.north), ("lomax", area.east)];
+                for (name, degrees) in edges {
+                    query.append_pair(name, &format!("{degrees:.5}"));
+                }
+            }
+            Self::Flights { airport, day, .. } => {
+                let (begin, end) = day::window(*day);
+                query.append_pair("airport", airport);
+                query.append_pair("begin", &begin.timestamp().to_string());
+                query.append_pair("end", &end.timestamp().to_string());
+            }
+        }
+        drop(query);
+        url
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{day::Direction, geo::GeoBox};
+
+    #[test]
+    fn questions_are_asked_the_way_the_interface_wants() {
+        let base: Url = "https://opensky.example/api".parse().expect("a URL");
+        let area = GeoBox { south: 48.5, west: -1.25, north: 49.5, east: 2.0 };
+        let url = Question::States(&area).url(&base);
+        let expected =
+            "https://opensky.example/api/states/all?lamin=48.50000&lomin=-1.25000&lamax=49.50000&lomax=2.00000";
+        assert_eq!(url.as_str(), expected);
+        let day = "2020-03-21".parse().expect("a date");
+        let url = Question::Flights { airport: "KSFO", direction: Direction::Arrival, day }.url(&base);
+        let expected = "https://opensky.example/api/flights/arrival?airport=KSFO&begin=1584748800&end=1584835199";
+        assert_eq!(url.as_str(), expected);
+    }
+}

@@ -1,0 +1,64 @@
+//! OAuth2 client credentials: a token that is fetched when needed and refreshed before it ends.
+
+use std::time::{Duration, Instant};
+
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Mutex;
+use url::Url;
+
+use super::wire;
+
+/// How long before its end a token is fetched anew.
+const REFRESH_AHEAD: Duration = Duration::from_secs(30);
+
+/// Who we are at OpenSky.
+#[derive(Clone)]
+pub struct Credentials {
+    /// The client's id.
+    pub client_id: String,
+    /// The client's secret.
+    pub client_secret: SecretString,
+}
+
+pub(super) struct SignIn {
+    pub(super) url: Url,
+    pub(super) credentials: Credentials,
+    token: Mutex<Option<Token>>,
+}
+
+struct Token {
+    secret: SecretString,
+    refresh_at: Instant,
+}
+
+impl SignIn {
+    pub(super) fn new(url: Url, credentials: Credentials) -> Self {
+        Self { url, credentials, token: Mutex::new(None) }
+    }
+
+    /// The token at hand, or the one that `fetch` brings. One caller fetches, the others wait.
+    pub(super) async fn token<E>(
+        &self,
+        fetch: impl Future<Output = Result<wire::Token, E>>,
+    ) -> Result<SecretString, E> {
+        let mut held = self.token.lock().await;
+        if let Some(token) = held.as_ref().filter(|token| Instant::now() < token.refresh_at) {
+            return Ok(token.secret.clone());
+        }
+        let fetched = fetch.await?;
+        let lifetime = Duration::from_secs(fetched.expires_in);
+        // One that lives shorter than we refresh ahead is used for half its life.
+        let useful = lifetime.checked_sub(REFRESH_AHEAD).filter(|useful| !useful.is_zero()).unwrap_or(lifetime / 2);
+        let secret = fetched.access_token;
+        *held = Some(Token { secret: secret.clone(), refresh_at: Instant::now() + useful });
+        Ok(secret)
+    }
+
+    /// Forgets `refused`, unless another caller has replaced it already.
+    pub(super) async fn forget(&self, refused: &SecretString) {
+        let mut held = self.token.lock().await;
+        if held.as_ref().is_some_and(|token| token.secret.expose_secret() == refused.expose_secret()) {
+            *held = None;
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! Removes what is older than the retention time, once an hour of the service's clock.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use shell::Shell;
+
+use crate::store::Store;
+
+const INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Runs until the shell stops.
+///
+/// # Errors
+/// Never; a database that is away is tried again at the next turn.
+pub async fn run(shell: Shell, store: Store, days: u32) -> anyhow::Result<()> {
+    let stopping = shell.tasks.stopping().clone();
+    loop {
+        match store.remove_before(shell.clock.now() - TimeDelta::days(i64::from(days))).await {
+            Ok(removed) if removed.readings + removed.flights > 0 => tracing::info!(
+                readings = removed.readings,
+                flights = removed.flights,
+                "removed what is older than {days} days"
+            ),
+            Ok(_) => {}
+            Err(error) => tracing::warn!("remove what is older than {days} days: {error}"),
+        }
+        tokio::select! {
+            () = stopping.cancelled() => return Ok(()),
+            () = shell.clock.sleep(INTERVAL) => {}
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! What the leader knows and records: needs, credits, published days, and when airports were tried.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use contracts::Metric;
+use sqlx::PgConnection;
+
+use super::{Store, metric};
+use crate::core::{
+    credits::{Bucket, Credits, Tier},
+    day::{self, Direction},
+    geo::Position,
+    plan::{DailyNeed, Kind, LiveNeed, Situation},
+    reading,
+};
+
+/// The situation to plan by, and what belongs to it outside the plan.
+pub struct Known {
+    /// The situation.
+    pub situation: Situation,
+    /// What is watched, by airport.
+    pub watches: HashMap<String, Watch>,
+}
+
+/// What is watched at one airport.
+#[derive(Clone, Debug, Default)]
+pub struct Watch {
+    /// Metrics that somebody is interested in.
+    pub metrics: Vec<Metric>,
+    /// Those that somebody waits for.
+    pub requested: Vec<Metric>,
+}
+
+impl Store {
+    /// Everything that the plan depends on at `now`.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn known(
+        &self,
+        now: DateTime<Utc>,
+        interval: TimeDelta,
+        tier: Tier,
+        locate: impl Fn(&str) -> Option<Position>,
+    ) -> sqlx::Result<Known> {
+        let watches = self.watches().await?;
+        let attempts = self.attempts().await?;
+        let held = self.newest_days().await?;
+        let yesterday = day::yesterday(now);
+        let mut live = Vec::new();
+        let mut daily = Vec::new();
+        for (airport, watch) in &watches {
+            let attempted_at = |kind| attempts.get(&(airport.clone(), kind)).copied();
+            let requested = |live: bool| watch.requested.iter().any(|of| (*of == Metric::Live) == live);
+            if let Some(position) = locate(airport).filter(|_| watch.metrics.contains(&Metric::Live)) {
+                let attempted_at = attempted_at(Kind::Live.as_str());
+                live.push(LiveNeed { airport: airport.clone(), position, attempted_at, requested: requested(true) });
+            }
+            let needed = Direction::ALL
+                .into_iter()
+                .filter(|direction| watch.metrics.iter().any(|of| reading::directions(*of).contains(direction)));
+            let directions: Vec<_> = needed
+                .map(|direction| (direction, held.get(&(airport.clone(), direction.as_str())).map(|held| held.0)))
+                .collect();
+            if !directions.is_empty() {
+                let traffic = |(direction, _): &(Direction, Option<NaiveDate>)| {
+                    held.get(&(airport.clone(), direction.as_str())).map_or(0, |held| held.1)
+                };
+                daily.push(DailyNeed {
+                    airport: airport.clone(),
+                    traffic: directions.iter().map(traffic).sum(),
+                    directions,
+                    attempted_at: attempted_at(Kind::Daily.as_str()),
+                    requested: requested(false),
+                });
+            }
+        }
+        live.sort_by(|one, other| one.airport.cmp(&other.airport));
+        daily.sort_by(|one, other| one.airport.cmp(&other.airport));
+        let situation = Situation {
+            now,
+            interval,
+            tier,
+            states: self.credits(Bucket::States, tier, now).await?,
+            flights: self.credits(Bucket::Flights, tier, now).await?,
+            cycle_begun_at: self.cycle_begun_at(Kind::Live).await?,
+            live,
+            daily,
+            yesterday_published: self.is_published(yesterday).await?,
+            probed_at: self.probed_at(yesterday).await?,
+        };
+        Ok(Known { situation, watches })
+    }
+
+    async fn watches(&self) -> sqlx::Result<HashMap<String, Watch>> {
+        let mut watches: HashMap<String, Watch> = HashMap::new();
+        let watched =
+            sqlx::query!("SELECT DISTINCT airport_code, metric FROM interests").fetch_all(self.pool()).await?;
+        for row in watched {
+            watches.entry(row.airport_code).or_default().metrics.push(metric(&row.metric)?);
+        }
+        let requested =
+            sqlx::query!("SELECT airport_code, metric FROM collection_requests").fetch_all(self.pool()).await?;
+        for row in requested {
+            // A request outlives an interest that was removed meanwhile; then nobody waits.
+            if let Some(watch) = watches.get_mut(&row.airport_code) {
+                watch.requested.push(metric(&row.metric)?);
+            }
+        }
+        Ok(watches)
+    }
+
+    async fn attempts(&self) -> sqlx::Result<HashMap<(String, &'static str), DateTime<Utc>>> {
+        let rows = sqlx::query!(
+            r#"SELECT airport_code, kind, attempted_at AS "attempted_at!" FROM schedule WHERE attempted_at IS NOT NULL"#
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let kind = |name: &str| if name == Kind::Live.as_str() { Kind::Live.as_str() } else { Kind::Daily.as_str() };
+        Ok(rows.into_iter().map(|row| ((row.airport_code, kind(&row.kind)), row.attempted_at)).collect())
+    }
+
+    /// The newest day held of each airport and direction, and how many flights it has.
+    async fn newest_days(&self) -> sqlx::Result<HashMap<(String, &'static str), (NaiveDate, i64)>> {
+        let rows = sqlx::query!(
+            r#"SELECT d.airport_code, d.direction, d.day AS "day!",
+                   (SELECT count(*) FROM airport_flights a
+                    WHERE a.airport_code = d.airport_code AND a.direction = d.direction AND a.day = d.day) AS "flights!"
+               FROM (SELECT DISTINCT ON (airport_code, direction) airport_code, direction, day
+                     FROM collected_days
+                     WHERE airport_code IN (SELECT DISTINCT airport_code FROM interests)
+                     ORDER BY airport_code, direction, day DESC) d"#
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let direction = |name: &str| {
+            let known = Direction::ALL.into_iter().find(|direction| direction.as_str() == name);
+            known.map_or("", Direction::as_str)
+        };
+        Ok(rows
+            .into_iter()
+            .map(|row| ((row.airport_code, direction(&row.direction)), (row.day, row.flights)))
+            .collect())
+    }
+
+    /// What is left in a bucket at `now`.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn credits(&self, bucket: Bucket, tier: Tier, now: DateTime<Utc>) -> sqlx::Result<Credits> {
+        let row = sqlx::query!(
+            "SELECT day, remaining, from_header, seen_cost, paused_until FROM credits WHERE bucket = $1",
+            bucket.as_str(),
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        let unsigned = |number: i32| u32::try_from(number).unwrap_or_default();
+        let stored = row.map(|row| Credits {
+            day: row.day,
+            remaining: unsigned(row.remaining),
+            from_header: row.from_header,
+            seen_cost: row.seen_cost.map(unsigned).filter(|cost| *cost > 0),
+            paused_until: row.paused_until,
+        });
+        Ok(stored.map_or_else(|| Credits::assumed(tier, now), |stored| stored.at(tier, now)))
+    }
+
+    async fn cycle_begun_at(&self, kind: Kind) -> sqlx::Result<Option<DateTime<Utc>>> {
+        sqlx::query_scalar!("SELECT begun_at FROM cycles WHERE kind = $1", kind.as_str())
+            .fetch_optional(self.pool())
+            .await
+    }
+
+    /// Whether a day is known to be published.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn is_published(&self, day: NaiveDate) -> sqlx::Result<bool> {
+        let found = sqlx::query_scalar!("SELECT 1 AS one FROM published_days WHERE day = $1", day)
+            .fetch_optional(self.pool())
+            .await?;
+        Ok(found.is_some())
+    }
+
+    async fn probed_at(&self, day: NaiveDate) -> sqlx::Result<Option<DateTime<Utc>>> {
+        sqlx::query_scalar!("SELECT probed_at FROM probes WHERE day = $1", day).fetch_optional(self.pool()).await
+    }
+
+    /// Records when airports will be collected next; only what changed is written.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn record_plan(&self, next_at: &[(String, Kind, DateTime<Utc>)]) -> sqlx::Result<()> {
+        let airports: Vec<&str> = next_at.iter().map(|(airport, ..)| airport.as_str()).collect();
+        let kinds: Vec<&str> = next_at.iter().map(|(_, kind, _)| kind.as_str()).collect();
+        let times: Vec<_> = next_at.iter().map(|(.., at)| *at).collect();
+        sqlx::query!(
+            "INSERT INTO schedule AS known (airport_code, kind, next_at)
+             SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[])
+             ON CONFLICT (airport_code, kind) DO UPDATE SET next_at = excluded.next_at
+             WHERE known.next_at IS DISTINCT FROM excluded.next_at",
+            &airports as &[&str],
+            &kinds as &[&str],
+            &times,
+        )
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+}
+
+/// Records what is left in a bucket.
+///
+/// # Errors
+/// When the database is away.
+pub async fn record_credits(connection: &mut PgConnection, bucket: Bucket, credits: &Credits) -> sqlx::Result<()> {
+    let signed = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+    sqlx::query!(
+        "INSERT INTO credits (bucket, day, remaining, from_header, seen_cost, paused_until)
+         VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (bucket) DO UPDATE
+         SET day = excluded.day, remaining = excluded.remaining, from_header = excluded.from_header,
+             seen_cost = excluded.seen_cost, paused_until = excluded.paused_until",
+        bucket.as_str(),
+        credits.day,
+        signed(credits.remaining),
+        credits.from_header,
+        credits.seen_cost.map(signed),
+        credits.paused_until,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Records that a regular cycle began.
+///
+/// # Errors
+/// When the database is away.
+pub async fn record_cycle(connection: &mut PgConnection, kind: Kind, now: DateTime<Utc>) -> sqlx::Result<()> {
+    sqlx::query!(
+        "INSERT INTO cycles (kind, begun_at) VALUES ($1, $2)
+         ON CONFLICT (kind) DO UPDATE SET begun_at = excluded.begun_at",
+        kind.as_str(),
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Records that an airport was tried, and, unless `still_waiting`, that nobody waits for it any more.
+///
+/// # Errors
+/// When the database is away.
+pub async fn record_attempt(
+    connection: &mut PgConnection,
+    airport: &str,
+    kind: Kind,
+    now: DateTime<Utc>,
+    still_waiting: bool,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "INSERT INTO schedule (airport_code, kind, attempted_at) VALUES ($1, $2, $3)
+         ON CONFLICT (airport_code, kind) DO UPDATE SET attempted_at = excluded.attempted_at",
+        airport,
+        kind.as_str(),
+        now,
+    )
+    .execute(&mut *connection)
+    .await?;
+    if !still_waiting {
+        forget_requests(connection, airport, kind).await?;
+    }
+    Ok(())
+}
+
+/// Nobody waits for these figures of the airport any more.
+///
+/// # Errors
+/// When the database is away.
+pub async fn forget_requests(connection: &mut PgConnection, airport: &str, kind: Kind) -> sqlx::Result<()> {
+    sqlx::query!(
+        "DELETE FROM collection_requests WHERE airport_code = $1 AND (metric = 'live') = $2",
+        airport,
+        kind == Kind::Live,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Records that a day is published, or that it was looked for in vain.
+///
+/// # Errors
+/// When the database is away.
+pub async fn record_day(
+    connection: &mut PgConnection,
+    day: NaiveDate,
+    published: bool,
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    if published {
+        sqlx::query!("INSERT INTO published_days (day, seen_at) VALUES ($1, $2) ON CONFLICT DO NOTHING", day, now)
+            .execute(connection)
+            .await?;
+    } else {
+        sqlx::query!(
+            "INSERT INTO probes (day, probed_at) VALUES ($1, $2)
+             ON CONFLICT (day) DO UPDATE SET probed_at = excluded.probed_at",
+            day,
+            now,
+        )
+        .execute(connection)
+        .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! The fan-out's progress: one page after the other, in a transaction that is open while the page is
+//! on its way.
+//!
+//! The lock on the row is the claim: it ends with the transaction, however that ends, and the server
+//! ends a transaction whose owner is silent for 30 s. Beside it, a shared lock on the series keeps the
+//! removal of an interest from being told before a page that still holds it.
+
+use shell::trace::Cause;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{Reading, metric};
+
+/// A page's worth of one reading's interests.
+pub struct Page {
+    /// The reading.
+    pub reading: Reading,
+    /// The interests, in the order of their ids.
+    pub recipients: Vec<Recipient>,
+}
+
+/// What a message needs to know of an interest.
+pub struct Recipient {
+    /// The interest.
+    pub interest_id: Uuid,
+    /// Its version.
+    pub version: i64,
+    /// Whose it is.
+    pub user_id: Uuid,
+    /// Where that person is told.
+    pub user_email: String,
+    /// Tell above this.
+    pub high_value: Option<i32>,
+    /// Tell below this.
+    pub low_value: Option<i32>,
+}
+
+/// Claims a reading that is to go out and reads its next page; none when nothing is to be done, or
+/// others are at it. Of one series only the oldest reading is taken.
+///
+/// # Errors
+/// When the database is away.
+pub async fn claim_page(connection: &mut PgConnection, size: i64) -> sqlx::Result<Option<Page>> {
+    let claimed = sqlx::query!(
+        "SELECT f.after_interest, r.id, r.airport_code, r.metric, r.seq, r.value, r.window_begin, r.window_end,
+                r.observed_at, r.source
+         FROM fan_outs f JOIN readings r ON r.id = f.reading_id
+         WHERE NOT EXISTS (
+             SELECT 1 FROM fan_outs e
+             WHERE e.airport_code = f.airport_code AND e.metric = f.metric AND e.seq < f.seq
+         )
+         ORDER BY f.pages, r.observed_at LIMIT 1 FOR UPDATE OF f SKIP LOCKED",
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(claimed) = claimed else { return Ok(None) };
+    sqlx::query!(
+        "SELECT pg_advisory_xact_lock_shared(hashtextextended('series ' || $1::text || ' ' || $2::text, 2))",
+        claimed.airport_code,
+        claimed.metric,
+    )
+    .execute(&mut *connection)
+    .await?;
+    let recipients = sqlx::query_as!(
+        Recipient,
+        "SELECT id AS interest_id, version, user_id, user_email, high_value, low_value FROM interests
+         WHERE airport_code = $1 AND metric = $2 AND id > $3 AND (high_value IS NOT NULL OR low_value IS NOT NULL)
+         ORDER BY id LIMIT $4",
+        claimed.airport_code,
+        claimed.metric,
+        claimed.after_interest.unwrap_or(Uuid::nil()),
+        size,
+    )
+    .fetch_all(connection)
+    .await?;
+    let reading = Reading {
+        id: claimed.id,
+        metric: metric(&claimed.metric)?,
+        airport: claimed.airport_code,
+        seq: claimed.seq,
+        value: claimed.value,
+        window_begin: claimed.window_begin,
+        window_end: claimed.window_end,
+        observed_at: claimed.observed_at,
+        source: claimed.source,
+    };
+    Ok(Some(Page { reading, recipients }))
+}
+
+/// Records that the page is out: `size` is what was asked for, so a shorter page was the last.
+///
+/// # Errors
+/// When the database is away.
+pub async fn record_page(connection: &mut PgConnection, page: &Page, size: i64) -> sqlx::Result<()> {
+    let last = page.recipients.last().map(|recipient| recipient.interest_id);
+    let full = i64::try_from(page.recipients.len()).is_ok_and(|length| length >= size);
+    match last.filter(|_| full) {
+        Some(last) => {
+            sqlx::query!(
+                "UPDATE fan_outs SET after_interest = $2, pages = pages + 1 WHERE reading_id = $1",
+                page.reading.id,
+                last,
+            )
+            .execute(connection)
+            .await?;
+        }
+        None => {
+            sqlx::query!("DELETE FROM fan_outs WHERE reading_id = $1", page.reading.id).execute(connection).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Waits until no page of the series is on its way, and keeps new ones back until the transaction ends.
+///
+/// # Errors
+/// When the database is away.
+pub async fn hold_series(connection: &mut PgConnection, airport: &str, metric: &str) -> sqlx::Result<()> {
+    sqlx::query!(
+        "SELECT pg_advisory_xact_lock(hashtextextended('series ' || $1::text || ' ' || $2::text, 2))",
+        airport,
+        metric,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A stored cause.
+pub(super) fn cause(request_id: Option<&str>, traceparent: Option<&str>) -> Cause {
+    Cause::carried(request_id, traceparent)
+}

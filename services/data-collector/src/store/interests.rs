@@ -1,0 +1,292 @@
+//! Interests. Each change writes what it causes into the outbox, in the same transaction.
+
+use chrono::{DateTime, Utc};
+use contracts::{EmailAddress, Metric};
+use shell::trace::Cause;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{Store, metric, notify, wake};
+use crate::core::interest::{Change, Coverage, Thresholds};
+
+/// What somebody wants to be told about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interest {
+    /// Its id.
+    pub id: Uuid,
+    /// Whose it is.
+    pub user_id: Uuid,
+    /// Where that person is told.
+    pub user_email: String,
+    /// ICAO code.
+    pub airport: String,
+    /// What is counted.
+    pub metric: Metric,
+    /// When to tell.
+    pub thresholds: Thresholds,
+    /// Rises when the thresholds change.
+    pub version: i64,
+}
+
+/// Names one interest of a person.
+#[derive(Clone, Copy, Debug)]
+pub struct Named<'a> {
+    /// Whose it is.
+    pub user_id: Uuid,
+    /// ICAO code.
+    pub airport: &'a str,
+    /// What is counted.
+    pub metric: Metric,
+}
+
+/// What became of an addition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Added {
+    /// It was added.
+    Created,
+    /// It was there already, and is as it was.
+    Exists,
+    /// The user has been deleted.
+    UserDeleted,
+    /// The user has as many as anybody may have.
+    TooMany,
+}
+
+/// What became of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// The thresholds are as asked for.
+    Done,
+    /// There is no such interest.
+    NotFound,
+    /// The high threshold would not be greater than the low one.
+    Crossed,
+}
+
+/// Adds an interest, and has it evaluated.
+///
+/// # Errors
+/// When the database is away.
+pub async fn add(
+    connection: &mut PgConnection,
+    named: Named<'_>,
+    email: &EmailAddress,
+    thresholds: Thresholds,
+    limit: i64,
+    now: DateTime<Utc>,
+    cause: &Cause,
+) -> sqlx::Result<Added> {
+    lock_user(connection, named.user_id).await?;
+    let user = sqlx::query!(
+        r#"SELECT EXISTS (SELECT 1 FROM deleted_users WHERE user_id = $1) AS "deleted!",
+                  EXISTS (SELECT 1 FROM interests WHERE user_id = $1 AND airport_code = $2 AND metric = $3) AS "known!",
+                  (SELECT count(*) FROM interests WHERE user_id = $1) AS "interests!""#,
+        named.user_id,
+        named.airport,
+        named.metric.as_str(),
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if user.deleted {
+        return Ok(Added::UserDeleted);
+    }
+    if user.known {
+        return Ok(Added::Exists);
+    }
+    if user.interests >= limit {
+        return Ok(Added::TooMany);
+    }
+    let id = Uuid::now_v7();
+    sqlx::query!(
+        "INSERT INTO interests (id, user_id, user_email, airport_code, metric, high_value, low_value, version, created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, $8)",
+        id,
+        named.user_id,
+        email.as_str(),
+        named.airport,
+        named.metric.as_str(),
+        thresholds.high,
+        thresholds.low,
+        now,
+    )
+    .execute(&mut *connection)
+    .await?;
+    cause_evaluation(connection, id, named, cause).await?;
+    Ok(Added::Created)
+}
+
+/// Changes thresholds. When that makes a difference, the version rises and the interest is evaluated.
+///
+/// # Errors
+/// When the database is away.
+pub async fn change(
+    connection: &mut PgConnection,
+    named: Named<'_>,
+    [high, low]: [Change; 2],
+    now: DateTime<Utc>,
+    cause: &Cause,
+) -> sqlx::Result<Changed> {
+    let row = sqlx::query!(
+        "SELECT id, high_value, low_value FROM interests
+         WHERE user_id = $1 AND airport_code = $2 AND metric = $3 FOR UPDATE",
+        named.user_id,
+        named.airport,
+        named.metric.as_str(),
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(row) = row else { return Ok(Changed::NotFound) };
+    let before = Thresholds { high: row.high_value, low: row.low_value };
+    let Ok(after) = before.changed(high, low) else { return Ok(Changed::Crossed) };
+    if after == before {
+        return Ok(Changed::Done);
+    }
+    sqlx::query!(
+        "UPDATE interests SET high_value = $2, low_value = $3, version = version + 1, updated_at = $4 WHERE id = $1",
+        row.id,
+        after.high,
+        after.low,
+        now,
+    )
+    .execute(&mut *connection)
+    .await?;
+    cause_evaluation(connection, row.id, named, cause).await?;
+    Ok(Changed::Done)
+}
+
+/// Removes an interest, and has that told. Answers whether there was one.
+///
+/// # Errors
+/// When the database is away.
+pub async fn remove(connection: &mut PgConnection, named: Named<'_>, cause: &Cause) -> sqlx::Result<bool> {
+    let removed = sqlx::query!(
+        "WITH removed AS (
+             DELETE FROM interests WHERE user_id = $1 AND airport_code = $2 AND metric = $3
+             RETURNING id, airport_code, metric
+         )
+         INSERT INTO interest_outbox (kind, interest_id, airport_code, metric, request_id, traceparent)
+         SELECT 'removed', id, airport_code, metric, $4, $5 FROM removed",
+        named.user_id,
+        named.airport,
+        named.metric.as_str(),
+        cause.request_id,
+        cause.traceparent,
+    )
+    .execute(&mut *connection)
+    .await?;
+    notify(connection, wake::OUTBOX).await?;
+    notify(connection, wake::COLLECT).await?;
+    Ok(removed.rows_affected() > 0)
+}
+
+/// An addition, a change and a deletion of one user's follow one another.
+async fn lock_user(connection: &mut PgConnection, user_id: Uuid) -> sqlx::Result<()> {
+    sqlx::query!("SELECT pg_advisory_xact_lock(hashtextextended('user ' || $1::text, 1))", user_id.to_string())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn cause_evaluation(
+    connection: &mut PgConnection,
+    interest_id: Uuid,
+    named: Named<'_>,
+    cause: &Cause,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "INSERT INTO interest_outbox (kind, interest_id, airport_code, metric, request_id, traceparent)
+         VALUES ('evaluate', $1, $2, $3, $4, $5)",
+        interest_id,
+        named.airport,
+        named.metric.as_str(),
+        cause.request_id,
+        cause.traceparent,
+    )
+    .execute(&mut *connection)
+    .await?;
+    notify(connection, wake::OUTBOX).await?;
+    notify(connection, wake::COLLECT).await
+}
+
+impl Store {
+    /// A page of a person's interests in the order of their ids, each with the time its airport is
+    /// planned to be collected next.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn interests_of(&self, user_id: Uuid) -> sqlx::Result<Vec<(Interest, Option<DateTime<Utc>>)>> {
+        let rows = sqlx::query!(
+            "SELECT i.id, i.user_id, i.user_email, i.airport_code, i.metric, i.high_value, i.low_value, i.version,
+                    s.next_at
+             FROM interests i
+             LEFT JOIN schedule s ON s.airport_code = i.airport_code
+                 AND s.kind = CASE i.metric WHEN 'live' THEN 'live' ELSE 'daily' END
+             WHERE i.user_id = $1 ORDER BY i.id",
+            user_id,
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let read = rows.into_iter().map(|row| {
+            let interest = Interest {
+                id: row.id,
+                user_id: row.user_id,
+                user_email: row.user_email,
+                airport: row.airport_code,
+                metric: metric(&row.metric)?,
+                thresholds: Thresholds { high: row.high_value, low: row.low_value },
+                version: row.version,
+            };
+            Ok((interest, row.next_at))
+        });
+        read.collect()
+    }
+
+    /// Removes every interest of a registration that has ended, and refuses new ones for it from then
+    /// on. Answers how many there were.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn delete_user(&self, user_id: Uuid, now: DateTime<Utc>, cause: &Cause) -> sqlx::Result<u64> {
+        let mut transaction = self.begin().await?;
+        lock_user(&mut transaction, user_id).await?;
+        sqlx::query!(
+            "INSERT INTO deleted_users (user_id, deleted_at) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            user_id,
+            now,
+        )
+        .execute(&mut *transaction)
+        .await?;
+        let removed = sqlx::query!(
+            "WITH removed AS (DELETE FROM interests WHERE user_id = $1 RETURNING id, airport_code, metric)
+             INSERT INTO interest_outbox (kind, interest_id, airport_code, metric, request_id, traceparent)
+             SELECT 'removed', id, airport_code, metric, $2, $3 FROM removed",
+            user_id,
+            cause.request_id,
+            cause.traceparent,
+        )
+        .execute(&mut *transaction)
+        .await?;
+        notify(&mut transaction, wake::OUTBOX).await?;
+        notify(&mut transaction, wake::COLLECT).await?;
+        transaction.commit().await?;
+        Ok(removed.rows_affected())
+    }
+
+    /// What our own data say about how well an airport is seen.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn coverage(&self, airport: &str, metric: Metric) -> sqlx::Result<Coverage> {
+        if metric == Metric::Live {
+            let row = sqlx::query!(
+                r#"SELECT count(value) AS "looked!", coalesce(sum(value), 0) AS "seen!"
+                   FROM readings WHERE airport_code = $1 AND metric = 'live'"#,
+                airport,
+            );
+            let row = row.fetch_one(self.pool()).await?;
+            return Ok(Coverage { looked: row.looked, seen: row.seen });
+        }
+        let held = self.days_held(airport).await?;
+        Ok(Coverage { looked: held.days, seen: held.flights })
+    }
+}

@@ -1,0 +1,95 @@
+//! Everything in PostgreSQL: interests, readings, flights, credits, and what is still to be sent.
+//!
+//! Functions that take a connection are parts of a caller's transaction; methods of [`Store`] stand
+//! alone. All times come from the caller's clock.
+
+pub mod collection;
+pub mod fan_out;
+pub mod flights;
+pub mod interests;
+pub mod outbox;
+pub mod readings;
+pub mod retention;
+
+use chrono::{DateTime, Utc};
+use contracts::Metric;
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use uuid::Uuid;
+
+/// The database's shape.
+pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/data-collector");
+
+/// The channel on which replicas wake each other; the payload is one of [`wake`].
+pub const CHANNEL: &str = "data_collector";
+
+/// What replicas wake each other for.
+pub mod wake {
+    /// The outbox has something.
+    pub const OUTBOX: &str = "outbox";
+    /// Somebody waits for an airport, or watches another one.
+    pub const COLLECT: &str = "collect";
+    /// A reading is to be fanned out.
+    pub const READINGS: &str = "readings";
+}
+
+/// The service's own database.
+#[derive(Clone)]
+pub struct Store {
+    pool: PgPool,
+}
+
+/// One reading of an airport and metric.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Its id.
+    pub id: Uuid,
+    /// ICAO code.
+    pub airport: String,
+    /// What was counted.
+    pub metric: Metric,
+    /// Rises with every reading of the airport and metric.
+    pub seq: i64,
+    /// The value; none when it is unknown.
+    pub value: Option<i32>,
+    /// Start of the time it covers.
+    pub window_begin: DateTime<Utc>,
+    /// End of the time it covers.
+    pub window_end: DateTime<Utc>,
+    /// When the source was asked.
+    pub observed_at: DateTime<Utc>,
+    /// The source, in words.
+    pub source: String,
+}
+
+impl Store {
+    /// Over connections to a migrated database.
+    #[must_use]
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+
+    /// The connections.
+    #[must_use]
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
+        self.pool.begin().await
+    }
+}
+
+/// Wakes all replicas for `what` once the transaction is committed.
+pub(crate) async fn notify(connection: &mut PgConnection, what: &str) -> sqlx::Result<()> {
+    sqlx::query!("SELECT pg_notify($1, $2)", CHANNEL, what).execute(connection).await?;
+    Ok(())
+}
+
+/// A metric as it was stored.
+pub(crate) fn metric(name: &str) -> sqlx::Result<Metric> {
+    name.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
+}

@@ -1,0 +1,73 @@
+//! Removing what is older than the retention time.
+
+use chrono::{DateTime, Utc};
+
+use super::Store;
+
+/// Rows that one statement removes at most, so that none holds locks for long.
+const BATCH: i64 = 10_000;
+
+/// How much was removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Readings.
+    pub readings: u64,
+    /// Flights.
+    pub flights: u64,
+}
+
+impl Store {
+    /// Removes readings and flights from before `cutoff`: of watched airports too, and a flight only
+    /// when no airport's day lists it any more.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn remove_before(&self, cutoff: DateTime<Utc>) -> sqlx::Result<Removed> {
+        let day = cutoff.date_naive();
+        let mut removed = Removed::default();
+        loop {
+            let readings = sqlx::query!(
+                "DELETE FROM readings WHERE id IN (
+                     SELECT id FROM readings r WHERE observed_at < $1
+                         AND NOT EXISTS (SELECT 1 FROM fan_outs WHERE reading_id = r.id)
+                     LIMIT $2
+                 )",
+                cutoff,
+                BATCH,
+            );
+            let listed = sqlx::query!(
+                "DELETE FROM airport_flights WHERE ctid = ANY (ARRAY(
+                     SELECT ctid FROM airport_flights WHERE day < $1 LIMIT $2
+                 ))",
+                day,
+                BATCH,
+            );
+            let readings = readings.execute(self.pool()).await?.rows_affected();
+            let listed = listed.execute(self.pool()).await?.rows_affected();
+            removed.readings += readings;
+            if readings + listed == 0 {
+                break;
+            }
+        }
+        sqlx::query!("DELETE FROM collected_days WHERE day < $1", day).execute(self.pool()).await?;
+        sqlx::query!("DELETE FROM published_days WHERE day < $1", day).execute(self.pool()).await?;
+        sqlx::query!("DELETE FROM probes WHERE day < $1", day).execute(self.pool()).await?;
+        loop {
+            // One that a collection lists at this very moment is kept by the foreign key's lock.
+            let flights = sqlx::query!(
+                "DELETE FROM flights WHERE ctid = ANY (ARRAY(
+                     SELECT ctid FROM flights f WHERE first_seen < $1 AND NOT EXISTS (
+                         SELECT 1 FROM airport_flights a WHERE a.icao24 = f.icao24 AND a.first_seen = f.first_seen
+                     ) LIMIT $2 FOR UPDATE SKIP LOCKED
+                 ))",
+                cutoff,
+                BATCH,
+            );
+            let flights = flights.execute(self.pool()).await?.rows_affected();
+            if flights == 0 {
+                return Ok(removed);
+            }
+            removed.flights += flights;
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Asks user-manager who somebody is.
+
+use contracts::EmailAddress;
+use proto::v1::{UserRequest, user_service_client::UserServiceClient};
+use shell::{grpc, trace::Cause};
+use tonic::transport::{Channel, Endpoint};
+use url::Url;
+use uuid::Uuid;
+
+/// The one channel to user-manager.
+#[derive(Clone)]
+pub struct Users {
+    client: UserServiceClient<Channel>,
+}
+
+/// user-manager could not say.
+#[derive(Debug, thiserror::Error)]
+pub enum UsersError {
+    /// No answer, or an error.
+    #[error("ask user-manager: {} {}", .0.code(), .0.message())]
+    Call(#[from] tonic::Status),
+    /// An answer without the id it must have.
+    #[error("user-manager answered without a user id")]
+    NoId,
+}
+
+impl Users {
+    /// Connects when first asked.
+    ///
+    /// # Errors
+    /// When the address cannot be one.
+    pub fn new(address: &Url) -> anyhow::Result<Self> {
+        let channel = grpc::channel(Endpoint::from_shared(address.to_string())?);
+        Ok(Self { client: UserServiceClient::new(channel) })
+    }
+
+    /// The id of whoever is registered under `email` now; none when nobody is.
+    ///
+    /// # Errors
+    /// When user-manager does not answer within the deadline: then nobody knows.
+    pub async fn find(&self, email: &EmailAddress, cause: &Cause) -> Result<Option<Uuid>, UsersError> {
+        let request = UserRequest { email: email.as_str().to_owned(), user_id: None };
+        let answer = self.client.clone().check_user_exists(grpc::request(request, cause)).await?.into_inner();
+        if !answer.exists {
+            return Ok(None);
+        }
+        answer.user_id.parse().map(Some).map_err(|_| UsersError::NoId)
+    }
+}

@@ -1,0 +1,125 @@
+//! Tasks that wait for work: woken by PostgreSQL's notifications, from this replica and others, and by
+//! a slow turn in case one is lost.
+
+use std::{sync::Arc, time::Duration};
+
+use shell::{Shell, postgres::Database};
+use sqlx::postgres::{PgListener, PgPoolOptions};
+use tokio::sync::Notify;
+
+use crate::store::{CHANNEL, wake};
+
+/// How long to wait for a notification at most: the turn that finds what a lost one would have told.
+const SLOW_TURN: Duration = Duration::from_secs(2);
+/// How long to wait after something went wrong.
+const AFTER_FAILURE: Duration = Duration::from_millis(500);
+
+/// Who waits for what.
+#[derive(Clone, Default)]
+pub struct Wake {
+    /// Evaluations of interests.
+    pub evaluations: Arc<Notify>,
+    /// Removals of interests.
+    pub removals: Arc<Notify>,
+    /// Collection.
+    pub collect: Arc<Notify>,
+    /// Readings to fan out.
+    pub readings: Arc<Notify>,
+}
+
+impl Wake {
+    fn tell(&self, what: &str) {
+        match what {
+            wake::OUTBOX => {
+                self.evaluations.notify_one();
+                self.removals.notify_one();
+            }
+            wake::COLLECT => self.collect.notify_one(),
+            wake::READINGS => self.readings.notify_one(),
+            _ => {}
+        }
+    }
+
+    fn tell_all(&self) {
+        [wake::OUTBOX, wake::COLLECT, wake::READINGS].into_iter().for_each(|what| self.tell(what));
+    }
+}
+
+/// Listens on a connection of its own until the shell stops.
+///
+/// # Errors
+/// Never; a database that is away is tried again.
+pub async fn listen(shell: Shell, database: Database, wake: Wake) -> anyhow::Result<()> {
+    let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(database.options(shell.service));
+    let stopping = shell.tasks.stopping().clone();
+    while !stopping.is_cancelled() {
+        let heard = tokio::select! {
+            () = stopping.cancelled() => return Ok(()),
+            heard = hear(&pool, &wake) => heard,
+        };
+        if let Err(error) = heard {
+            tracing::debug!("listen for notifications: {error}");
+        }
+        pause(&shell, AFTER_FAILURE).await;
+    }
+    Ok(())
+}
+
+async fn hear(pool: &sqlx::PgPool, wake: &Wake) -> sqlx::Result<()> {
+    let mut listener = PgListener::connect_with(pool).await?;
+    listener.listen(CHANNEL).await?;
+    loop {
+        // What was told while nobody listened is found by looking.
+        wake.tell_all();
+        while let Some(notification) = listener.try_recv().await? {
+            wake.tell(notification.payload());
+        }
+    }
+}
+
+/// Does `work` again and again until the shell stops: at once while there is more (`true`), else when
+/// `notify` wakes it. A failure is logged and tried again.
+///
+/// # Errors
+/// Never.
+pub async fn work<F, Fut>(shell: Shell, name: &'static str, notify: Arc<Notify>, mut work: F) -> anyhow::Result<()>
+where
+    F: FnMut() -> Fut + Send,
+    Fut: Future<Output = anyhow::Result<bool>> + Send,
+{
+    let stopping = shell.tasks.stopping().clone();
+    let mut failures = 0u32;
+    while !stopping.is_cancelled() {
+        match work().await {
+            Ok(more) => {
+                if failures > 0 {
+                    tracing::info!("{name}: works again");
+                }
+                failures = 0;
+                if !more {
+                    tokio::select! {
+                        () = stopping.cancelled() => {}
+                        () = notify.notified() => {}
+                        () = tokio::time::sleep(SLOW_TURN) => {}
+                    }
+                }
+            }
+            Err(error) => {
+                // The first of a row, and then one a minute or so.
+                if failures.is_multiple_of(100) {
+                    tracing::warn!("{name}: {error:#}");
+                }
+                failures = failures.saturating_add(1);
+                pause(&shell, AFTER_FAILURE.mul_f64(rand::random_range(0.5..1.5))).await;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn pause(shell: &Shell, wait: Duration) {
+    tokio::select! {
+        () = shell.tasks.stopping().cancelled() => {}
+        () = tokio::time::sleep(wait) => {}
+    }
+}
