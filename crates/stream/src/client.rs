@@ -17,6 +17,8 @@ use crate::core::throttle::Throttle;
 /// In an outage the library reports several errors a second; one line in this time is enough.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How long a trouble counts as the reason of what fails now.
+const TROUBLE_LIFETIME: Duration = Duration::from_secs(30);
 /// How many of the library's lines are looked at for the reason of a failure.
 const LINES_TO_HEAR: usize = 10;
 
@@ -24,7 +26,7 @@ const LINES_TO_HEAR: usize = 10;
 pub(crate) struct Words {
     client: &'static str,
     troubles: Mutex<Throttle>,
-    last: Mutex<Option<String>>,
+    last: Mutex<Option<(Instant, String)>>,
 }
 
 impl Words {
@@ -35,8 +37,9 @@ impl Words {
 
     /// Notes a trouble that the library copes with by itself.
     pub(crate) fn trouble(&self, what: &str) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(what.to_owned());
-        let admitted = self.troubles.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now());
+        let now = Instant::now();
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, what.to_owned()));
+        let admitted = self.troubles.lock().unwrap_or_else(PoisonError::into_inner).admit(now);
         match admitted {
             Some(0) => tracing::warn!("kafka {}: {what}", self.client),
             Some(more) => tracing::warn!("kafka {}: {what} (and {more} more lines like it)", self.client),
@@ -44,9 +47,10 @@ impl Words {
         }
     }
 
-    /// The last trouble, which says more about an outage than a time-out does.
+    /// The last trouble that is not long past, which says more about an outage than a time-out does.
     pub(crate) fn last_trouble(&self) -> Option<String> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().filter(|(at, _)| at.elapsed() < TROUBLE_LIFETIME).map(|(_, what)| what.clone())
     }
 
     pub(crate) fn line(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {

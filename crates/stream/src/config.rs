@@ -126,10 +126,11 @@ impl KafkaConfig {
             .set("partition.assignment.strategy", "cooperative-sticky")
             // The default of 1000 costs two thirds of the throughput.
             .set("fetch.queue.backoff.ms", "5")
-            // What is read ahead, in KiB and bytes; a record larger than this still comes through.
-            .set("queued.max.messages.kbytes", "4096")
-            .set("fetch.message.max.bytes", "262144")
-            .set("fetch.max.bytes", LARGEST_RECORD.to_string())
+            // What is read ahead, in KiB and bytes. The latter are bytes on the wire, which become
+            // five to twenty times as many in memory; a record larger than this still comes through.
+            .set("queued.max.messages.kbytes", "1024")
+            .set("fetch.message.max.bytes", "32768")
+            .set("fetch.max.bytes", "1048576")
             .set("statistics.interval.ms", "5000");
         self.finish(client)
     }
@@ -163,7 +164,7 @@ impl KafkaConfig {
             .set("partitioner", "murmur2_random")
             .set("message.max.bytes", LARGEST_RECORD.to_string())
             // What waits to be sent: enough for a few pages, and bounded.
-            .set("queue.buffering.max.messages", "20000")
+            .set("queue.buffering.max.messages", "10000")
             .set("queue.buffering.max.kbytes", "8192");
         self.finish(client)
     }

@@ -10,6 +10,7 @@
 //! A letter is marked after it was sent again, so a crash in between sends it twice at most.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     str::FromStr,
     sync::Arc,
@@ -38,6 +39,8 @@ pub const MARK: &str = "dlq_settled";
 
 /// How long Kafka may take to say where a topic begins and ends.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// How long to wait before asking again.
+const ASK_INTERVAL: Duration = Duration::from_millis(100);
 /// How long to wait for the next record of a topic that has more.
 const READ_LIMIT: Duration = Duration::from_secs(10);
 /// Letters that are sent again and marked together.
@@ -135,15 +138,17 @@ impl Dlq {
     /// When Kafka cannot be read.
     pub async fn list(&self, limit: usize) -> anyhow::Result<Listing> {
         self.read(move |reader| {
-            let mut listing = Listing::default();
+            let (mut unsettled, mut first) = (0, BTreeMap::<_, Vec<_>>::new());
             let marks = reader.marks()?;
             reader.letters(&marks, |letter| {
-                listing.unsettled += 1;
-                if listing.letters.len() < limit {
-                    listing.letters.push(letter);
+                unsettled += 1;
+                let of_partition = first.entry(letter.record.partition).or_default();
+                if of_partition.len() < limit {
+                    of_partition.push(letter);
                 }
             })?;
-            Ok(listing)
+            let letters = first.into_values().flatten().take(limit).collect();
+            Ok(Listing { letters, unsettled })
         })
         .await
     }
@@ -206,11 +211,13 @@ impl Dlq {
             self.producer.send_all(restored).await.with_context(|| format!("send to {}", self.topic))?;
         }
         shell::fault::point("dlq.replayed-not-marked");
-        let of_one_partition = letters.chunk_by(|one, next| one.record.partition == next.record.partition);
-        let marks = of_one_partition.map(|letters| {
-            let offsets: Vec<_> = letters.iter().map(|letter| letter.record.offset.0).collect();
+        let mut by_partition = BTreeMap::<_, Vec<_>>::new();
+        for Letter { record, .. } in letters {
+            by_partition.entry(record.partition).or_default().push(record.offset.0);
+        }
+        let marks = by_partition.into_iter().map(|(partition, offsets)| {
             Outgoing::to(&self.dead_letter_topic)
-                .into_partition(letters[0].record.partition)
+                .into_partition(partition)
                 .with_header(MARK, how)
                 .with_value(marks::write(&offsets).into_bytes())
         });
@@ -233,7 +240,14 @@ impl Dlq {
 struct Reader {
     client: BaseConsumer<Plain>,
     topic: Arc<str>,
-    spans: Vec<(i32, i64, i64)>,
+    spans: Vec<Span>,
+}
+
+/// A partition's offsets from `begin` to before `end`.
+struct Span {
+    partition: i32,
+    begin: i64,
+    end: i64,
 }
 
 impl Reader {
@@ -246,17 +260,16 @@ impl Reader {
         let partitions: Vec<_> = known.context("there is no such topic")?.partitions().iter().map(|p| p.id()).collect();
         let mut spans = Vec::with_capacity(partitions.len());
         for partition in partitions {
-            let (begin, end) = client.fetch_watermarks(&topic, partition, ANSWER_LIMIT)?;
-            spans.push((partition, begin, end));
+            let (begin, end) = watermarks(&client, &topic, partition)?;
+            spans.push(Span { partition, begin, end });
         }
-        spans.sort_unstable();
         Ok(Self { client, topic, spans })
     }
 
     /// Every mark there is.
     fn marks(&self) -> anyhow::Result<Marks> {
         let mut marks = Marks::default();
-        self.scan(|record| {
+        self.scan(&self.spans, |record| {
             let text = record.header(MARK).and(record.value()).and_then(|value| str::from_utf8(value).ok());
             if let Some(Err(error)) = text.map(|text| marks.read(record.partition.0, text)) {
                 tracing::warn!("{} {}:{} is no mark: {error}", self.topic, record.partition, record.offset);
@@ -265,9 +278,9 @@ impl Reader {
         Ok(marks)
     }
 
-    /// Every letter that is not marked, in order.
+    /// Every letter that is not marked, each partition in order.
     fn letters(&self, marks: &Marks, mut letter: impl FnMut(Letter)) -> anyhow::Result<()> {
-        self.scan(|record| {
+        self.scan(&self.spans, |record| {
             if record.header(MARK).is_none() && !marks.has(record.partition.0, record.offset.0) {
                 let origin = Origin::of(&record);
                 letter(Letter { record, origin });
@@ -276,12 +289,13 @@ impl Reader {
     }
 
     fn one(&self, id: LetterId) -> anyhow::Result<Option<Letter>> {
-        let span = self.spans.iter().find(|(partition, ..)| *partition == id.partition.0);
-        let Some((partition, _, _)) = span.filter(|(_, begin, end)| (*begin..*end).contains(&id.offset.0)) else {
+        let span = self.spans.iter().find(|span| span.partition == id.partition.0);
+        if !span.is_some_and(|span| (span.begin..span.end).contains(&id.offset.0)) {
             return Ok(None);
-        };
+        }
+        let place = Span { partition: id.partition.0, begin: id.offset.0, end: id.offset.0 + 1 };
         let mut found = None;
-        self.scan_span((*partition, id.offset.0, id.offset.0 + 1), &mut |record: Record| {
+        self.scan(&[place], |record| {
             if record.offset == id.offset && record.header(MARK).is_none() {
                 let origin = Origin::of(&record);
                 found = Some(Letter { record, origin });
@@ -290,37 +304,52 @@ impl Reader {
         Ok(found)
     }
 
-    /// Every record, partition after partition.
-    fn scan(&self, mut see: impl FnMut(Record)) -> anyhow::Result<()> {
-        self.spans.iter().try_for_each(|span| self.scan_span(*span, &mut see))
-    }
-
-    fn scan_span(&self, (partition, begin, end): (i32, i64, i64), see: &mut impl FnMut(Record)) -> anyhow::Result<()> {
-        if begin >= end {
-            return Ok(());
+    /// Every record of these spans, each partition in order.
+    fn scan(&self, spans: &[Span], mut see: impl FnMut(Record)) -> anyhow::Result<()> {
+        let mut assignment = TopicPartitionList::with_capacity(spans.len());
+        let mut ends = BTreeMap::new();
+        for span in spans.iter().filter(|span| span.begin < span.end) {
+            assignment.add_partition_offset(&self.topic, span.partition, Position::Offset(span.begin))?;
+            ends.insert(span.partition, span.end);
         }
-        let mut assignment = TopicPartitionList::with_capacity(1);
-        assignment.add_partition_offset(&self.topic, partition, Position::Offset(begin))?;
         self.client.assign(&assignment)?;
         let mut last_read = Instant::now();
-        loop {
+        while !ends.is_empty() {
             match self.client.poll(Duration::from_millis(100)) {
                 Some(Ok(message)) => {
                     last_read = Instant::now();
                     let record = Record::copied_from(&message);
-                    let is_last = record.offset.0 >= end - 1;
+                    let Some(end) = ends.get(&record.partition.0).copied() else { continue };
+                    if record.offset.0 >= end - 1 {
+                        ends.remove(&record.partition.0);
+                    }
                     if record.offset.0 < end {
                         see(record);
                     }
-                    if is_last {
-                        return Ok(());
-                    }
                 }
                 // The end comes before the last offset where the topic holds more than records.
-                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(()),
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    ends.remove(&partition);
+                }
                 Some(Err(error)) => tracing::debug!("read {}: {error}", self.topic),
                 None => ensure!(last_read.elapsed() < READ_LIMIT, "no answer for {READ_LIMIT:?}"),
             }
+        }
+        Ok(())
+    }
+}
+
+/// Where a partition begins and ends; asked again while its leader is only just chosen.
+fn watermarks(client: &BaseConsumer<Plain>, topic: &str, partition: i32) -> anyhow::Result<(i64, i64)> {
+    let begun = Instant::now();
+    loop {
+        match client.fetch_watermarks(topic, partition, ANSWER_LIMIT) {
+            Ok(watermarks) => return Ok(watermarks),
+            Err(error) if begun.elapsed() < ANSWER_LIMIT => {
+                tracing::debug!("ask where {topic} partition {partition} ends: {error}");
+                std::thread::sleep(ASK_INTERVAL);
+            }
+            Err(error) => return Err(anyhow!(reason(client, &error)).context(format!("ask where {topic} ends"))),
         }
     }
 }

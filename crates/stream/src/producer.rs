@@ -25,8 +25,8 @@ use crate::config::{KafkaConfig, Profile};
 
 /// How long `/readyz` waits for Kafka's answer.
 const PROBE_LIMIT: Duration = Duration::from_millis(1500);
-/// How long one attempt to learn a topic's leaders takes at most.
-const WARM_UP_LIMIT: Duration = Duration::from_secs(5);
+/// How long one attempt to learn a topic's leaders takes at most; a stop waits for it.
+const WARM_UP_LIMIT: Duration = Duration::from_secs(2);
 /// How long to wait between such attempts.
 const WARM_UP_INTERVAL: Duration = Duration::from_millis(500);
 

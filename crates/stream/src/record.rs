@@ -155,6 +155,8 @@ fn copied_headers(headers: &impl Headers) -> Vec<(String, Option<Vec<u8>>)> {
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::message::Header;
+
     use super::*;
 
     #[test]
@@ -174,6 +176,25 @@ mod tests {
             .with_header(headers::TRACEPARENT, traceparent);
         assert_eq!(record.cause(), Cause::carried(Some("req-7"), Some(traceparent)));
         assert_eq!(Record::new(Partition(0), Offset(0)).cause(), Cause::none());
+    }
+
+    /// Headers whose second name is not UTF-8, as the client library treats them.
+    struct Poisoned;
+
+    impl Headers for Poisoned {
+        fn count(&self) -> usize {
+            3
+        }
+
+        fn try_get(&self, index: usize) -> Option<Header<'_, &[u8]>> {
+            assert_ne!(index, 1, "not UTF-8");
+            Some(Header { key: "name", value: Some(b"value") })
+        }
+    }
+
+    #[test]
+    fn a_header_that_the_library_cannot_read_is_left_out() {
+        assert_eq!(copied_headers(&Poisoned).len(), 2);
     }
 
     #[test]

@@ -27,8 +27,10 @@ use crate::{
 const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Dead letters wait for a person.
 const DEAD_LETTER_RETENTION: Duration = Duration::from_secs(14 * 24 * 3600);
-/// How long one question to Kafka may take.
-const CALL_LIMIT: Duration = Duration::from_secs(5);
+/// How long the question which topics there are may take; a stop waits for it.
+const ASK_LIMIT: Duration = Duration::from_secs(2);
+/// How long the creation of topics may take.
+const CREATE_LIMIT: Duration = Duration::from_secs(10);
 /// How long to wait between attempts at start.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(2));
 /// Log a failed attempt at most this often, so that a long wait does not fill the log.
@@ -126,7 +128,7 @@ impl Kafka {
     /// The topics there are. Asked first, so that topics made by hand are enough where we may not
     /// create any. Blocks.
     fn existing(&self) -> Result<BTreeSet<String>, Obstacle> {
-        let metadata = self.asker.fetch_metadata(None, CALL_LIMIT);
+        let metadata = self.asker.fetch_metadata(None, ASK_LIMIT);
         let metadata = metadata.map_err(|error| Obstacle::Passing(reason(&self.asker, &error)))?;
         Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
     }
@@ -165,8 +167,8 @@ async fn create_missing(kafka: &Arc<Kafka>, plans: &[Plan]) -> Result<(), Obstac
         return Ok(());
     }
     let topics: Vec<_> = missing.iter().map(|plan| plan.new_topic()).collect();
-    let options = AdminOptions::new().request_timeout(Some(CALL_LIMIT)).operation_timeout(Some(CALL_LIMIT));
-    let answers = tokio::time::timeout(2 * CALL_LIMIT, kafka.admin.create_topics(&topics, &options)).await;
+    let options = AdminOptions::new().request_timeout(Some(CREATE_LIMIT)).operation_timeout(Some(CREATE_LIMIT));
+    let answers = tokio::time::timeout(2 * CREATE_LIMIT, kafka.admin.create_topics(&topics, &options)).await;
     let answers = answers.map_err(|_| Obstacle::Passing("no answer".to_owned()))?;
     let answers = answers.map_err(|error| Obstacle::Passing(error.to_string()))?;
     for (plan, answer) in missing.into_iter().zip(answers) {

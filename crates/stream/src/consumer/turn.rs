@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// How much is read ahead and handed over at once.
-const LIMITS: Limits = Limits { waiting_records: 4000, waiting_bytes: 4 * 1024 * 1024, batch_records: 1000 };
+const LIMITS: Limits = Limits { waiting_records: 2000, waiting_bytes: 1024 * 1024, batch_records: 1000 };
 
 /// How long a partition is held when nobody knows how long the trouble lasts.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));

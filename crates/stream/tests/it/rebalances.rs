@@ -9,7 +9,8 @@ use crate::support::{By, Rig, Seen, accepting, away, done, wait_for};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_that_goes_in_the_middle_of_a_hold_is_read_by_whoever_gets_it() {
-    let rig = Rig::new(2).await;
+    // A member learns of another with its next heartbeat.
+    let rig = Rig::configured(2, |config| config.with("heartbeat.interval.ms", "300")).await;
     rig.produce(0..100).await;
     let (held, back, tried) = (Seen::default(), Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let (is_back, trying) = (back.clone(), tried.clone());
