@@ -1,1 +1,83 @@
-//! To be written.
+//! Keeps who is registered, and where each of them reads Telegram.
+//!
+//! ```text
+//! HTTP ──▶ users ──┐ one transaction                       ┌──▶ data-collector, until it says yes
+//!                  ├──▶ idempotency key and answer         │
+//!                  └──▶ deletions (outbox) ──▶ relay ──────┘
+//! gRPC ──▶ users
+//! ```
+//! A mutation, its idempotency key and its answer are written in one transaction, so a crash leaves
+//! all of them or none. So is a deletion with the outbox row that makes the relay tell
+//! data-collector: no interest outlives its user, also when data-collector is down at that moment.
+//! A registration has an id of its own, and the relay speaks of that id: a call that comes late
+//! cannot touch somebody who registered again under the same e-mail address.
+//!
+//! What this service never does: put e-mail addresses, names, tax codes, bank accounts or chats
+//! into logs or metrics, or ask data-collector anything before it answers.
+
+pub mod config;
+pub mod core;
+pub mod grpc;
+pub mod http;
+pub mod relay;
+pub mod store;
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
+
+use proto::v1::user_service_server::UserServiceServer;
+use shell::{Shell, http::idempotency, postgres};
+use sqlx::migrate::Migrator;
+use tokio::sync::Notify;
+use tonic::service::Routes;
+
+use crate::{relay::Relay, store::Store};
+
+pub use config::Config;
+
+/// user-manager's tables.
+pub static MIGRATOR: Migrator = sqlx::migrate!("../../migrations/user-manager");
+
+/// A user-manager that runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Running {
+    /// Where it serves HTTP.
+    pub http: SocketAddr,
+    /// Where it serves gRPC.
+    pub grpc: SocketAddr,
+}
+
+/// The store, from the moment its database has been reached and migrated. Until then both edges
+/// answer that the service is unavailable, instead of not answering at all.
+#[derive(Clone, Default)]
+pub struct Stored(Arc<OnceLock<Store>>);
+
+impl Stored {
+    /// The store, once there is one.
+    #[must_use]
+    pub fn get(&self) -> Option<&Store> {
+        self.0.get()
+    }
+}
+
+/// Begins to answer, waits for the database, and starts to relay deletions.
+///
+/// # Errors
+/// When an address cannot be bound, the database cannot be migrated, or the shell stops first.
+pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
+    let stored = Stored::default();
+    let deleted = Arc::new(Notify::new());
+    let http = shell::http::serve(shell, config.http_addr, http::routes(stored.clone(), deleted.clone())).await?;
+    let edge = Routes::new(UserServiceServer::new(grpc::Edge::new(stored.clone())));
+    let grpc = shell::grpc::serve(shell, config.grpc_addr, edge).await?;
+
+    let pool = postgres::connect(shell, &config.database, &MIGRATOR).await?;
+    let store = stored.0.get_or_init(|| Store::new(pool.clone())).clone();
+    shell.tasks.spawn("idempotency keys", idempotency::clean_up(shell.clone(), pool));
+    shell.tasks.spawn("settled deletions", relay::clean_up(shell.clone(), store.clone()));
+    let relay = Relay::new(shell, store, config.data_collector, deleted);
+    shell.tasks.spawn("relay of deletions", relay.run());
+    Ok(Running { http, grpc })
+}

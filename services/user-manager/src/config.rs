@@ -1,0 +1,102 @@
+//! The settings, read once.
+
+use std::net::SocketAddr;
+
+use shell::{
+    config::{ConfigError, Reader, ShellConfig, Vars},
+    listen::Listen,
+    postgres::Database,
+};
+use tonic::transport::Endpoint;
+use url::Url;
+
+/// Everything user-manager is told from outside.
+pub struct Config {
+    /// What every process is told.
+    pub shell: ShellConfig,
+    /// Where HTTP is served.
+    pub http_addr: Listen,
+    /// Where gRPC is served.
+    pub grpc_addr: Listen,
+    /// user-manager's own database.
+    pub database: Database,
+    /// data-collector, which is told of deletions.
+    pub data_collector: Endpoint,
+}
+
+impl Config {
+    /// Reads the environment.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn from_vars(vars: &dyn Vars) -> Result<Self, ConfigError> {
+        let mut reader = Reader::new(vars);
+        let shell = ShellConfig::read(&mut reader);
+        let http_addr = reader.or("HTTP_ADDR", SocketAddr::from(([0, 0, 0, 0], 5000)));
+        let grpc_addr = reader.or("GRPC_ADDR", SocketAddr::from(([0, 0, 0, 0], 50051)));
+        let database = database(&mut reader);
+        let data_collector = data_collector(&mut reader);
+        reader.finish(|| {
+            Some(Self {
+                shell,
+                http_addr: Listen::At(http_addr),
+                grpc_addr: Listen::At(grpc_addr),
+                database: database?,
+                data_collector: data_collector?,
+            })
+        })
+    }
+}
+
+fn database(reader: &mut Reader<'_>) -> Option<Database> {
+    let url = reader.required_secret("DATABASE_URL", "user-manager's PostgreSQL database, a postgres:// URL")?;
+    Database::parse(&url).map_err(|problem| reader.problem(format!("DATABASE_URL cannot be used: {problem}"))).ok()
+}
+
+fn data_collector(reader: &mut Reader<'_>) -> Option<Endpoint> {
+    const KEY: &str = "DATA_COLLECTOR_GRPC_URL";
+    let url: Url = reader.required(KEY, "where data-collector serves gRPC, such as http://data-collector:50052")?;
+    if !["http", "https"].contains(&url.scheme()) || !url.has_host() {
+        reader.problem(format!("{KEY}={url} cannot be used: it must be a URL like http://data-collector:50052"));
+        return None;
+    }
+    Endpoint::from_shared(url.to_string())
+        .map_err(|error| reader.problem(format!("{KEY}={url} cannot be used: {error}")))
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMUM: [(&str, &str); 2] =
+        [("DATABASE_URL", "postgres://um:hush@localhost/um"), ("DATA_COLLECTOR_GRPC_URL", "http://localhost:50052")];
+
+    #[test]
+    fn two_settings_are_enough() {
+        let config = Config::from_vars(&MINIMUM).expect("a configuration");
+        assert_eq!(config.http_addr.addr().expect("an address").port(), 5000);
+        assert_eq!(config.grpc_addr.addr().expect("an address").port(), 50051);
+    }
+
+    #[test]
+    fn everything_that_is_missing_is_told_at_once() {
+        let nothing: [(&str, &str); 0] = [];
+        let error = Config::from_vars(&nothing).err().expect("nothing is set");
+        assert_eq!(error.problems().len(), 2, "{error}");
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_told_at_once_and_no_secret_is_shown() {
+        let vars = [
+            ("DATABASE_URL", "mysql://root:hush@localhost"),
+            ("DATA_COLLECTOR_GRPC_URL", "data-collector"),
+            ("HTTP_ADDR", "nowhere"),
+            ("GRPC_ADDR", "50051"),
+            ("ADMIN_ADDR", "x"),
+        ];
+        let error = Config::from_vars(&vars).err().expect("all of them are wrong");
+        assert_eq!(error.problems().len(), 5, "{error}");
+        assert!(!error.to_string().contains("hush"), "{error}");
+    }
+}

@@ -1,0 +1,209 @@
+//! The calls about users. Each mutation is one transaction of effect, key and answer.
+
+use axum::{
+    Extension, Json,
+    extract::State,
+    http::{Method, StatusCode},
+    response::{IntoResponse, Response},
+};
+use shell::{
+    fault,
+    http::{
+        Body, PageQuery, Problem, ProblemBody,
+        idempotency::{Answer, Attempt, Begun},
+    },
+    postgres::{problem, problem_on_constraint},
+    trace::Cause,
+};
+
+use super::{
+    App, TAKEN, decode,
+    documents::{ChangesBody, ChatLinkBody, Message, NewUserBody, UserBody},
+    extract::{Addressed, OptionalKey, RequiredKey},
+    message, not_found,
+};
+use crate::{core::user::UserId, store};
+
+/// Register somebody
+#[utoipa::path(
+    post, path = "/users", tag = "users", request_body = NewUserBody,
+    params(("Idempotency-Key" = String, Header, description = "Required: sent twice, the request happens once")),
+    responses(
+        (status = 201, description = "User created successfully", body = Message),
+        (status = 400, description = "Idempotency-Key header is required, Missing required fields, or malformed JSON",
+            body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "User already exists, Tax code is already in use, or the first request with \
+            this key is still running", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "Fields that cannot be accepted, or a key that was used for another request",
+            body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn register(
+    State(app): State<App>,
+    RequiredKey(key): RequiredKey,
+    body: Body,
+) -> Result<Response, Problem> {
+    let user = decode::new_user(body.fields)?;
+    let request = (Method::POST, "/users", body.bytes.as_ref());
+    let mut attempt = match app.begin(Some(key), user.email.as_str(), request).await? {
+        Begun::Replayed(answer) => return Ok(answer),
+        Begun::Fresh(attempt) => attempt,
+    };
+    let effect = store::register(attempt.connection(), &user).await;
+    finish(attempt, effect.map(|()| Ok(message(StatusCode::CREATED, "User created successfully")))).await
+}
+
+/// Everybody who is registered, in the order of registration
+#[utoipa::path(
+    get, path = "/users", tag = "users",
+    params(
+        ("limit" = Option<u16>, Query, description = "How many at most, from 1 to 1000; 100 when it is not said"),
+        ("cursor" = Option<String>, Query, description = "Where the page begins: taken from the Link header"),
+    ),
+    responses(
+        (status = 200, description = "A page", body = [UserBody],
+            headers(("Link" = String, description = "The next page, rel=\"next\", while there is one"))),
+        (status = 422, description = "A limit out of range or a cursor that is none of ours", body = ProblemBody,
+            content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn list(State(app): State<App>, query: PageQuery) -> Result<Response, Problem> {
+    let after = query.cursor.as_deref().map(str::parse).transpose().map_err(|_| PageQuery::wrong_cursor())?;
+    // One more than asked for tells whether there is another page.
+    let users = app.store()?.list(after.map(UserId), i64::from(query.limit) + 1).await;
+    let users = users.map_err(|error| problem(&error))?;
+    let page = query.page(users.into_iter().map(UserBody::from).collect(), |user| user.id.to_string());
+    Ok(page.into_response())
+}
+
+/// Somebody who is registered
+#[utoipa::path(
+    get, path = "/users/{email}", tag = "users",
+    params(("email" = String, Path, description = "The e-mail address, in any case")),
+    responses(
+        (status = 200, description = "The user", body = UserBody),
+        (status = 404, description = "User not found", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn show(State(app): State<App>, Addressed(email): Addressed) -> Result<Json<UserBody>, Problem> {
+    let found = app.store()?.find(&email).await.map_err(|error| problem(&error))?;
+    found.map(|user| Json(user.into())).ok_or_else(not_found)
+}
+
+/// Change somebody's names, tax code or bank account
+#[utoipa::path(
+    patch, path = "/users/{email}", tag = "users", request_body = ChangesBody,
+    params(
+        ("email" = String, Path, description = "The e-mail address, in any case"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Honoured when it is sent"),
+    ),
+    responses(
+        (status = 200, description = "The user as it is now; unchanged when the body names no field", body = UserBody),
+        (status = 404, description = "User not found", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "Tax code is already in use, or the first request with this key is running",
+            body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "Fields that cannot be accepted (a null name, another e-mail address), or a \
+            key that was used for another request", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn change(
+    State(app): State<App>,
+    OptionalKey(key): OptionalKey,
+    Addressed(email): Addressed,
+    body: Body,
+) -> Result<Response, Problem> {
+    let changes = decode::changes(body.fields, &email)?;
+    let request = (Method::PATCH, &*format!("/users/{email}"), body.bytes.as_ref());
+    let mut attempt = match app.begin(key, email.as_str(), request).await? {
+        Begun::Replayed(answer) => return Ok(answer),
+        Begun::Fresh(attempt) => attempt,
+    };
+    let effect = store::change(attempt.connection(), &email, &changes).await;
+    finish(attempt, effect.map(|changed| changed.map(shown).ok_or_else(not_found))).await
+}
+
+/// Delete somebody, and in the end all their interests
+#[utoipa::path(
+    delete, path = "/users/{email}", tag = "users",
+    params(
+        ("email" = String, Path, description = "The e-mail address, in any case"),
+        ("Idempotency-Key" = String, Header, description = "Required: sent twice, the request happens once"),
+    ),
+    responses(
+        (status = 200, description = "User deleted successfully; the interests follow by themselves", body = Message),
+        (status = 400, description = "Idempotency-Key header is required", body = ProblemBody,
+            content_type = "application/problem+json"),
+        (status = 404, description = "User not found", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "The first request with this key is still running", body = ProblemBody,
+            content_type = "application/problem+json"),
+        (status = 422, description = "A key that was used for another request", body = ProblemBody,
+            content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn delete(
+    State(app): State<App>,
+    Extension(cause): Extension<Cause>,
+    RequiredKey(key): RequiredKey,
+    Addressed(email): Addressed,
+) -> Result<Response, Problem> {
+    let request = (Method::DELETE, &*format!("/users/{email}"), &[][..]);
+    let mut attempt = match app.begin(Some(key), email.as_str(), request).await? {
+        Begun::Replayed(answer) => return Ok(answer),
+        Begun::Fresh(attempt) => attempt,
+    };
+    let deleted = store::delete(attempt.connection(), &email, &cause).await;
+    let effect =
+        deleted.map(
+            |deleted| {
+                if deleted { Ok(message(StatusCode::OK, "User deleted successfully")) } else { Err(not_found()) }
+            },
+        );
+    let answer = finish(attempt, effect).await?;
+    fault::point("user-manager.deleted-not-relayed");
+    app.deleted.notify_one();
+    Ok(answer)
+}
+
+/// Note where somebody reads Telegram
+#[utoipa::path(
+    post, path = "/users/telegram", tag = "users", request_body = ChatLinkBody,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Honoured when it is sent")),
+    responses(
+        (status = 200, description = "Telegram chat ID updated successfully", body = Message),
+        (status = 400, description = "Missing email or telegram_chat_id, or malformed JSON", body = ProblemBody,
+            content_type = "application/problem+json"),
+        (status = 404, description = "User not found", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "Telegram chat ID is already in use, or the first request with this key is \
+            running", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "Fields that cannot be accepted, or a key that was used for another request",
+            body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn link_chat(
+    State(app): State<App>,
+    OptionalKey(key): OptionalKey,
+    body: Body,
+) -> Result<Response, Problem> {
+    let (email, chat) = decode::chat_link(body.fields)?;
+    let request = (Method::POST, "/users/telegram", body.bytes.as_ref());
+    let mut attempt = match app.begin(key, email.as_str(), request).await? {
+        Begun::Replayed(answer) => return Ok(answer),
+        Begun::Fresh(attempt) => attempt,
+    };
+    let linked = store::link_chat(attempt.connection(), &email, chat).await;
+    let effect = linked.map(|linked| {
+        if linked { Ok(message(StatusCode::OK, "Telegram chat ID updated successfully")) } else { Err(not_found()) }
+    });
+    finish(attempt, effect).await
+}
+
+/// Commits the effect with its answer, or answers why there is none.
+async fn finish(attempt: Attempt, effect: sqlx::Result<Result<Answer, Problem>>) -> Result<Response, Problem> {
+    fault::point("user-manager.effect-not-committed");
+    attempt.finish(effect.unwrap_or_else(|error| Err(problem_on_constraint(&error, &TAKEN)))).await
+}
+
+fn shown(user: crate::core::user::User) -> Answer {
+    // A structure of strings and numbers cannot fail to encode.
+    Answer { status: StatusCode::OK, body: serde_json::to_value(UserBody::from(user)).unwrap_or_default() }
+}
