@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{FieldError, Problem};
 
@@ -32,19 +32,16 @@ pub struct Page<T> {
     link: Option<HeaderValue>,
 }
 
-#[derive(Deserialize)]
-struct Pairs(Vec<(String, String)>);
-
 impl<S: Send + Sync> FromRequestParts<S> for PageQuery {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let pairs = Query::<Pairs>::from_request_parts(parts, state)
+        let Query(pairs) = Query::<Vec<(String, String)>>::from_request_parts(parts, state)
             .await
             .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "Malformed query"))?;
         let original = parts.extensions.get::<axum::extract::OriginalUri>();
         let path = original.map_or_else(|| parts.uri.path(), |uri| uri.path()).to_owned();
-        Self::parse(path, pairs.0.0)
+        Self::parse(path, pairs)
     }
 }
 
@@ -117,6 +114,15 @@ mod tests {
         assert_eq!(page.items, [1, 2]);
         assert_eq!(page.link.expect("there is more"), "<LFPG?type=arrivals&limit=2&cursor=2>; rel=\"next\"");
         assert!(query.page(vec![1, 2], ToString::to_string).link.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_query_is_read_from_a_request() {
+        let request = axum::http::Request::get("/users?limit=7&cursor=x%20y&type=a").body(()).expect("a request");
+        let mut parts = request.into_parts().0;
+        let query = PageQuery::from_request_parts(&mut parts, &()).await.expect("a query");
+        assert_eq!((query.limit, query.cursor.as_deref()), (7, Some("x y")));
+        assert_eq!(query.rest, [("type".to_owned(), "a".to_owned())]);
     }
 
     #[test]
