@@ -1,0 +1,268 @@
+use serde_json::json;
+
+use crate::support::{Mode, World, wait_for};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_interest_is_collected_at_once_and_reaches_kafka() {
+    let world = World::new().await;
+    let user_id = world.person("ada@example.org");
+    world.scripted.set_aircraft("a", 49.0, 2.5, 7);
+    let app = world.start().await;
+    let headers = [("X-Request-Id", "req-7")];
+    let body = json!({"email": " Ada@Example.org ", "airport_code": "lfpg", "metric": "live", "high_value": 5});
+    let answer = app.call_with("POST", "/interests", Some(body.clone()), &headers).await;
+    assert_eq!((answer.status, &answer.body), (201, &json!({"message": "Interest added and data fetch initiated"})));
+    let interest = app.interest("ada@example.org", "LFPG", "live").await;
+    let id = interest["id"].as_str().expect("an id").parse().expect("an id");
+    let sent = world.wait_sent(id, |sent| !sent.is_empty()).await;
+    assert_eq!(sent[0]["flight_count"], 7, "{}", sent[0]);
+    assert_eq!((&sent[0]["high_value"], &sent[0]["low_value"]), (&json!(5), &json!(null)));
+    assert_eq!((&sent[0]["user_id"], &sent[0]["interest_version"]), (&json!(user_id.to_string()), &json!(1)));
+    assert_eq!((&sent[0]["user_email"], &sent[0]["airport_code"]), (&json!("ada@example.org"), &json!("LFPG")));
+    assert_eq!((&sent[0]["reading"]["seq"], &sent[0]["reading"]["source"]), (&json!(1), &json!("OpenSky Network")));
+    let again = app.post(body).await;
+    assert_eq!((again.status, again.body), (200, json!({"message": "Interest already exists"})));
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_interest_is_judged_by_the_reading_that_is_there_without_another_call() {
+    let world = World::new().await;
+    world.person("ada@example.org");
+    world.person("bob@example.org");
+    world.scripted.set_aircraft("a", 49.0, 2.5, 7);
+    let app = world.start().await;
+    let first = app.watch("ada@example.org", "LFPG", "live", Some(5), None).await;
+    world.wait_sent(first, |sent| !sent.is_empty()).await;
+    let headers = [("X-Request-Id", "req-8")];
+    let body = json!({"email": "bob@example.org", "airport_code": "LFPG", "metric": "live", "low_value": 9});
+    assert_eq!(app.call_with("POST", "/interests", Some(body), &headers).await.status, 201);
+    let second =
+        app.interest("bob@example.org", "LFPG", "live").await["id"].as_str().expect("an id").parse().expect("an id");
+    let sent = world.wait_sent(second, |sent| !sent.is_empty()).await;
+    assert_eq!((&sent[0]["reading"]["seq"], &sent[0]["flight_count"]), (&json!(1), &json!(7)));
+    let records = world.records().await;
+    let headers = &records.iter().find(|record| record.key == second).expect("a record").headers;
+    assert_eq!(headers.get("request_id").map(String::as_str), Some("req-8"), "{headers:?}");
+    assert_eq!(headers.get("ce_type").map(String::as_str), Some("flightbell.reading.v1"));
+    assert_eq!(world.opensky.requests_to(standins::opensky::Endpoint::States).len(), 1);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_bodies_get_the_contract_s_answers() {
+    let world = World::new().await;
+    world.person("ada@example.org");
+    let app = world.start().await;
+    let cases = [
+        (json!({}), 400, "Missing email or airport_code"),
+        (json!({"email": "ada@example.org"}), 400, "Missing email or airport_code"),
+        (json!({"email": "ada@example.org", "airport_code": " "}), 400, "Missing email or airport_code"),
+        (json!({"email": "ada@example.org", "airport_code": "XXXX"}), 400, "Unknown airport code"),
+        (json!({"email": "ada@example.org", "airport_code": "a much too long code"}), 400, "Unknown airport code"),
+        (json!({"email": "ada", "airport_code": "LFPG"}), 422, "Validation failed"),
+        (json!({"email": "ada@example.org", "airport_code": 7}), 422, "Validation failed"),
+        (json!({"email": "ada@example.org", "airport_code": "LFPG", "metric": "moon"}), 422, "Validation failed"),
+        (json!({"email": "ada@example.org", "airport_code": "LFPG", "high_value": "7"}), 422, "Validation failed"),
+        (json!({"email": "ada@example.org", "airport_code": "LFPG", "high_value": 1.5}), 422, "Validation failed"),
+        (json!({"email": "ada@example.org", "airport_code": "LFPG", "low_value": -1}), 422, "Validation failed"),
+        (json!({"email": "ada@example.org", "airport_code": "LFPG", "high_value": 100_001}), 422, "Validation failed"),
+        (
+            json!({"email": "ada@example.org", "airport_code": "LFPG", "high_value": 2, "low_value": 2}),
+            400,
+            "high_value must be greater than low_value",
+        ),
+        (json!({"email": "eve@example.org", "airport_code": "LFPG"}), 404, "User does not exist"),
+    ];
+    for (body, status, error) in cases {
+        let answer = app.post(body.clone()).await;
+        assert_eq!((answer.status, answer.body["error"].as_str()), (status, Some(error)), "{body}");
+        assert_eq!(answer.headers["content-type"], "application/problem+json");
+    }
+    for (path, status) in [("/flights/XXXX", 400), ("/readings/XXXX", 400), ("/interests/eve@example.org", 404)] {
+        assert_eq!(app.get(path).await.status, status, "{path}");
+    }
+    assert_eq!(world.scalar("SELECT count(*) FROM interests").await, 0);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_judged_at_once_and_null_clears_a_threshold() {
+    let world = World::new().await;
+    world.person("ada@example.org");
+    world.scripted.set_aircraft("a", 49.0, 2.5, 7);
+    let app = world.start().await;
+    let id = app.watch("ada@example.org", "CDG", "live", None, None).await;
+    app.wait_reading("LFPG", "live", |_| true).await;
+    let body = |more: serde_json::Value| {
+        let mut body = json!({"email": "ada@example.org", "airport_code": "LFPG", "metric": "live"});
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        body
+    };
+    let nothing = app.put(body(json!({}))).await;
+    assert_eq!(
+        (nothing.status, nothing.body["error"].as_str()),
+        (400, Some("At least one of high_value or low_value is required"))
+    );
+    let changed = app.put(body(json!({"high_value": 5, "low_value": 2}))).await;
+    assert_eq!((changed.status, &changed.body["message"]), (200, &json!("Interest updated successfully")));
+    let sent = world.wait_sent(id, |sent| !sent.is_empty()).await;
+    assert_eq!(
+        (&sent[0]["interest_version"], &sent[0]["high_value"], &sent[0]["low_value"]),
+        (&json!(2), &json!(5), &json!(2))
+    );
+    // The same once more is no change.
+    assert_eq!(app.put(body(json!({"high_value": 5}))).await.status, 200);
+    let crossed = app.put(body(json!({"low_value": 5}))).await;
+    assert_eq!(
+        (crossed.status, crossed.body["error"].as_str()),
+        (400, Some("high_value must be greater than low_value"))
+    );
+    assert_eq!(app.put(body(json!({"high_value": null, "low_value": 6}))).await.status, 200);
+    let sent = world.wait_sent(id, |sent| sent.len() > 1).await;
+    assert_eq!(
+        (&sent[1]["interest_version"], &sent[1]["high_value"], &sent[1]["low_value"]),
+        (&json!(3), &json!(null), &json!(6))
+    );
+    assert_ne!(sent[0]["event_id"], sent[1]["event_id"]);
+    let unknown = json!({"email": "ada@example.org", "airport_code": "LFPO", "high_value": 5});
+    assert_eq!(app.put(unknown).await.body["error"], "Interest not found");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_is_told_after_everything_else_and_happens_once() {
+    let world = World::new().await;
+    world.person("ada@example.org");
+    world.scripted.set_aircraft("a", 49.0, 2.5, 7);
+    let app = world.start().await;
+    let id = app.watch("ada@example.org", "LFPG", "live", Some(5), None).await;
+    world.wait_sent(id, |sent| !sent.is_empty()).await;
+    let body = json!({"email": "ada@example.org", "airport_code": "LFPG", "metric": "live"});
+    let put = json!({"email": "ada@example.org", "airport_code": "LFPG", "metric": "live", "high_value": 6});
+    assert_eq!(app.put(put).await.status, 200);
+    let removed = app.delete(body.clone()).await;
+    assert_eq!((removed.status, &removed.body), (200, &json!({"message": "Interest removed and cleanup initiated"})));
+    wait_for("the removal", async || {
+        let records = world.records().await;
+        let own: Vec<_> = records.iter().filter(|record| record.key == id).collect();
+        own.last().is_some_and(|last| last.value.is_none()).then_some(())
+    })
+    .await;
+    let again = app.delete(body).await;
+    assert_eq!((again.status, again.body["error"].as_str()), (404, Some("Interest not found")));
+    assert_eq!(world.scalar("SELECT count(*) FROM interest_outbox").await, 0);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_interest_sent_at_once_many_times_is_one() {
+    let world = World::new().await;
+    world.person("ada@example.org");
+    let app = world.start().await;
+    let body = json!({"email": "ada@example.org", "airport_code": "LFPG", "high_value": 5});
+    let calls = (0..10).map(|_| app.post(body.clone()));
+    let statuses: Vec<u16> = futures::future::join_all(calls).await.iter().map(|answer| answer.status).collect();
+    assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 1, "{statuses:?}");
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 9, "{statuses:?}");
+    assert_eq!(world.scalar("SELECT count(*) FROM interests").await, 1);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_makes_a_call_safe_to_repeat() {
+    let world = World::new().await;
+    world.person("ada@example.org");
+    let app = world.start().await;
+    let key = [("Idempotency-Key", "k1")];
+    let body = json!({"email": "ada@example.org", "airport_code": "LFPG", "high_value": 5});
+    let first = app.call_with("POST", "/interests", Some(body.clone()), &key).await;
+    world.people.set(Mode::Refuses);
+    let second = app.call_with("POST", "/interests", Some(body.clone()), &key).await;
+    assert_eq!((first.status, second.status), (201, 201));
+    assert_eq!((first.body, second.headers["idempotent-replayed"].as_bytes()), (second.body, &b"true"[..]));
+    let other = json!({"email": "ada@example.org", "airport_code": "LFPO", "high_value": 5});
+    assert_eq!(app.call_with("POST", "/interests", Some(other.clone()), &key).await.status, 422);
+    // An answer of 503 is not kept.
+    let key = [("Idempotency-Key", "k2")];
+    assert_eq!(app.call_with("POST", "/interests", Some(other.clone()), &key).await.status, 503);
+    world.people.set(Mode::Answers);
+    assert_eq!(app.call_with("POST", "/interests", Some(other), &key).await.status, 201);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_let_in_while_user_manager_is_away() {
+    let world = World::new().await;
+    world.person("ada@example.org");
+    let app = world.start().await;
+    for mode in [Mode::Refuses, Mode::Hangs] {
+        world.people.set(mode);
+        let body = json!({"email": "ada@example.org", "airport_code": "LFPG", "high_value": 5});
+        for answer in [app.post(body.clone()).await, app.put(body.clone()).await, app.delete(body).await] {
+            assert_eq!(answer.status, 503, "{mode:?}");
+            assert!(answer.headers.contains_key("retry-after"));
+        }
+        assert_eq!(app.get("/interests/ada@example.org").await.status, 503);
+    }
+    assert_eq!(world.scalar("SELECT count(*) FROM interests").await, 0);
+    world.people.set(Mode::Answers);
+    app.watch("ada@example.org", "LFPG", "flights", Some(5), None).await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_has_at_most_so_many_interests() {
+    let world = World::new().await;
+    world.person("ada@example.org");
+    let app = world.start_with(|config| config.interests_per_user = 2).await;
+    for metric in ["arrivals", "departures"] {
+        app.watch("ada@example.org", "LFPG", metric, Some(5), None).await;
+    }
+    let body = |metric| json!({"email": "ada@example.org", "airport_code": "LFPG", "metric": metric, "high_value": 1});
+    assert_eq!(app.post(body("live")).await.status, 422);
+    assert_eq!(app.post(body("arrivals")).await.status, 200, "one that is there is no addition");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn interests_do_not_outlive_their_user() {
+    let world = World::new().await;
+    let user_id = world.person("ada@example.org");
+    let app = world.start().await;
+    let id = app.watch("ada@example.org", "LFPG", "arrivals", Some(5), None).await;
+    app.watch("ada@example.org", "LFPG", "live", Some(5), None).await;
+    let refused = app.delete_user("ada@example.org", None).await.expect_err("without an id nobody is meant");
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+    assert_eq!(app.delete_user("ada@example.org", Some(user_id)).await.expect("deleted"), 2);
+    assert_eq!(app.delete_user("ada@example.org", Some(user_id)).await.expect("deleted"), 0);
+    wait_for("the removal", async || {
+        world.records().await.iter().any(|record| record.key == id && record.value.is_none()).then_some(())
+    })
+    .await;
+    // A late request of the same registration is refused, also when user-manager still says yes.
+    let body = json!({"email": "ada@example.org", "airport_code": "LFPG", "high_value": 5});
+    let late = app.post(body.clone()).await;
+    assert_eq!((late.status, late.body["error"].as_str()), (404, Some("User does not exist")));
+    // Somebody who registers again is another person, whom a late deletion does not touch.
+    world.person("ada@example.org");
+    assert_eq!(app.post(body).await.status, 201);
+    assert_eq!(app.delete_user("ada@example.org", Some(user_id)).await.expect("deleted"), 0);
+    assert_eq!(world.scalar("SELECT count(*) FROM interests").await, 1);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_races_an_addition_leaves_nothing() {
+    let world = World::new().await;
+    let app = world.start().await;
+    for round in 0..10 {
+        let email = format!("user{round}@example.org");
+        let user_id = world.person(&email);
+        let body = json!({"email": email, "airport_code": "LFPG", "metric": "live", "high_value": 5});
+        let (_, deleted) = tokio::join!(app.post(body), app.delete_user(&email, Some(user_id)));
+        deleted.expect("deleted");
+    }
+    assert_eq!(world.scalar("SELECT count(*) FROM interests").await, 0);
+    app.stop().await;
+}

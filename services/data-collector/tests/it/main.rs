@@ -1,0 +1,8 @@
+//! The whole service on a real PostgreSQL and a real Kafka, with OpenSky's stand-in and a small
+//! user-manager of the tests' own.
+#![cfg(test)]
+
+mod support;
+
+mod collection;
+mod interests;
