@@ -4,6 +4,7 @@ use std::{io, time::Duration};
 
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
+use futures::{StreamExt, stream};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
 /// Marks an answer that must never be sent: the connection is closed instead.
@@ -79,9 +80,13 @@ impl Reply {
         let body = match self.sending {
             Sending::Whole => Body::from(self.body),
             Sending::Half | Sending::Nothing => {
-                let half = self.body.slice(..length / 2);
-                let broken = Err(io::Error::other("the answer is cut short on purpose"));
-                Body::from_stream(futures::stream::iter([Ok(half), broken]))
+                let half = std::future::ready(Ok(self.body.slice(..length / 2)));
+                let broken = async {
+                    // A pause lets the server send the half that it has before the connection closes.
+                    tokio::task::yield_now().await;
+                    Err(io::Error::other("the answer is cut short on purpose"))
+                };
+                Body::from_stream(stream::once(half).chain(stream::once(broken)))
             }
         };
         let mut response = Response::new(body);
