@@ -19,7 +19,7 @@ use crate::{ClockFn, opensky, reply::Reply};
 const MOST_MESSAGES: usize = 500;
 
 /// Nothing but what this server serves, and nobody may frame it.
-const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// What was recorded, and by whom.
@@ -120,7 +120,9 @@ struct Shown<'a> {
 /// `GET /`: the page, which is useful once its script has fetched the chats.
 pub(super) async fn html(State(desk): State<Arc<Desk>>) -> Response {
     let page = &desk.options.page;
+    let badge = if page.span.is_some() { r#"<span class="badge">Replay</span> "# } else { "" };
     let text = include_str!("page/page.html")
+        .replace("{badge}", badge)
         .replace("{title}", &escape(&page.title))
         .replace("{headline}", &escape(&page.headline));
     asset("text/html; charset=utf-8", text)
