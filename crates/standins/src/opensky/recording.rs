@@ -85,7 +85,8 @@ struct Movement {
 }
 
 impl Recording {
-    /// Decodes both recordings, which takes some milliseconds and about 2 MB.
+    /// Decodes both recordings, once and for all servers that share them: about 1 MB is kept. It takes a
+    /// third of a second without optimisation.
     ///
     /// # Errors
     /// When the data that was built in is damaged.
