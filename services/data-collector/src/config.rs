@@ -26,7 +26,8 @@ const RETENTION_DAYS: &str = "RETENTION_DAYS";
 const INTERESTS_PER_USER: &str = "INTERESTS_PER_USER";
 
 const DEFAULT_API_URL: &str = "https://opensky-network.org/api";
-const DEFAULT_TOKEN_URL: &str =
+/// Where OpenSky signs clients in.
+pub const DEFAULT_TOKEN_URL: &str =
     "https://auth.opensky-network.org/auth/realms/opensky-network/protocol/openid-connect/token";
 
 /// The official client's own time-out.

@@ -94,19 +94,9 @@ impl OpenSky {
         let breaker = if question.bucket() == Bucket::States { &this.states_breaker } else { &this.flights_breaker };
         let url = question.url(&this.config.api_url);
         let token = this.token().await?;
-        let again_possible = token.is_some();
-        // The first 401 speaks of the token's age, not of OpenSky's health.
-        let counts =
-            |error: &CallError| error.counts() && !(again_possible && matches!(error, CallError::Unauthorized));
-        match breaker.call(counts, this.get(&url, token.as_ref(), read)).await {
-            Err(CallError::Unauthorized) if again_possible => {}
-            answer => return answer,
-        }
-        if let (Some(sign_in), Some(refused)) = (&this.sign_in, &token) {
-            sign_in.forget(refused).await;
-        }
-        let token = this.token().await?;
-        breaker.call(CallError::counts, this.get(&url, token.as_ref(), read)).await
+        // Both attempts are one call to the breaker: a 401 by itself would count as neither success
+        // nor failure, which the breaker does not know.
+        breaker.call(CallError::counts, this.get_with_fresh_token(&url, token, read)).await
     }
 }
 
@@ -132,6 +122,22 @@ impl Inner {
             wire::token(&body(response).await?).map_err(CallError::Unreadable)
         };
         timeout(self.config.time_limit, asked).await.unwrap_or(Err(CallError::TimedOut(self.config.time_limit)))
+    }
+
+    /// Asks; when `token` is refused, once more with a fresh one.
+    async fn get_with_fresh_token<T>(
+        &self,
+        url: &Url,
+        token: Option<SecretString>,
+        read: fn(&[u8]) -> Result<T, Unreadable>,
+    ) -> Result<Reply<T>, CallError> {
+        let answer = self.get(url, token.as_ref(), read).await;
+        let (Err(CallError::Unauthorized), Some(sign_in), Some(refused)) = (&answer, &self.sign_in, &token) else {
+            return answer;
+        };
+        sign_in.forget(refused).await;
+        let token = self.token().await?;
+        self.get(url, token.as_ref(), read).await
     }
 
     async fn get<T>(

@@ -4,5 +4,6 @@
 
 mod support;
 
+mod bad_days;
 mod collection;
 mod interests;

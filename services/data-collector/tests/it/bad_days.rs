@@ -1,0 +1,229 @@
+//! OpenSky's bad days: whatever it answers, a value is never made up, and what works goes on.
+
+use std::time::Duration;
+
+use data_collector::Config;
+use serde_json::{Value, json};
+use standins::opensky::{Direction, Endpoint, Failure};
+
+use crate::support::{App, PARIS, World, wait_for};
+
+/// A world with one airport for each kind of figure, in which ten minutes pass in a second.
+async fn world() -> World {
+    let world = World::at_speed(600).await;
+    world.person("ada@example.org");
+    world.scripted.set_aircraft("a", PARIS.0, PARIS.1, 3);
+    world.scripted.set_flight_count("KSFO", Direction::Arrival, world.yesterday(), 5);
+    world
+}
+
+fn impatient(config: &mut Config) {
+    config.open_sky.time_limit = Duration::from_millis(700);
+}
+
+async fn watch_live(app: &App) {
+    app.watch("ada@example.org", "LFPG", "live", Some(1), None).await;
+}
+
+async fn watch_daily(app: &App) {
+    app.watch("ada@example.org", "KSFO", "arrivals", Some(1), None).await;
+}
+
+fn is_unknown(reading: &Value) -> bool {
+    reading["value"].is_null()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_is_an_unknown_reading_and_the_next_cycle_has_the_value() {
+    let failures = [
+        ("500", Failure::Status(500)),
+        ("502", Failure::Status(502)),
+        ("503", Failure::Status(503)),
+        ("400", Failure::Status(400)),
+        ("unreadable", Failure::Html),
+        ("unreadable", Failure::HalfBody),
+        ("unreachable", Failure::HangUp),
+        ("timeout", Failure::Hang(Duration::from_secs(20))),
+        ("unreadable", Failure::body("[\"Internal error\"]")),
+        ("unreadable", Failure::body("")),
+        ("unreadable", Failure::body("{\"time\":1}")),
+        ("unreadable", Failure::body("{\"time\":1700000000,\"States\":[]}")),
+    ];
+    for (label, failure) in failures {
+        let world = world().await;
+        let what = format!("{failure:?}");
+        world.opensky.fail(Endpoint::States, failure.clone());
+        world.opensky.fail(Endpoint::Arrivals, failure);
+        let app = world.start_with(impatient).await;
+        watch_live(&app).await;
+        watch_daily(&app).await;
+        for (airport, metric, value) in [("LFPG", "live", 3), ("KSFO", "arrivals", 5)] {
+            app.wait_reading(airport, metric, |reading| reading["value"] == value).await;
+            let first = app.wait_reading(airport, metric, |reading| reading["seq"] == 1).await;
+            assert!(is_unknown(&first), "{what}: {first}");
+        }
+        let metrics = app.metrics();
+        assert!(metrics.contains(&format!("opensky_api_calls_total{{status=\"{label}\"}} 2")), "{what}: {metrics}");
+        app.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_malformed_flight_spoils_the_whole_answer_and_nothing_of_it_is_stored() {
+    let good = r#"{"icao24":"391cd9","firstSeen":1795046400,"estDepartureAirport":null,"lastSeen":1795050000,"estArrivalAirport":"KSFO","callsign":null}"#;
+    for bad in [
+        good.replace("estArrivalAirport", "EstArrivalAirport"),
+        good.replace("\"estDepartureAirport\":null,", ""),
+        good.replace("391cd9", ""),
+        good.replace("1795050000", "null"),
+    ] {
+        let world = world().await;
+        world.opensky.fail(Endpoint::Arrivals, Failure::body(format!("[{good},{bad}]")));
+        let app = world.start().await;
+        watch_daily(&app).await;
+        let first = app.wait_reading("KSFO", "arrivals", |reading| reading["seq"] == 1).await;
+        assert!(is_unknown(&first), "{bad}: {first}");
+        app.wait_reading("KSFO", "arrivals", |reading| reading["value"] == 5).await;
+        assert_eq!(world.scalar("SELECT count(*) FROM flights").await, 5);
+        app.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_token_costs_nothing_but_a_second_call() {
+    let world = world().await;
+    let app = world.start().await;
+    watch_daily(&app).await;
+    app.wait_reading("KSFO", "arrivals", |reading| reading["value"] == 5).await;
+    world.opensky.expire_tokens();
+    watch_live(&app).await;
+    let first = app.wait_reading("LFPG", "live", |reading| reading["seq"] == 1).await;
+    assert_eq!(first["value"], 3);
+    let statuses: Vec<u16> =
+        world.opensky.requests_to(Endpoint::States).iter().take(2).map(|asked| asked.status).collect();
+    assert_eq!(statuses, [401, 200]);
+    assert_eq!(world.opensky.requests_to(Endpoint::Token).len(), 2);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn being_refused_always_opens_the_breaker_and_never_asks_more_than_twice_a_cycle() {
+    let world = world().await;
+    world.opensky.fail_always(Endpoint::States, Failure::Status(401));
+    let app = world.start().await;
+    watch_live(&app).await;
+    wait_for("the breaker to open", async || {
+        app.metrics().contains("opensky_breaker_state{breaker=\"states\"} 2").then_some(())
+    })
+    .await;
+    assert_eq!(world.opensky.requests_to(Endpoint::States).len(), 10, "five failures of two questions each");
+    assert!(app.readings("LFPG", "live").await.iter().all(is_unknown));
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_sign_in_opens_its_own_breaker_and_asks_for_nothing() {
+    let world = world().await;
+    world.opensky.fail_always(Endpoint::Token, Failure::Status(401));
+    let app = world.start_with(|config| config.open_sky.open_for = Duration::from_secs(2)).await;
+    watch_live(&app).await;
+    let open = "opensky_breaker_state{breaker=\"sign-in\"} 2";
+    wait_for("the breaker to open", async || app.metrics().contains(open).then_some(())).await;
+    assert!(world.opensky.requests_to(Endpoint::States).is_empty());
+    assert!(app.readings("LFPG", "live").await.iter().all(is_unknown));
+    // It is tried again later, and closes.
+    world.opensky.recover(Endpoint::Token);
+    app.wait_reading("LFPG", "live", |reading| reading["value"] == 3).await;
+    assert!(app.metrics().contains("opensky_breaker_state{breaker=\"sign-in\"} 0"));
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_failures_in_a_row_open_a_breaker_and_the_other_figures_go_on() {
+    let world = world().await;
+    world.opensky.fail_always(Endpoint::States, Failure::Status(503));
+    let app = world.start_with(|config| config.open_sky.open_for = Duration::from_secs(2)).await;
+    watch_live(&app).await;
+    let open = "opensky_breaker_state{breaker=\"states\"} 2";
+    wait_for("the breaker to open", async || app.metrics().contains(open).then_some(())).await;
+    assert_eq!(world.opensky.requests_to(Endpoint::States).len(), 5);
+    watch_daily(&app).await;
+    assert_eq!(app.wait_reading("KSFO", "arrivals", |reading| reading["seq"] == 1).await["value"], 5);
+    world.opensky.recover(Endpoint::States);
+    app.wait_reading("LFPG", "live", |reading| reading["value"] == 3).await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_hours_of_silence_are_kept_over_a_restart_and_stop_nothing_else() {
+    let world = World::new().await;
+    world.person("ada@example.org");
+    world.scripted.set_flight_count("KSFO", Direction::Arrival, world.yesterday(), 5);
+    world.opensky.fail(Endpoint::States, Failure::ten_hours());
+    let app = world.start().await;
+    watch_live(&app).await;
+    assert!(is_unknown(&app.wait_reading("LFPG", "live", |_| true).await));
+    watch_daily(&app).await;
+    assert_eq!(app.wait_reading("KSFO", "arrivals", |_| true).await["value"], 5);
+    let waits = async |app: &App| {
+        wait_for("the plan", async || {
+            let interest = app.interest("ada@example.org", "LFPG", "live").await;
+            interest["next_collection_at"].as_str().is_some_and(|at| at.starts_with("2026-11-20T20:45")).then_some(())
+        })
+        .await;
+    };
+    waits(&app).await;
+    assert!(app.metrics().contains("opensky_breaker_state{breaker=\"states\"} 0"), "429 opens nothing");
+    app.stop().await;
+    let app = world.start().await;
+    let part = async || app.part("opensky credits").await.filter(|(_, detail)| detail.contains("silent until"));
+    let (up, detail) = wait_for("the plan", part).await;
+    assert!(!up && detail.contains("20 Nov 20:45 UTC"), "{detail}");
+    waits(&app).await;
+    assert_eq!(world.opensky.requests_to(Endpoint::States).len(), 1);
+    assert!(app.is_ready().await);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silence_ends_and_whoever_waited_is_served() {
+    // An hour passes in a second: 429 without a header is an hour.
+    let world = World::at_speed(3600).await;
+    world.person("ada@example.org");
+    world.scripted.set_aircraft("a", PARIS.0, PARIS.1, 3);
+    world.opensky.fail(Endpoint::States, Failure::TooManyRequests { retry_after_seconds: None });
+    let app = world.start().await;
+    watch_live(&app).await;
+    app.wait_reading("LFPG", "live", |reading| reading["value"] == 3).await;
+    let asked = world.opensky.requests_to(Endpoint::States);
+    assert_eq!(asked[0].status, 429);
+    assert!((asked[1].at - asked[0].at).num_minutes() >= 59, "{:?}", asked[1].at - asked[0].at);
+    assert_eq!(world.scalar("SELECT count(*) FROM collection_requests").await, 0);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_airport_s_failure_never_stops_the_others() {
+    let world = world().await;
+    world.scripted.set_flight_count("EGLL", Direction::Arrival, world.yesterday(), 8);
+    world.opensky.fail(Endpoint::Arrivals, Failure::Status(500));
+    let app = world.start().await;
+    app.watch("ada@example.org", "LICC", "arrivals", Some(1), None).await;
+    app.watch("ada@example.org", "EGLL", "arrivals", Some(1), None).await;
+    watch_daily(&app).await;
+    assert_eq!(app.wait_reading("EGLL", "arrivals", |reading| !is_unknown(reading)).await["value"], 8);
+    assert_eq!(app.wait_reading("KSFO", "arrivals", |reading| !is_unknown(reading)).await["value"], 5);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_reading_reaches_kafka_as_null() {
+    let world = World::new().await;
+    world.person("ada@example.org");
+    world.opensky.fail(Endpoint::States, Failure::Html);
+    let app = world.start().await;
+    let id = app.watch("ada@example.org", "LFPG", "live", None, Some(4)).await;
+    let sent = world.wait_sent(id, |sent| !sent.is_empty()).await;
+    assert_eq!((&sent[0]["flight_count"], &sent[0]["low_value"]), (&json!(null), &json!(4)));
+    app.stop().await;
+}
