@@ -195,7 +195,14 @@ impl Attempt {
         let (status, body) = match &outcome {
             Ok(answer) => (answer.status, answer.body.to_string()),
             Err(problem) if problem.status().is_client_error() => (problem.status(), problem.body()),
-            Err(_) => return outcome.map(IntoResponse::into_response),
+            Err(_) => {
+                // At once, and not when the connection is used next: whoever tries again must not find
+                // this attempt still running.
+                if let Err(error) = self.transaction.rollback().await {
+                    tracing::debug!("undo an attempt: {error}");
+                }
+                return outcome.map(IntoResponse::into_response);
+            }
         };
         self.write(status, &body).await.map_err(|error| postgres::problem(&error))?;
         outcome.map(IntoResponse::into_response)
