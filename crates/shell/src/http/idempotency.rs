@@ -112,8 +112,18 @@ pub async fn begin(pool: &PgPool, key: Option<Key>, request: Fingerprint<'_>) ->
     let Some(Key(key)) = key else { return Ok(Begun::Fresh(Attempt { transaction, key: None })) };
     let stored = StoredKey { caller: request.caller.to_owned(), key, request: fingerprint(request) };
     let earlier = find(&mut transaction, &stored).await.map_err(|error| postgres::problem(&error))?;
+    if matches!(earlier, Earlier::None) {
+        // Client errors undo the effect and keep the key, so the effect is behind a savepoint.
+        let savepoint = sqlx::query("SAVEPOINT effect").execute(&mut *transaction).await;
+        savepoint.map_err(|error| postgres::problem(&error))?;
+        return Ok(Begun::Fresh(Attempt { transaction, key: Some(stored) }));
+    }
+    // The key's lock goes at once, so that whoever asks next does not find this look still going on.
+    if let Err(error) = transaction.rollback().await {
+        tracing::debug!("end a look at a key: {error}");
+    }
     match earlier {
-        Earlier::Running => {
+        Earlier::None | Earlier::Running => {
             let error = "Request with this Idempotency-Key is already in progress";
             Err(Problem::new(StatusCode::CONFLICT, error).retry_after(Duration::from_secs(1)))
         }
@@ -121,14 +131,6 @@ pub async fn begin(pool: &PgPool, key: Option<Key>, request: Fingerprint<'_>) ->
             Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "Idempotency-Key was already used for another request"))
         }
         Earlier::Answered(response) => Ok(Begun::Replayed(response)),
-        Earlier::None => {
-            // Client errors undo the effect and keep the key, so the effect is behind a savepoint.
-            sqlx::query("SAVEPOINT effect")
-                .execute(&mut *transaction)
-                .await
-                .map_err(|error| postgres::problem(&error))?;
-            Ok(Begun::Fresh(Attempt { transaction, key: Some(stored) }))
-        }
     }
 }
 
