@@ -15,16 +15,15 @@ pub fn data_dir(named: Option<PathBuf>, vars: &dyn Vars) -> Result<PathBuf, Conf
     folder.ok_or_else(|| ConfigError::of("neither --data-dir, XDG_DATA_HOME nor HOME says where the data goes"))
 }
 
-/// The folder for what may be fetched again: `$XDG_CACHE_HOME/flightbell`, or `~/.cache/flightbell`.
+/// The folder for what may be fetched again: `$XDG_CACHE_HOME`, or `~/.cache`.
 ///
 /// # Errors
 /// When there is no home to put one in.
-pub fn cache_dir(vars: &dyn Vars) -> Result<PathBuf, ConfigError> {
+pub fn cache_home(vars: &dyn Vars) -> Result<PathBuf, ConfigError> {
     let reader = Reader::new(vars);
     let folder = reader.raw("XDG_CACHE_HOME").map(PathBuf::from);
     let folder = folder.or_else(|| reader.raw("HOME").map(|home| PathBuf::from(home).join(".cache")));
-    let folder = folder.ok_or_else(|| ConfigError::of("neither XDG_CACHE_HOME nor HOME says where Kafka's jars are"));
-    Ok(folder?.join("flightbell"))
+    folder.ok_or_else(|| ConfigError::of("neither XDG_CACHE_HOME nor HOME says where Kafka's jars are"))
 }
 
 #[cfg(test)]

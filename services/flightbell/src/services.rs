@@ -107,9 +107,9 @@ impl Shells {
     pub async fn start(&self, mut services: Services, listeners: Listeners) -> anyhow::Result<()> {
         services.user_manager.http_addr = listeners.user_manager_http;
         services.user_manager.grpc_addr = listeners.user_manager_grpc;
-        services.data_collector.http_addr = listeners.data_collector_http;
-        services.data_collector.grpc_addr = listeners.data_collector_grpc;
-        services.notifier.grpc_addr = listeners.notifier_grpc;
+        services.data_collector.http = listeners.data_collector_http;
+        services.data_collector.grpc = listeners.data_collector_grpc;
+        services.notifier.grpc = listeners.notifier_grpc;
         tokio::try_join!(
             named("user-manager", user_manager::start(services.user_manager, &self.user_manager)),
             named("data-collector", data_collector::start(services.data_collector, &self.data_collector)),

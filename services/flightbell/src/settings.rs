@@ -6,12 +6,8 @@ use std::{net::SocketAddr, path::PathBuf};
 use shell::config::{ConfigError, Overlay, Reader, ShellConfig, Vars};
 
 /// The keys of the four databases, in the order user-manager, data-collector, alert-system, notifier.
-pub const DATABASE_KEYS: [&str; 4] = [
-    "USER_MANAGER_DATABASE_URL",
-    "DATA_COLLECTOR_DATABASE_URL",
-    "ALERT_SYSTEM_DATABASE_URL",
-    "NOTIFIER_DATABASE_URL",
-];
+pub const DATABASE_KEYS: [&str; 4] =
+    ["USER_MANAGER_DATABASE_URL", "DATA_COLLECTOR_DATABASE_URL", "ALERT_SYSTEM_DATABASE_URL", "NOTIFIER_DATABASE_URL"];
 
 /// The names of the four databases in a private PostgreSQL, in the same order.
 pub const DATABASES: [&str; 4] = ["user_manager", "data_collector", "alert_system", "notifier"];
@@ -124,6 +120,12 @@ pub fn services(vars: &dyn Vars, addresses: &Addresses) -> Result<Services, Conf
 }
 
 impl Given {
+    /// What can be read of it, however much is wrong.
+    #[must_use]
+    pub fn read_leniently(vars: &dyn Vars) -> Self {
+        Self::read(&mut Reader::new(vars))
+    }
+
     fn read(reader: &mut Reader<'_>) -> Self {
         use secrecy::ExposeSecret;
         let named = DATABASE_KEYS.map(|key| reader.secret(key));
@@ -135,7 +137,9 @@ impl Given {
                 missing.join(", ")
             ));
         }
-        let databases = missing.is_empty().then(|| named.map(|url| url.map_or_else(String::new, |url| url.expose_secret().to_owned())));
+        let databases = missing
+            .is_empty()
+            .then(|| named.map(|url| url.map_or_else(String::new, |url| url.expose_secret().to_owned())));
         Self {
             databases,
             kafka: reader.raw("KAFKA_BROKER_URL"),

@@ -16,12 +16,51 @@ use axum::{
     routing::{any, get},
 };
 use axum_server::{Handle, tls_rustls::RustlsConfig};
-use shell::{Shell, http::Problem};
+use shell::{
+    Process, Shell,
+    clock::Clock,
+    config::{Reader, ShellConfig, Vars},
+    http::Problem,
+};
+
+use crate::{cli, folder, up::refuse_strangers};
 
 pub use proxy::Upstreams;
 
 /// How long open connections may take to finish once the gateway stops.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
+/// Runs the gateway alone, until a signal.
+///
+/// # Errors
+/// Settings that cannot be used, or an address that cannot be bound.
+pub async fn run(args: cli::Gateway, vars: &dyn Vars) -> anyhow::Result<()> {
+    refuse_strangers(args.listen, args.insecure_open)?;
+    let certificates = match args.certificates {
+        Some(folder) => folder,
+        None => folder::data_dir(None, vars)?.join("tls"),
+    };
+    let mut reader = Reader::new(vars);
+    let config = ShellConfig::read(&mut reader);
+    reader.finish(|| Some(()))?;
+    let mut process = Process::start(&config)?;
+    let shell = process.shell("gateway", Clock::system());
+    process.serve_admin(config.admin_addr).await?;
+    let services = [("user-manager", args.user_manager), ("data-collector", args.data_collector)];
+    let upstreams = Upstreams::new(services.map(|(name, at)| (name.to_owned(), at)));
+    let addr = serve(&shell, args.listen, &certificates, upstreams).await?;
+    if let Some(listen) = args.listen_http {
+        serve_redirect(&shell, listen, addr.port())?;
+    }
+    announce(addr);
+    process.run().await
+}
+
+/// Says on standard output where HTTPS is answered: the line that scripts wait for.
+#[expect(clippy::print_stdout, reason = "the contract: a line of its own on standard output")]
+pub fn announce(addr: SocketAddr) {
+    println!("ready https://{addr}");
+}
 
 /// Serves HTTPS on `listen`, with a certificate that is kept in `certificates`, until the shell
 /// stops. Answers the address.
@@ -110,7 +149,8 @@ mod tests {
     use super::*;
 
     fn location(host: &str, path: &str, port: u16) -> Option<String> {
-        let request = Request::builder().uri(path).header("host", host).body(axum::body::Body::empty()).expect("a request");
+        let request =
+            Request::builder().uri(path).header("host", host).body(axum::body::Body::empty()).expect("a request");
         let response = redirect(&request, port);
         response.headers().get(header::LOCATION).map(|value| value.to_str().expect("text").to_owned())
     }

@@ -1,0 +1,8 @@
+//! The parts of the shell that need a real PostgreSQL, and the manners of the HTTP edge.
+
+#![cfg(test)]
+
+mod edge;
+mod idempotency;
+mod leases;
+mod waiting;

@@ -1,0 +1,152 @@
+//! `flightbell demo`: `up` on recorded real traffic, with a page that shows the Telegram chat.
+//!
+//! Nothing of the services is different: they talk to stand-ins that serve OpenSky's and Telegram's
+//! own interfaces, and a clock that runs faster tells them the time of the recordings. People and
+//! interests are set up through the public API, in a folder that is new at each start.
+
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+use shell::{
+    clock::Clock,
+    config::{Overlay, Vars},
+};
+use standins::{
+    ClockFn,
+    opensky::{self, OpenSky, Recording, Source},
+    telegram::{self, Page, Telegram},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    cli,
+    services::Clocks,
+    up::{Setup, refuse_strangers, run_with},
+};
+
+/// Where the data comes from, in the words of every message.
+const SOURCE: &str = "replay of recorded traffic (OpenSky Network, SFO Museum)";
+
+/// How often an airport is collected, by the replay's clock.
+const COLLECT_INTERVAL_SECONDS: &str = "60";
+
+/// Somebody who uses the demo, and what they watch.
+struct Person {
+    email: &'static str,
+    first_name: &'static str,
+    chat_id: i64,
+    interest: fn() -> Value,
+}
+
+/// Two people and the two stories of the recordings (the crossings are described in the recordings'
+/// own README).
+const PEOPLE: [Person; 2] = [
+    Person {
+        email: "camille@flightbell.example",
+        first_name: "Camille",
+        chat_id: 7_001,
+        // Paris: under 10 from 13:17 to 13:22, over 23 from 13:30 to 13:35.
+        interest: || json!({"airport_code": "LFPG", "metric": "live", "high_value": 23, "low_value": 10}),
+    },
+    Person {
+        email: "sam@flightbell.example",
+        first_name: "Sam",
+        chat_id: 7_002,
+        // San Francisco: 458 arrivals on the older day, 353 on the newer.
+        interest: || json!({"airport_code": "KSFO", "metric": "arrivals", "low_value": 400}),
+    },
+];
+
+/// Plays the recordings until a signal.
+///
+/// # Errors
+/// As `up`, or when the people of the demo cannot be set up.
+pub async fn run(args: cli::Demo, vars: &dyn Vars) -> anyhow::Result<()> {
+    refuse_strangers(args.listen, args.insecure_open)?;
+    let folder = tempfile::Builder::new().prefix("flightbell-demo-").tempdir().context("make the demo's folder")?;
+    let stopping = CancellationToken::new();
+    let clock = Clock::replay(opensky::begins_at(), args.speed);
+    let (open_sky, telegram) = stand_ins(clock, &args, &stopping).await?;
+    let vars = Overlay::on(vars)
+        .with("OPEN_SKY_API_URL", open_sky.api_url())
+        .with("OPEN_SKY_TOKEN_URL", open_sky.token_url())
+        .with("OPEN_SKY_CLIENT_ID", "flightbell")
+        .with("OPEN_SKY_CLIENT_SECRET", "stand-in")
+        .with("TELEGRAM_API_URL", telegram.url())
+        .with("TELEGRAM_BOT_TOKEN", telegram.token())
+        .with("COLLECT_INTERVAL_SECONDS", COLLECT_INTERVAL_SECONDS)
+        .without("OPEN_SKY_CLIENT_SECRET_FILE")
+        .without("TELEGRAM_BOT_TOKEN_FILE")
+        .with_default("RUST_LOG", "warn");
+    let setup = Setup {
+        vars: &vars,
+        folder: folder.path().join("data"),
+        listen: args.listen,
+        clocks: Clocks { flights: clock },
+        source: Some(SOURCE.to_owned()),
+    };
+    let data = setup.folder.clone();
+    let page = telegram.url();
+    run_with(setup, async move |addr| {
+        set_up_people(addr, &data.join("tls/cert.pem")).await.context("set up the people of the demo")?;
+        invite(&page, args.speed);
+        Ok(())
+    })
+    .await
+}
+
+async fn stand_ins(
+    clock: Clock,
+    args: &cli::Demo,
+    stopping: &CancellationToken,
+) -> anyhow::Result<(OpenSky, Telegram)> {
+    let time: ClockFn = Arc::new(move || clock.now());
+    let recording = Source::Recording(Arc::new(Recording::load()?));
+    let open_sky = OpenSky::start(opensky::Options::new(time.clone()), recording, stopping).await?;
+    let mut page = Page::replay(time, args.speed);
+    page.chat_names = PEOPLE.iter().map(|person| (person.chat_id, person.first_name.to_owned())).collect();
+    let options = telegram::Options { addr: args.page, ..telegram::Options::new(page) };
+    let telegram = Telegram::start(options, stopping)
+        .await
+        .with_context(|| format!("serve the page on {}: choose another address with --page", args.page))?;
+    Ok((open_sky, telegram))
+}
+
+async fn set_up_people(addr: SocketAddr, certificate: &Path) -> anyhow::Result<()> {
+    let certificate = tokio::fs::read(certificate).await.context("read the certificate")?;
+    let client = reqwest::Client::builder()
+        .tls_certs_only([reqwest::Certificate::from_pem(&certificate).context("understand the certificate")?])
+        .timeout(Duration::from_secs(10))
+        .build()
+        .context("prepare a client")?;
+    let post = async |path: &str, key: String, body: Value| -> anyhow::Result<()> {
+        let url = format!("https://{addr}{path}");
+        let response = client.post(url).header("Idempotency-Key", key).json(&body).send().await;
+        let response = response.with_context(|| format!("reach {path}"))?;
+        let status = response.status();
+        let answer = response.text().await.unwrap_or_default();
+        ensure!(status.is_success(), "{path} answered {status}: {answer}");
+        Ok(())
+    };
+    for person in PEOPLE {
+        let email = person.email;
+        let user = json!({"email": email, "first_name": person.first_name, "last_name": "of the demo"});
+        post("/user-manager/users", format!("{email}-user"), user).await?;
+        let chat = json!({"email": email, "telegram_chat_id": person.chat_id});
+        post("/user-manager/users/telegram", format!("{email}-chat"), chat).await?;
+        let mut interest = (person.interest)();
+        interest["email"] = email.into();
+        post("/data-collector/interests", format!("{email}-interest"), interest).await?;
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "what the person at the terminal is to do next")]
+fn invite(page: &str, speed: u32) {
+    println!("open {page}");
+    println!(
+        "A replay of recorded traffic, {speed} times as fast: Paris on 7 October 2021, San Francisco in March 2020."
+    );
+    println!("The first messages arrive within two minutes. Ctrl-C ends it.");
+}

@@ -1,0 +1,73 @@
+use std::fmt;
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Finding {
+    /// How it is.
+    pub(super) verdict: Verdict,
+    what: &'static str,
+    says: String,
+    mend: Option<String>,
+}
+
+/// How a thing is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// As it should be.
+    Fine,
+    /// It works, and somebody should know.
+    Note,
+    /// It must be mended.
+    Wrong,
+}
+
+impl Finding {
+    pub(super) fn fine(what: &'static str, says: impl fmt::Display) -> Self {
+        Self { verdict: Verdict::Fine, what, says: says.to_string(), mend: None }
+    }
+
+    pub(super) fn note(what: &'static str, says: impl fmt::Display, mend: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Note, what, says: says.to_string(), mend: Some(mend.into()) }
+    }
+
+    pub(super) fn wrong(what: &'static str, says: impl fmt::Display, mend: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Wrong, what, says: says.to_string(), mend: Some(mend.into()) }
+    }
+
+    /// A failure whose own words say how to mend it.
+    pub(super) fn told(what: &'static str, error: &dyn std::error::Error) -> Self {
+        let mut says = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            says = format!("{says}: {cause}");
+            source = cause.source();
+        }
+        Self { verdict: Verdict::Wrong, what, says, mend: None }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = match self.verdict {
+            Verdict::Fine => "ok   ",
+            Verdict::Note => "note ",
+            Verdict::Wrong => "WRONG",
+        };
+        write!(f, "{mark}  {:<16} {}", self.what, self.says)?;
+        match &self.mend {
+            Some(mend) => write!(f, "\n       {:<16} mend: {mend}", ""),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_says_what_is_wrong_and_how_to_mend_it() {
+        let text = Finding::wrong("java", "it is missing", "make deps").to_string();
+        assert_eq!(text, "WRONG  java             it is missing\n                        mend: make deps");
+    }
+}

@@ -1,0 +1,108 @@
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::Path,
+};
+
+use local_servers::{Places, free_bytes, leftovers};
+
+use super::finding::Finding;
+use crate::{running::Running, settings::Given, up::LEAST_FREE};
+
+/// The programs, folders and ports of this machine.
+pub(super) async fn check(places: &Places, given: &Given, folder: &Path, running: Option<&Running>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if given.databases.is_none() {
+        findings.push(postgres(places, folder).await);
+    }
+    if given.kafka.is_none() {
+        findings.push(java(places).await);
+        findings.push(kafka(places));
+    }
+    findings.push(data_dir(folder));
+    findings.push(disk(folder));
+    if running.is_none() {
+        findings.push(left_over(folder).await);
+        findings.push(port());
+    }
+    findings
+}
+
+async fn postgres(places: &Places, folder: &Path) -> Finding {
+    match places.postgres(Some(&folder.join("postgres/data"))).await {
+        Ok(found) => Finding::fine("postgresql", format!("version {} in {}", found.version, found.folder.display())),
+        Err(error) => Finding::told("postgresql", &error),
+    }
+}
+
+async fn java(places: &Places) -> Finding {
+    match places.java().await {
+        Ok(found) => Finding::fine("java", format!("version {} at {}", found.version, found.program.display())),
+        Err(error) => Finding::told("java", &error),
+    }
+}
+
+fn kafka(places: &Places) -> Finding {
+    match places.kafka() {
+        Ok(found) => Finding::fine("kafka", format!("version {} in {}", found.version, found.home.display())),
+        Err(error) => Finding::told("kafka", &error),
+    }
+}
+
+/// Whether the folder, or the nearest one above it that exists, can be written.
+fn data_dir(folder: &Path) -> Finding {
+    let Some(there) = folder.ancestors().find(|ancestor| ancestor.exists()) else {
+        return Finding::wrong(
+            "data directory",
+            format!("{} has no parent", folder.display()),
+            "choose another --data-dir",
+        );
+    };
+    if rustix::fs::access(there, rustix::fs::Access::WRITE_OK).is_err() {
+        let mend = format!("choose another --data-dir, or as root: chown \"$USER\" {}", there.display());
+        return Finding::wrong("data directory", format!("{} cannot be written", there.display()), mend);
+    }
+    let state = if there == folder { "is there" } else { "will be made at the first start" };
+    Finding::fine("data directory", format!("{} {state}", folder.display()))
+}
+
+fn disk(folder: &Path) -> Finding {
+    let there = folder.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(folder);
+    match free_bytes(there) {
+        Ok(free) if free < LEAST_FREE => Finding::wrong(
+            "disk",
+            format!("{} MiB are free at {}, and 1024 are needed", free >> 20, there.display()),
+            "make room there, or choose another --data-dir",
+        ),
+        Ok(free) => Finding::fine("disk", format!("{} MiB are free at {}", free >> 20, there.display())),
+        Err(error) => Finding::told("disk", &error),
+    }
+}
+
+async fn left_over(folder: &Path) -> Finding {
+    if !folder.exists() {
+        return Finding::fine("left over", "no servers of a killed run");
+    }
+    match leftovers::running(folder).await {
+        Ok(left) if left.is_empty() => Finding::fine("left over", "no servers of a killed run"),
+        Ok(left) => {
+            let names: Vec<_> = left.iter().map(|left| format!("{} (process {})", left.server, left.pid)).collect();
+            Finding::note(
+                "left over",
+                format!("a killed run left {} running", names.join(" and ")),
+                "flightbell up: the next start on this folder stops them first",
+            )
+        }
+        Err(error) => Finding::told("left over", &error),
+    }
+}
+
+/// The default address; whoever chose another knows it.
+fn port() -> Finding {
+    let addr = SocketAddr::from(([127, 0, 0, 1], 8443));
+    match TcpListener::bind(addr) {
+        Ok(_) => Finding::fine("port", format!("{addr} is free")),
+        Err(error) => {
+            Finding::note("port", format!("{addr} cannot be bound: {error}"), "flightbell up --listen 127.0.0.1:PORT")
+        }
+    }
+}

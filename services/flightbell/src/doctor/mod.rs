@@ -1,0 +1,63 @@
+//! `flightbell doctor`: what is wrong on this machine, and the command that mends it.
+//!
+//! It looks and asks, and changes nothing. What runs is asked through `addresses.json`; what does not
+//! run is checked for whether it could.
+
+mod finding;
+mod machine;
+mod outside;
+mod running;
+
+use anyhow::bail;
+use shell::config::Vars;
+
+use self::finding::{Finding, Verdict};
+use crate::{cli, folder, running::Running, settings, up};
+
+/// Checks everything and prints what was found.
+///
+/// # Errors
+/// When something must be mended.
+pub async fn run(args: cli::Doctor, vars: &dyn Vars) -> anyhow::Result<()> {
+    let findings = examine(args, vars).await;
+    findings.iter().for_each(print);
+    let wrong = findings.iter().filter(|finding| finding.verdict == Verdict::Wrong).count();
+    match wrong {
+        0 => Ok(()),
+        1 => bail!("one thing must be mended"),
+        many => bail!("{many} things must be mended"),
+    }
+}
+
+async fn examine(args: cli::Doctor, vars: &dyn Vars) -> Vec<Finding> {
+    let folder = match folder::data_dir(args.data_dir, vars) {
+        Ok(folder) => folder,
+        Err(error) => return vec![Finding::wrong("data directory", error, "name one with --data-dir")],
+    };
+    let running = Running::find(&folder);
+    let mut findings = Vec::new();
+    let given = match settings::check(vars) {
+        Ok((_, given)) => {
+            findings.push(Finding::fine("settings", "every setting can be used"));
+            Some(given)
+        }
+        Err(error) => {
+            let mend = "set it in the environment; the README has the table";
+            findings.extend(error.problems().iter().map(|problem| Finding::wrong("settings", problem, mend)));
+            None
+        }
+    };
+    let given = given.unwrap_or_else(|| settings::Given::read_leniently(vars));
+    match up::places(vars, &given) {
+        Ok(places) => findings.extend(machine::check(&places, &given, &folder, running.as_ref()).await),
+        Err(error) => findings.push(Finding::wrong("folders", error, "set HOME or XDG_CACHE_HOME")),
+    }
+    findings.extend(running::check(&given, running.as_ref(), vars).await);
+    findings.extend(outside::check(vars).await);
+    findings
+}
+
+#[expect(clippy::print_stdout, reason = "the command's answer")]
+fn print(finding: &Finding) {
+    println!("{finding}");
+}

@@ -1,0 +1,119 @@
+use std::{net::SocketAddr, time::Duration};
+
+use secrecy::SecretString;
+use serde_json::Value;
+use shell::{
+    config::{Reader, Vars},
+    postgres::Database,
+};
+use sqlx::{Connection, PgConnection};
+use stream::KafkaConfig;
+
+use super::finding::Finding;
+use crate::{
+    running::Running,
+    settings::{DATABASE_KEYS, Given},
+};
+
+/// How long one dependency may take to answer.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// What runs already: a running `up`, and the servers that the environment names.
+pub(super) async fn check(given: &Given, running: Option<&Running>, vars: &dyn Vars) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    match running {
+        None => findings.push(Finding::note("flightbell up", "does not run", "flightbell up")),
+        Some(running) => {
+            findings.push(Finding::fine("flightbell up", format!("runs as process {}", running.pid)));
+            findings.extend(readiness(running.admin()).await);
+        }
+    }
+    let databases: Vec<(&str, String)> = match (&given.databases, running) {
+        (Some(given), _) => DATABASE_KEYS.into_iter().zip(given.iter().cloned()).collect(),
+        (None, Some(running)) => running.databases().map(|(name, url)| (name, url.to_owned())).to_vec(),
+        (None, None) => Vec::new(),
+    };
+    for (name, url) in databases {
+        findings.push(database(name, url).await);
+    }
+    if let Some(kafka) = kafka_config(given, running, vars) {
+        findings.push(kafka_answers(&kafka).await);
+    }
+    findings
+}
+
+/// The parts that `/readyz` calls down.
+async fn readiness(admin: &str) -> Vec<Finding> {
+    let Ok(addr) = admin.parse::<SocketAddr>() else {
+        return vec![Finding::wrong("readiness", format!("{admin:?} is no address"), "start flightbell up again")];
+    };
+    let asked = async {
+        let client = reqwest::Client::builder().timeout(LIMIT).build()?;
+        client.get(format!("http://{addr}/readyz")).send().await?.json::<Value>().await
+    };
+    let report = match asked.await {
+        Ok(report) => report,
+        Err(error) => return vec![Finding::wrong("readiness", error, "look at its log; start flightbell up again")],
+    };
+    let mut findings = Vec::new();
+    for service in report["services"].as_array().into_iter().flatten() {
+        let name = service["service"].as_str().unwrap_or_default();
+        for part in service["parts"].as_array().into_iter().flatten() {
+            let says = format!("{name}: {} {}", text(part, "name"), text(part, "detail"));
+            match part["up"].as_bool() {
+                Some(true) if part["detail"].is_null() => {}
+                Some(true) => findings.push(Finding::fine("readiness", says)),
+                _ => findings.push(Finding::wrong("readiness", says, "it is tried again by itself; see the detail")),
+            }
+        }
+    }
+    if report["status"] == "ready" {
+        findings.push(Finding::fine("readiness", "every service is ready"));
+    }
+    findings
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or_default()
+}
+
+async fn database(name: &str, url: String) -> Finding {
+    let database = match Database::parse(&SecretString::from(url)) {
+        Ok(database) => database,
+        Err(error) => return Finding::wrong("database", format!("{name}: {error}"), format!("correct {name}")),
+    };
+    let asked = async {
+        let mut connection = PgConnection::connect_with(&database.options("doctor")).await?;
+        connection.ping().await?;
+        connection.close().await
+    };
+    match tokio::time::timeout(LIMIT, asked).await {
+        Ok(Ok(())) => Finding::fine("database", format!("{name} answers")),
+        Ok(Err(error)) => {
+            Finding::wrong("database", format!("{name}: {error}"), "start PostgreSQL, or correct the URL")
+        }
+        Err(_) => {
+            Finding::wrong("database", format!("{name}: no answer within 5 s"), "start PostgreSQL, or correct the URL")
+        }
+    }
+}
+
+fn kafka_config(given: &Given, running: Option<&Running>, vars: &dyn Vars) -> Option<KafkaConfig> {
+    if given.kafka.is_some() {
+        return KafkaConfig::read(&mut Reader::new(vars));
+    }
+    running.map(|running| KafkaConfig::plain(running.kafka()))
+}
+
+async fn kafka_answers(kafka: &KafkaConfig) -> Finding {
+    match stream::topics::present(kafka, &contracts::topics::Namespace::default()).await {
+        Ok(topics) => {
+            Finding::fine("kafka", format!("{} answers, {topics} of our 4 topics are there", kafka.bootstrap))
+        }
+        Err(error) => Finding::wrong(
+            "kafka",
+            format!("{} does not answer: {error:#}", kafka.bootstrap),
+            "start Kafka, or correct KAFKA_BROKER_URL",
+        ),
+    }
+}

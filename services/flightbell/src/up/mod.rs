@@ -1,0 +1,172 @@
+//! `flightbell up`: every service in this process, and the servers they need beside it.
+//!
+//! The order is the point. Settings are checked before anything is touched, the data directory is
+//! ours before anything is started, the servers run before the services, and on the way down the
+//! services finish before Kafka stops, and Kafka before PostgreSQL.
+
+mod servers;
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use anyhow::{Context, bail};
+use local_servers::{Addresses, DataDir, DatabaseUrls, Places, free_bytes};
+use shell::{
+    Process, Shell, StoppedEarly,
+    clock::Clock,
+    config::{ConfigError, ShellConfig, Vars},
+    readiness::Need,
+};
+
+use self::servers::Servers;
+use crate::{
+    cli, folder, gateway,
+    services::{Clocks, Listeners, Shells},
+    settings::{self, Given},
+};
+
+/// Below this much free disk the process is not ready: PostgreSQL and Kafka need room to go on.
+pub(crate) const LEAST_FREE: u64 = 1024 * 1024 * 1024;
+
+/// What `up` runs on. `demo` makes one of its own.
+pub struct Setup<'a> {
+    /// The environment.
+    pub vars: &'a dyn Vars,
+    /// The data directory.
+    pub folder: PathBuf,
+    /// Where HTTPS is served.
+    pub listen: SocketAddr,
+    /// The clocks of the services.
+    pub clocks: Clocks,
+    /// The source of flights in words, when it is not OpenSky itself.
+    pub source: Option<String>,
+}
+
+/// Runs everything until a signal.
+///
+/// # Errors
+/// Settings that cannot be used, a data directory in use, servers that cannot be run, or the first
+/// part that died.
+pub async fn run(args: cli::Up, vars: &dyn Vars) -> anyhow::Result<()> {
+    refuse_strangers(args.listen, args.insecure_open)?;
+    let folder = folder::data_dir(args.data_dir, vars)?;
+    let clocks = Clocks { flights: Clock::system() };
+    let setup = Setup { vars, folder, listen: args.listen, clocks, source: None };
+    run_with(setup, async |_| Ok(())).await
+}
+
+/// Until people sign in, whoever reaches the address can read and change everything.
+///
+/// # Errors
+/// When the address is not on the loopback interface and nobody said that this is meant.
+pub fn refuse_strangers(listen: SocketAddr, insecure_open: bool) -> Result<(), ConfigError> {
+    if listen.ip().is_loopback() || insecure_open {
+        return Ok(());
+    }
+    Err(ConfigError::of(format!(
+        "--listen {listen} can be reached by others, and nobody has to sign in yet: whoever reaches it could read and \
+         change everything; add --insecure-open if that is meant"
+    )))
+}
+
+/// Runs everything until a signal; `then` is called once requests are answered, with the address.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with(
+    setup: Setup<'_>,
+    then: impl AsyncFnOnce(SocketAddr) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let (config, given) = settings::check(setup.vars)?;
+    let places = places(setup.vars, &given)?;
+    let data = DataDir::open(&setup.folder)?;
+    let mut process = Process::start(&config)?;
+    let shells = Shells::of(&mut process, setup.clocks);
+    let house = process.shell("flightbell", Clock::system());
+
+    let starting = Servers::start(&given, &places, &data);
+    let servers = tokio::select! {
+        started = starting => started?,
+        () = process.stopping().cancelled() => return Err(StoppedEarly.into()),
+    };
+    let started = start(&setup, &config, &given, &data, &servers, (&process, &shells, &house)).await;
+    let ready = match started {
+        Ok(addr) => then(addr).await,
+        Err(error) => Err(error),
+    };
+    if ready.is_err() {
+        process.stopping().cancel();
+    }
+    let ended = process.run().await;
+    servers.stop().await;
+    data.remove_addresses()?;
+    // Why it could not start says more than what its parts said when they were stopped.
+    ready.and(ended)
+}
+
+async fn start(
+    setup: &Setup<'_>,
+    config: &ShellConfig,
+    given: &Given,
+    data: &DataDir,
+    servers: &Servers,
+    (process, shells, house): (&Process, &Shells, &Shell),
+) -> anyhow::Result<SocketAddr> {
+    house.tasks.spawn("the private servers", servers.watch(process.stopping().clone()));
+    watch_disk(house, data);
+    let listeners = Listeners::bind()?;
+    let addresses = given.filled(servers.addresses(listeners.grpc()?));
+    let mut services = settings::services(setup.vars, &addresses)?;
+    if let Some(source) = &setup.source {
+        services.data_collector.source.clone_from(source);
+    }
+    let upstreams = listeners.upstreams()?;
+    let admin = process.serve_admin(config.admin_addr).await?;
+    let [user_manager, data_collector, alert_system, notifier] = addresses.databases;
+    let databases = DatabaseUrls { user_manager, data_collector, alert_system, notifier };
+    data.write_addresses(&Addresses { admin: admin.to_string(), kafka: addresses.kafka, databases })?;
+    shells.start(services, listeners).await?;
+    let addr = gateway::serve(house, setup.listen, &data.path().join("tls"), upstreams).await?;
+    gateway::announce(addr);
+    Ok(addr)
+}
+
+/// Where the programs are, as the environment says.
+///
+/// # Errors
+/// When there is no home to look in.
+pub(crate) fn places(vars: &dyn Vars, given: &Given) -> Result<Places, ConfigError> {
+    let path = vars.get("PATH").unwrap_or_default();
+    let cache = folder::cache_home(vars)?;
+    Ok(Places::new(path.into(), given.java_home.clone(), given.kafka_home.clone(), cache))
+}
+
+fn watch_disk(house: &Shell, data: &DataDir) {
+    let path = data.path().to_owned();
+    house.readiness.check("disk", Need::Required, move || {
+        let path = path.clone();
+        async move { enough_room(&path).map_err(|error| format!("{error:#}")) }
+    });
+}
+
+fn enough_room(path: &std::path::Path) -> anyhow::Result<()> {
+    let free = free_bytes(path).context("look at the free disk")?;
+    if free < LEAST_FREE {
+        bail!("{} MiB are free at {}, and 1024 are needed: make room", free / 1024 / 1024, path.display());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_others_reach_must_be_meant() {
+        let open = SocketAddr::from(([0, 0, 0, 0], 8443));
+        let error = refuse_strangers(open, false).expect_err("refused").to_string();
+        assert!(error.contains("--insecure-open") && error.contains("sign in"), "{error}");
+        refuse_strangers(open, true).expect("meant");
+        refuse_strangers(SocketAddr::from(([127, 0, 0, 1], 8443)), false).expect("loopback");
+        refuse_strangers("[::1]:8443".parse().expect("an address"), false).expect("loopback");
+    }
+}

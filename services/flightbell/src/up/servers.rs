@@ -1,0 +1,98 @@
+use anyhow::{Context, anyhow};
+use local_servers::{DataDir, Durability, Error, Kafka, KafkaOptions, Places, Postgres, PostgresOptions};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    services::GrpcAddresses,
+    settings::{Addresses, DATABASES, Given},
+};
+
+/// The private servers: those that the operator did not name.
+pub(super) struct Servers {
+    postgres: Option<Postgres>,
+    kafka: Option<Kafka>,
+}
+
+impl Servers {
+    /// Prepares and starts what is private, both at once.
+    pub(super) async fn start(given: &Given, places: &Places, data: &DataDir) -> anyhow::Result<Self> {
+        let postgres = async {
+            if given.databases.is_some() {
+                return Ok(None);
+            }
+            tracing::info!("starting a private PostgreSQL");
+            postgres(places, data).await.map(Some)
+        };
+        let kafka = async {
+            if given.kafka.is_some() {
+                return Ok(None);
+            }
+            tracing::info!("starting a private Kafka");
+            Kafka::start(KafkaOptions::new(places, data.path(), Durability::Durable)).await.map(Some)
+        };
+        // Both are waited for, so that each is stopped in order when only the other failed.
+        let (postgres, kafka) = tokio::join!(postgres, kafka);
+        match (postgres, kafka) {
+            (Ok(postgres), Ok(kafka)) => Ok(Self { postgres, kafka }),
+            (Err(error), kafka) => {
+                Self { postgres: None, kafka: kafka.unwrap_or_default() }.stop().await;
+                Err(error).context("run a private PostgreSQL")
+            }
+            (postgres, Err(error)) => {
+                Self { postgres: postgres.unwrap_or_default(), kafka: None }.stop().await;
+                Err(error).context("run a private Kafka")
+            }
+        }
+    }
+
+    /// Where they are; what is not private is left empty, for [`Given::filled`].
+    pub(super) fn addresses(&self, grpc: GrpcAddresses) -> Addresses {
+        let url = |name: &str| self.postgres.as_ref().map(|postgres| postgres.url(name)).unwrap_or_default();
+        Addresses {
+            databases: DATABASES.map(url),
+            kafka: self.kafka.as_ref().map(Kafka::bootstrap).unwrap_or_default(),
+            user_manager_grpc: grpc.user_manager,
+            data_collector_grpc: grpc.data_collector,
+            notifier_grpc: grpc.notifier,
+        }
+    }
+
+    /// Ends when `stopping`, or with an error when a server died too often.
+    pub(super) fn watch(&self, stopping: CancellationToken) -> impl Future<Output = anyhow::Result<()>> + use<> {
+        let watches: Vec<_> =
+            self.postgres.iter().map(Postgres::watch).chain(self.kafka.iter().map(Kafka::watch)).collect();
+        async move {
+            let failures = watches.iter().map(|watch| Box::pin(watch.failed())).collect::<Vec<_>>();
+            let failed = async {
+                if failures.is_empty() {
+                    return std::future::pending().await;
+                }
+                futures::future::select_all(failures).await.0
+            };
+            tokio::select! {
+                () = stopping.cancelled() => Ok(()),
+                error = failed => Err(anyhow!(error)),
+            }
+        }
+    }
+
+    /// Kafka first, then PostgreSQL.
+    pub(super) async fn stop(self) {
+        if let Some(kafka) = self.kafka {
+            tracing::info!("stopping Kafka");
+            kafka.stop().await;
+        }
+        if let Some(postgres) = self.postgres {
+            tracing::info!("stopping PostgreSQL");
+            postgres.stop().await;
+        }
+    }
+}
+
+async fn postgres(places: &Places, data: &DataDir) -> Result<Postgres, Error> {
+    let postgres = Postgres::start(PostgresOptions::new(places, data.path(), Durability::Durable)).await?;
+    for name in DATABASES {
+        postgres.create_database(name).await?;
+    }
+    Ok(postgres)
+}
