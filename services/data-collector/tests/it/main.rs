@@ -6,4 +6,7 @@ mod support;
 
 mod bad_days;
 mod collection;
+mod crashes;
+mod fan_out;
 mod interests;
+mod retention;

@@ -1,0 +1,234 @@
+//! The real process, killed between two effects, and started again.
+
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use shell::clock::Clock;
+use uuid::Uuid;
+
+use crate::support::{PARIS, Record, World, client, records, wait_for};
+
+/// The contract's own topic: a process of its own takes no other.
+const TOPIC: &str = "to-alert-system";
+
+struct Process {
+    child: Child,
+    http: SocketAddr,
+}
+
+impl Process {
+    /// Starts the service, to die at `point` where one is named.
+    async fn start(world: &World, point: Option<&str>) -> Self {
+        let process = Self::spawn(world, point);
+        let url = format!("http://{}/ping", process.http);
+        let client = client();
+        wait_for("the process to answer", async || client.get(&url).send().await.ok()).await;
+        process
+    }
+
+    fn spawn(world: &World, point: Option<&str>) -> Self {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let http = free.local_addr().expect("an address");
+        drop(free);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_data-collector"));
+        command.env_clear().envs(world.vars()).env("HTTP_ADDR", http.to_string()).stdout(Stdio::null());
+        if let Some(point) = point {
+            command.env(shell::fault::FAULT_POINT, point);
+        }
+        Self { child: command.spawn().expect("a process"), http }
+    }
+
+    async fn post(&self, body: &Value) -> reqwest::Result<u16> {
+        let sent = client().post(format!("http://{}/interests", self.http)).json(body).send().await?;
+        Ok(sent.status().as_u16())
+    }
+
+    async fn interest(&self, email: &str) -> Uuid {
+        let listed = client().get(format!("http://{}/interests/{email}", self.http)).send().await.expect("an answer");
+        let listed: Value = listed.json().await.expect("JSON");
+        listed["interests"][0]["id"].as_str().expect("an id").parse().expect("an id")
+    }
+
+    /// Waits until the process is dead; answers its exit code, or none when a signal killed it.
+    async fn ended(mut self) -> Option<i32> {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("its status") {
+                return status.code();
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "the process lives");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().expect("kill");
+        assert!(sent.success());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Whatever the test came to, nothing is left running.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+async fn world() -> World {
+    let world = World::on(Clock::system()).await;
+    world.person("ada@example.org");
+    world.scripted.set_aircraft("a", PARIS.0, PARIS.1, 7);
+    world
+}
+
+fn interest() -> Value {
+    json!({"email": "ada@example.org", "airport_code": "LFPG", "metric": "live", "high_value": 5})
+}
+
+async fn sent(world: &World, interest: Uuid) -> Vec<Record> {
+    records(&world.kafka, TOPIC).await.into_iter().filter(|record| record.key == interest).collect()
+}
+
+async fn wait_sent(world: &World, interest: Uuid, count: usize) -> Vec<Record> {
+    wait_for("records", async || {
+        let sent = sent(world, interest).await;
+        (sent.len() >= count).then_some(sent)
+    })
+    .await
+}
+
+fn event_ids(records: &[Record]) -> BTreeSet<String> {
+    records.iter().filter_map(|record| record.value.as_ref()).map(|value| value["event_id"].to_string()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_between_an_effect_and_its_answer_the_interest_is_there_once() {
+    let world = world().await;
+    let process = Process::start(&world, Some("data-collector.interest-committed-not-answered")).await;
+    assert!(process.post(&interest()).await.is_err(), "no answer");
+    assert_eq!(process.ended().await, None);
+    let process = Process::start(&world, None).await;
+    assert_eq!(process.post(&interest()).await.expect("an answer"), 200);
+    let id = process.interest("ada@example.org").await;
+    assert_eq!(wait_sent(&world, id, 1).await[0].value.as_ref().expect("a value")["flight_count"], 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_between_asking_and_storing_the_airport_is_asked_again() {
+    let world = world().await;
+    let process = Process::start(&world, Some("data-collector.asked-not-stored")).await;
+    drop(process.post(&interest()).await);
+    assert_eq!(process.ended().await, None);
+    let process = Process::start(&world, None).await;
+    let id = process.interest("ada@example.org").await;
+    wait_sent(&world, id, 1).await;
+    assert_eq!(world.scalar("SELECT count(*) FROM readings").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_after_storing_a_reading_it_still_goes_out() {
+    let world = world().await;
+    let process = Process::start(&world, Some("data-collector.reading-stored")).await;
+    drop(process.post(&interest()).await);
+    assert_eq!(process.ended().await, None);
+    let process = Process::start(&world, None).await;
+    let id = process.interest("ada@example.org").await;
+    let sent = wait_sent(&world, id, 1).await;
+    assert_eq!(event_ids(&sent).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_between_sending_an_evaluation_and_recording_it_the_same_event_comes_twice() {
+    let world = world().await;
+    let process = Process::start(&world, None).await;
+    assert_eq!(process.post(&interest()).await.expect("an answer"), 201);
+    let first = process.interest("ada@example.org").await;
+    wait_sent(&world, first, 1).await;
+    drop(process);
+    world.person("bob@example.org");
+    let process = Process::start(&world, Some("data-collector.evaluation-sent-not-recorded")).await;
+    let mut other = interest();
+    other["email"] = json!("bob@example.org");
+    drop(process.post(&other).await);
+    assert_eq!(process.ended().await, None);
+    let process = Process::start(&world, None).await;
+    let second = process.interest("bob@example.org").await;
+    let sent = wait_sent(&world, second, 2).await;
+    assert_eq!(event_ids(&sent).len(), 1, "{sent:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_between_telling_a_removal_and_recording_it_it_is_told_twice() {
+    let world = world().await;
+    let process = Process::start(&world, Some("data-collector.removal-sent-not-recorded")).await;
+    assert_eq!(process.post(&interest()).await.expect("an answer"), 201);
+    let id = process.interest("ada@example.org").await;
+    wait_sent(&world, id, 1).await;
+    let url = format!("http://{}/interests", process.http);
+    drop(client().delete(url).json(&interest()).send().await);
+    assert_eq!(process.ended().await, None);
+    let process = Process::start(&world, None).await;
+    let sent = wait_for("two removals", async || {
+        let sent = sent(&world, id).await;
+        (sent.iter().filter(|record| record.value.is_none()).count() == 2).then_some(sent)
+    })
+    .await;
+    assert!(sent.last().expect("a record").value.is_none(), "nothing follows a removal");
+    drop(process);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_between_a_page_and_its_record_at_most_that_page_is_repeated() {
+    let world = world().await;
+    sqlx::query(
+        "INSERT INTO interests
+         SELECT gen_random_uuid(), gen_random_uuid(), 'user' || n || '@example.org', 'LFPG', 'live', 1, null, 1, now(), now()
+         FROM generate_series(1, 12000) n",
+    )
+    .execute(&world.pool)
+    .await
+    .expect("interests");
+    let process = Process::spawn(&world, Some("data-collector.page-sent-not-recorded:2"));
+    assert_eq!(process.ended().await, None);
+    let process = Process::start(&world, None).await;
+    wait_for("the fan-out", async || (world.scalar("SELECT count(*) FROM fan_outs").await == 0).then_some(())).await;
+    drop(process);
+    let ids: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM interests").fetch_all(&world.pool).await.expect("ids");
+    let ids: BTreeSet<_> = ids.into_iter().collect();
+    let sent: Vec<_> =
+        records(&world.kafka, TOPIC).await.into_iter().filter(|record| ids.contains(&record.key)).collect();
+    let readings = usize::try_from(world.scalar("SELECT count(*) FROM readings").await).expect("a count");
+    assert_eq!(event_ids(&sent).len(), 12_000 * readings, "everybody, and each event once by its id");
+    assert_eq!(sent.len(), 12_000 * readings + 5_000, "one page twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_ends_the_process_cleanly_and_soon() {
+    let world = world().await;
+    let process = Process::start(&world, None).await;
+    assert_eq!(process.post(&interest()).await.expect("an answer"), 201);
+    let begun = Instant::now();
+    process.signal("TERM");
+    assert_eq!(process.ended().await, Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(20));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_settings_are_all_told_and_nothing_is_bound() {
+    let world = world().await;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_data-collector"));
+    command.env_clear().envs(world.vars()).env("KAFKA_PARTITIONS", "none").env("RETENTION_DAYS", "0");
+    command.env_remove("DATABASE_URL");
+    let ended = command.output().expect("it ends");
+    assert_eq!(ended.status.code(), Some(2));
+    let told = String::from_utf8(ended.stderr).expect("text");
+    for key in ["KAFKA_PARTITIONS", "RETENTION_DAYS", "DATABASE_URL"] {
+        assert!(told.contains(key), "{told}");
+    }
+}
