@@ -1,0 +1,130 @@
+//! No interest outlives its user, and none of the next registration is touched.
+
+use shell::trace::Cause;
+use tonic::Code;
+
+use crate::{
+    collector::{Collector, Fault},
+    process::free_port,
+    world::{PATIENCE, Service, World, fresh_key},
+};
+use user_manager::MIGRATOR;
+
+const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+#[tokio::test]
+async fn a_deletion_is_relayed_at_once_with_its_id_and_cause() {
+    let world = World::new().await;
+    world.service.register("ada@example.org").await;
+    let id = world.id_of("ada@example.org").await.to_string();
+    let call = world.service.call("DELETE", "/users/ada@example.org").key(&fresh_key());
+    let begun = std::time::Instant::now();
+    call.header("x-request-id", "req-7").header("traceparent", TRACE).send().await.expect(200);
+    testkit::wait_for("the call", PATIENCE, async || !world.collector.calls().is_empty()).await;
+    // Sooner than the relay would have looked by itself.
+    assert!(begun.elapsed().as_secs() < 4, "{:?}", begun.elapsed());
+    world.settled().await;
+    let calls = world.collector.calls();
+    assert_eq!(calls.len(), 1);
+    assert_eq!((calls[0].email.as_str(), calls[0].user_id.as_deref()), ("ada@example.org", Some(&*id)));
+    assert_eq!(calls[0].cause, Cause { request_id: Some("req-7".into()), traceparent: Some(TRACE.into()) });
+    // The address is forgotten once nobody needs it.
+    assert_eq!(world.count("SELECT count(*) FROM deletions WHERE email IS NOT NULL").await, 0);
+}
+
+#[tokio::test]
+async fn whatever_goes_wrong_the_call_is_repeated_until_it_succeeds() {
+    let world = World::new().await;
+    world.collector.fail([
+        Fault::Refused(Code::Unavailable),
+        Fault::WithoutSuccess,
+        Fault::Silent,
+        Fault::Refused(Code::InvalidArgument),
+    ]);
+    world.service.register("ada@example.org").await;
+    let id = world.id_of("ada@example.org").await.to_string();
+    world.service.delete("ada@example.org").await.expect(200);
+    world.settled().await;
+    let calls = world.collector.calls();
+    assert_eq!(calls.len(), 5);
+    assert!(calls.iter().all(|call| call.user_id.as_deref() == Some(&id)), "{calls:?}");
+}
+
+#[tokio::test]
+async fn a_deletion_while_data_collector_is_down_succeeds_and_is_relayed_when_it_is_back() {
+    let database = testkit::database(&MIGRATOR).await;
+    let addr = free_port();
+    let service = Service::start(&database.url, addr).await;
+    service.register("ada@example.org").await;
+    let old = service.check("ada@example.org", None).await.expect("an answer").user_id;
+    service.delete("ada@example.org").await.says(200, "User deleted successfully");
+    let tried = "SELECT count(*) FROM deletions WHERE calls >= 2";
+    let count = async || sqlx::query_scalar::<_, i64>(tried).fetch_one(&database.pool).await.expect("a count");
+    testkit::wait_for("two calls in vain", PATIENCE, async || count().await == 1).await;
+    // Registering again under the same address makes another person of them.
+    service.register("ada@example.org").await;
+    let new = service.check("ada@example.org", None).await.expect("an answer").user_id;
+    assert_ne!(old, new);
+    // The outbox outlives the replica.
+    service.stop().await;
+    let collector = Collector::at(addr).await;
+    let service = Service::start(&database.url, addr).await;
+    let world = World { database, collector, service };
+    world.settled().await;
+    let called: Vec<_> = world.collector.calls().into_iter().map(|call| call.user_id.expect("an id")).collect();
+    assert_eq!(called, [old]);
+    world.service.show("ada@example.org").await.expect(200);
+    assert_eq!(world.service.check("ada@example.org", Some(&new)).await.expect("an answer").user_id, new);
+}
+
+#[tokio::test]
+async fn several_replicas_relay_each_deletion_once() {
+    let world = World::new().await;
+    let other = Service::start(&world.database.url, world.collector.addr).await;
+    let emails: Vec<_> = (0..40).map(|number| format!("user{number}@example.org")).collect();
+    futures::future::join_all(emails.iter().map(|email| world.service.register(email))).await;
+    let services = [&world.service, &other];
+    let deletions = emails.iter().enumerate().map(|(number, email)| services[number % 2].delete(email));
+    for answer in futures::future::join_all(deletions).await {
+        answer.expect(200);
+    }
+    world.settled().await;
+    let mut called: Vec<_> = world.collector.calls().into_iter().map(|call| call.email).collect();
+    called.sort();
+    let mut expected = emails;
+    expected.sort();
+    assert_eq!(called, expected);
+}
+
+#[tokio::test]
+async fn data_collector_being_down_is_named_and_does_not_decide() {
+    let database = testkit::database(&MIGRATOR).await;
+    let addr = free_port();
+    let service = Service::start(&database.url, addr).await;
+    let part = async || {
+        let report = service.call("GET", "/readyz").send().await.expect(200).body;
+        let parts = report["services"][0]["parts"].as_array().expect("parts").clone();
+        parts.into_iter().find(|part| part["name"] == "data-collector").expect("data-collector is named")
+    };
+    assert_eq!(part().await["up"], false);
+    let collector = Collector::at(addr).await;
+    testkit::wait_for("data-collector to be seen", PATIENCE, async || part().await["up"] == true).await;
+    collector.stop().await;
+    testkit::wait_for("data-collector to be missed", PATIENCE, async || part().await["up"] == false).await;
+}
+
+#[tokio::test]
+async fn settled_deletions_are_kept_for_a_while_and_then_removed() {
+    let world = World::new().await;
+    for email in ["ada@example.org", "bob@example.org"] {
+        world.service.register(email).await;
+        world.service.delete(email).await.expect(200);
+        world.settled().await;
+    }
+    let aged = "UPDATE deletions SET settled_at = now() - interval '31 days' WHERE user_id = (SELECT min(user_id::text)::uuid FROM deletions)";
+    sqlx::query(aged).execute(&world.database.pool).await.expect("aged");
+    // Cleaning happens at every start, and now and then.
+    let _other = Service::start(&world.database.url, world.collector.addr).await;
+    let left = async || world.count("SELECT count(*) FROM deletions").await;
+    testkit::wait_for("the old one to go", PATIENCE, async || left().await == 1).await;
+}

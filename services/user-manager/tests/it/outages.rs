@@ -1,0 +1,119 @@
+//! PostgreSQL away at the start, in the middle, and frozen.
+
+use std::time::{Duration, Instant};
+
+use shell::StoppedEarly;
+use tonic::Code;
+use user_manager::{MIGRATOR, start};
+
+use crate::{
+    collector::Collector,
+    network::Network,
+    world::{Call, PATIENCE, Service, World, ada, config, fresh_key, shell},
+};
+
+async fn world_on_a_wire() -> (World, Network) {
+    let database = testkit::database(&MIGRATOR).await;
+    let wire = Network::to(&database.url, false).await;
+    let collector = Collector::start().await;
+    let service = Service::start(&wire.url, collector.addr).await;
+    (World { database, collector, service }, wire)
+}
+
+/// Every call answers that it cannot, in time, and says when to try again.
+async fn everything_is_unavailable(service: &Service) {
+    let user = ada("eve@example.org");
+    let calls = [
+        service.call("POST", "/users").key(&fresh_key()).json(&user),
+        service.call("GET", "/users"),
+        service.call("GET", "/users/ada@example.org"),
+        service.call("PATCH", "/users/ada@example.org").json(&serde_json::json!({"first_name": "A"})),
+        service.call("DELETE", "/users/ada@example.org").key(&fresh_key()),
+        service.call("POST", "/users/telegram").json(&serde_json::json!({"email": "a@b.cd", "telegram_chat_id": 1})),
+    ];
+    let begun = Instant::now();
+    for answer in futures::future::join_all(calls.map(Call::send)).await {
+        assert_eq!(answer.status, 503, "{}", answer.body);
+        assert!(answer.headers.contains_key("retry-after"));
+        assert_eq!(answer.headers["content-type"], "application/problem+json");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    let asked = service.check("ada@example.org", None).await.expect_err("nobody can say");
+    assert!([Code::Unavailable, Code::DeadlineExceeded, Code::Cancelled].contains(&asked.code()), "{asked:?}");
+    let ready = service.call("GET", "/readyz").send().await.expect(503).body.to_string();
+    assert!(ready.contains("postgres"), "{ready}");
+}
+
+#[tokio::test]
+async fn a_start_waits_for_the_database_and_answers_meanwhile_that_it_does() {
+    let database = testkit::empty_database().await;
+    let wire = Network::to(&database.url, true).await;
+    let collector = Collector::start().await;
+    let shell = shell();
+    let config = config(&wire.url, collector.addr);
+    let addr = |listen: &shell::listen::Listen| listen.addr().expect("an address");
+    let service = Service { shell: shell.clone(), http: addr(&config.http_addr), grpc: addr(&config.grpc_addr) };
+    let waiting = async {
+        everything_is_unavailable(&service).await;
+        assert_eq!(service.check("a@b.cd", None).await.expect_err("nobody can say").code(), Code::Unavailable);
+        wire.mend();
+    };
+    let (started, ()) = futures::join!(start(config, &shell), waiting);
+    started.expect("a start");
+    service.register("ada@example.org").await;
+    service.call("GET", "/readyz").send().await.expect(200);
+}
+
+#[tokio::test]
+async fn a_stop_while_the_start_waits_is_a_clean_end() {
+    let wire = Network::to("postgres://nobody@127.0.0.1:1/nothing", true).await;
+    let shell = shell();
+    let config = config(&wire.url, wire.addr);
+    let stop = async {
+        let waiting = async || format!("{:?}", shell.readiness.report().await).contains("cannot be reached");
+        testkit::wait_for("the start to wait", PATIENCE, waiting).await;
+        shell.tasks.stopping().cancel();
+    };
+    let (started, ()) = futures::join!(start(config, &shell), stop);
+    assert!(started.expect_err("it was stopped").is::<StoppedEarly>());
+    shell.tasks.join().await.expect("a clean stop");
+}
+
+#[tokio::test]
+async fn without_the_database_everything_is_unavailable_and_nothing_is_lost() {
+    let (world, wire) = world_on_a_wire().await;
+    world.service.register("ada@example.org").await;
+    wire.cut();
+    everything_is_unavailable(&world.service).await;
+    wire.mend();
+    let back = async || world.service.show("ada@example.org").await.status == 200;
+    testkit::wait_for("the database to be used again", PATIENCE, back).await;
+    // The relay has come through it too.
+    world.service.delete("ada@example.org").await.expect(200);
+    world.settled().await;
+    assert_eq!(world.collector.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn a_frozen_database_holds_nobody_for_long() {
+    let (world, wire) = world_on_a_wire().await;
+    world.service.register("ada@example.org").await;
+    wire.freeze();
+    everything_is_unavailable(&world.service).await;
+    wire.mend();
+    let back = async || world.service.show("ada@example.org").await.status == 200;
+    testkit::wait_for("the database to be used again", PATIENCE, back).await;
+    let again =
+        async || world.service.call("POST", "/users").key("k").json(&ada("bob@example.org")).send().await.status == 201;
+    testkit::wait_for("a registration", PATIENCE, again).await;
+}
+
+#[tokio::test]
+async fn connections_that_the_server_ended_are_replaced() {
+    let world = World::new().await;
+    world.service.register("ada@example.org").await;
+    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'user-manager'";
+    assert!(world.count(end).await > 0);
+    let back = async || world.service.show("ada@example.org").await.status == 200;
+    testkit::wait_for("the database to be used again", PATIENCE, back).await;
+}
