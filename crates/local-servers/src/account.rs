@@ -1,0 +1,152 @@
+//! The user that the servers run as.
+//!
+//! PostgreSQL refuses to run as root. Started by root, both servers run as the `postgres` user of
+//! PostgreSQL's package; started by anybody else, as that one.
+
+use std::{
+    fs,
+    io::ErrorKind,
+    os::unix::fs::{DirBuilderExt, MetadataExt, lchown},
+    path::{Path, PathBuf},
+};
+
+use tokio::process::Command;
+
+use crate::error::{Doing, Error};
+
+const USER: &str = "postgres";
+
+/// Who runs the servers: this process's own user, or the `postgres` user.
+#[derive(Clone, Debug)]
+pub(crate) struct Account {
+    /// User and group, where they differ from our own.
+    other: Option<(u32, u32)>,
+}
+
+impl Account {
+    /// The right one for this process.
+    pub(crate) fn find() -> Result<Self, Error> {
+        if !rustix::process::geteuid().is_root() {
+            return Ok(Self { other: None });
+        }
+        let users = fs::read_to_string("/etc/passwd").doing(|| "read /etc/passwd".to_owned())?;
+        Ok(Self { other: Some(ids_of(USER, &users).ok_or(Error::NoServerUser)?) })
+    }
+
+    /// Whether it is another user than ours.
+    pub(crate) fn is_other(&self) -> bool {
+        self.other.is_some()
+    }
+
+    /// The user's number.
+    pub(crate) fn uid(&self) -> u32 {
+        self.other.map_or_else(|| rustix::process::geteuid().as_raw(), |(uid, _)| uid)
+    }
+
+    /// Makes `command` run as this user, in a process group of its own (Ctrl-C is for us), with an
+    /// environment that holds nothing by chance.
+    pub(crate) fn apply(&self, command: &mut Command) {
+        command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("LC_ALL", "C").env("TZ", "UTC");
+        command.process_group(0).kill_on_drop(true);
+        if let Some((uid, gid)) = self.other {
+            command.uid(uid).gid(gid);
+        }
+    }
+
+    /// Makes a private folder of this user, with its parents, if it is missing.
+    pub(crate) fn make_folder(&self, folder: &Path) -> Result<(), Error> {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.doing(|| format!("create {}", folder.display()))?;
+        self.own(folder)
+    }
+
+    /// Writes a file of this user.
+    pub(crate) fn write(&self, file: &Path, text: &str) -> Result<(), Error> {
+        // A new file rather than one that is there: it may be a link to somewhere else.
+        remove_if_there(file)?;
+        fs::write(file, text).doing(|| format!("write {}", file.display()))?;
+        self.own(file)
+    }
+
+    fn own(&self, path: &Path) -> Result<(), Error> {
+        let Some((uid, gid)) = self.other else { return Ok(()) };
+        lchown(path, Some(uid), Some(gid)).doing(|| format!("give {} to the {USER} user", path.display()))
+    }
+
+    /// Checks that this user may pass through every folder above `path`. Access lists beyond the
+    /// mode are not looked at.
+    pub(crate) fn check_reaches(&self, path: &Path) -> Result<(), Error> {
+        match self.obstacle(path) {
+            Some(folder) => Err(Error::Unreachable { folder, path: path.to_owned() }),
+            None => Ok(()),
+        }
+    }
+
+    /// The folder above `path` that this user cannot pass through.
+    pub(crate) fn obstacle(&self, path: &Path) -> Option<PathBuf> {
+        let (uid, gid) = self.other?;
+        let mut folders: Vec<&Path> = path.ancestors().skip(1).collect();
+        folders.reverse();
+        let obstacle = folders.into_iter().find(|folder| {
+            let Ok(meta) = fs::metadata(folder) else { return false };
+            let needed = match () {
+                () if meta.uid() == uid => 0o100,
+                () if meta.gid() == gid => 0o010,
+                () => 0o001,
+            };
+            meta.mode() & needed == 0
+        });
+        obstacle.map(Path::to_owned)
+    }
+}
+
+/// Removes a file or link, if it is there.
+pub(crate) fn remove_if_there(file: &Path) -> Result<(), Error> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).doing(|| format!("remove {}", file.display())),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a folder with all it holds, if it is there.
+pub(crate) fn remove_folder_if_there(folder: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).doing(|| format!("remove {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// User and group of `name` in the text of `/etc/passwd`.
+fn ids_of(name: &str, users: &str) -> Option<(u32, u32)> {
+    let mut fields = users.lines().map(|line| line.split(':')).find_map(|mut fields| {
+        let is_it = fields.next() == Some(name);
+        is_it.then_some(fields)
+    })?;
+    let uid = fields.nth(1)?.parse().ok()?;
+    Some((uid, fields.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_user_is_found_by_its_whole_name() {
+        let users =
+            "root:x:0:0:root:/root:/bin/bash\npostgres2:x:7:8::/:\npostgres:x:101:104:PostgreSQL,,,:/var:/bin/sh\n";
+        assert_eq!(ids_of("postgres", users), Some((101, 104)));
+        assert_eq!(ids_of("nobody", users), None);
+    }
+
+    #[test]
+    fn a_folder_that_nobody_else_may_pass_is_named() {
+        let closed = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        let folder = tempfile::Builder::new().permissions(closed).tempdir().expect("a folder");
+        // It is open to its owner alone, which is never this user.
+        let stranger = Account { other: Some((4_000_001, 4_000_001)) };
+        assert_eq!(stranger.obstacle(&folder.path().join("data")), Some(folder.path().to_owned()));
+        assert!(Account { other: None }.obstacle(&folder.path().join("data")).is_none());
+    }
+}

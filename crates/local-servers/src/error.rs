@@ -1,0 +1,184 @@
+//! What can go wrong with the servers, each with the way to mend it.
+
+use std::{io, path::PathBuf, time::Duration};
+
+/// Why a server cannot be run. Sources are told by whoever prints the chain.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Neither `initdb` nor `postgres` anywhere.
+    #[error(
+        "PostgreSQL's programs (initdb, postgres, createdb) were not found in PATH nor in the usual folders: \
+         install them with `make deps`, `apt-get install postgresql` or `brew install postgresql@17`"
+    )]
+    NoPostgres,
+    /// Programs of another version than the one that made the data.
+    #[error(
+        "the databases in {folder} were made by PostgreSQL {cluster}, but only {found} is installed: install \
+         PostgreSQL {cluster} again (`apt-get install postgresql-{cluster}`), or move to the new version: dump \
+         with the old programs (pg_dumpall), take the folder away, and restore into the new one"
+    )]
+    OtherPostgres {
+        /// The cluster's folder.
+        folder: PathBuf,
+        /// The version in its `PG_VERSION`.
+        cluster: String,
+        /// The versions found on the machine.
+        found: String,
+    },
+    /// No Java at all.
+    #[error(
+        "Java was not found in JAVA_HOME nor in PATH: Kafka needs version 17 or later; install it with `make deps`, \
+         `apt-get install openjdk-17-jre-headless` or `brew install openjdk@21`, or set JAVA_HOME"
+    )]
+    NoJava,
+    /// A Java that cannot run Kafka 4.
+    #[error(
+        "{java} is Java {version}, and Kafka needs 17 or later: install one with `make deps` or \
+         `apt-get install openjdk-17-jre-headless`, or set JAVA_HOME to a newer one",
+        java = java.display()
+    )]
+    OldJava {
+        /// The program that was asked.
+        java: PathBuf,
+        /// What it answered.
+        version: u32,
+    },
+    /// No jars.
+    #[error(
+        "Kafka's jars were not found in {folder}: bring them with `make deps` (Maven, 44 MB), or set KAFKA_HOME to an \
+         unpacked Apache Kafka 4",
+        folder = folder.display()
+    )]
+    NoKafka {
+        /// Where they were looked for.
+        folder: PathBuf,
+    },
+    /// Jars of a Kafka without `KRaft` as we use it.
+    #[error(
+        "{folder} holds Kafka {version}, and version 4 is needed: bring it with `make deps` and unset KAFKA_HOME, or \
+         set KAFKA_HOME to an unpacked Apache Kafka 4",
+        folder = folder.display()
+    )]
+    OldKafka {
+        /// The folder of the jars.
+        folder: PathBuf,
+        /// The version in their names.
+        version: String,
+    },
+    /// Root may not run PostgreSQL, and there is nobody else to.
+    #[error(
+        "PostgreSQL refuses to run as root, and this machine has no `postgres` user to run it: install PostgreSQL's \
+         package (`make deps`), add the user, or start as an ordinary user"
+    )]
+    NoServerUser,
+    /// The user that runs the servers cannot get there.
+    #[error(
+        "the servers run as the `postgres` user, which cannot pass through {folder} to reach {path}: choose a place \
+         that it can reach (/var/lib/flightbell for data), or open the folder with `chmod o+x {folder}`",
+        folder = folder.display(),
+        path = path.display()
+    )]
+    Unreachable {
+        /// The folder that is in the way.
+        folder: PathBuf,
+        /// What lies behind it.
+        path: PathBuf,
+    },
+    /// Somebody runs servers in this data directory already.
+    #[error(
+        "{folder} is in use by process {pid}: stop that one, or choose another folder with --data-dir",
+        folder = folder.display()
+    )]
+    InUse {
+        /// The data directory.
+        folder: PathBuf,
+        /// Who holds it; `?` in the moment before the holder wrote its pid.
+        pid: String,
+    },
+    /// A folder for the socket that somebody else may have made.
+    #[error(
+        "{folder} would hold PostgreSQL's socket, but it is not a private folder of the server's user: remove it",
+        folder = folder.display()
+    )]
+    SocketFolderNotPrivate {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A program that prepares a server failed.
+    #[error("{program} failed ({status}):\n{output}")]
+    Preparation {
+        /// The program.
+        program: &'static str,
+        /// How it ended.
+        status: String,
+        /// What it said last.
+        output: String,
+    },
+    /// The server ended before it was ready.
+    #[error("{server} ended while it started ({status}); the last lines of {log}:\n{tail}", log = log.display())]
+    EndedAtStart {
+        /// Which server.
+        server: &'static str,
+        /// How it ended.
+        status: String,
+        /// Its log.
+        log: PathBuf,
+        /// The end of its log.
+        tail: String,
+    },
+    /// The server runs and does not become ready.
+    #[error("{server} was not ready within {limit:?}; the last lines of {log}:\n{tail}", log = log.display())]
+    NotReady {
+        /// Which server.
+        server: &'static str,
+        /// How long it was waited for.
+        limit: Duration,
+        /// Its log.
+        log: PathBuf,
+        /// The end of its log.
+        tail: String,
+    },
+    /// The server died again and again.
+    #[error("{server} died {deaths} times within a minute; the last lines of {log}:\n{tail}", log = log.display())]
+    KeepsDying {
+        /// Which server.
+        server: &'static str,
+        /// How often.
+        deaths: usize,
+        /// Its log.
+        log: PathBuf,
+        /// The end of its log.
+        tail: String,
+    },
+    /// Every port that was tried is taken.
+    #[error("no free loopback port was found below the system's ephemeral range")]
+    NoPort,
+    /// A live server of this data directory that will not end.
+    #[error("{server} of an earlier run (process {pid}) does not end: stop it by `kill -9 {pid}`")]
+    LeftoverStays {
+        /// Which server.
+        server: &'static str,
+        /// Its process.
+        pid: u32,
+    },
+    /// The system refused something.
+    #[error("{doing}")]
+    System {
+        /// What was being done, such as `create /var/lib/flightbell`.
+        doing: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Adds what was being done to what the system said.
+pub(crate) trait Doing<T> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error>;
+}
+
+impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error> {
+        self.map_err(|source| Error::System { doing: what(), source: source.into() })
+    }
+}

@@ -1,0 +1,416 @@
+//! A private Apache Kafka in `KRaft` mode, on loopback: one broker, or several for tests.
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsString,
+    fs::{self, File, OpenOptions},
+    io::Read,
+    net::{Ipv4Addr, TcpListener},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rustix::process::Signal;
+use tokio::{process::Command, task::JoinSet};
+
+use crate::{
+    Durability, Places, Watch,
+    account::{Account, remove_folder_if_there, remove_if_there},
+    core::{
+        identity::KAFKA_MAIN,
+        ports::{candidates, fingerprint, first_ephemeral},
+        properties::Broker,
+    },
+    error::{Doing, Error},
+    launch::{Plan, Ready, prepare},
+    leftovers,
+    log::Log,
+    places::{Java, KafkaJars},
+    supervisor::{End, Supervised},
+};
+
+const SERVER: &str = "Kafka";
+/// A stop that also writes the class archive takes 2.5 s.
+const STOP: &[(Signal, Duration)] = &[(Signal::TERM, Duration::from_secs(12))];
+const STOP_LEFTOVER: &[(Signal, Duration)] =
+    &[(Signal::TERM, Duration::from_secs(12)), (Signal::KILL, Duration::from_secs(4))];
+const REFUSALS: &[&str] = &["Failed to acquire lock on file .lock"];
+const PORT_TAKEN: &str = "Address already in use";
+/// How many ports are tried when somebody takes the one that was free a moment ago.
+const PORT_ATTEMPTS: u64 = 5;
+const FORMAT_LIMIT: Duration = Duration::from_secs(60);
+/// The serial collector and the first compiler alone keep the broker small: 150 MB with this heap.
+const JAVA_FLAGS: &[&str] = &[
+    "-Xms96m",
+    "-Xmx96m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-XX:-UsePerfData",
+    "-XX:+ExitOnOutOfMemoryError",
+    "-Djava.awt.headless=true",
+    "-Djava.io.tmpdir=tmp",
+    "-Dlog4j2.configurationFile=log4j2.properties",
+];
+const LOG_SETTINGS: &str = include_str!("../../../packaging/kafka/log4j2.properties");
+/// The class archive as the broker leaves it at its end.
+const NEW_ARCHIVE: &str = "broker.jsa";
+
+/// A second listener, for clients that are to stay behind a proxy.
+#[derive(Clone, Copy, Debug)]
+pub struct Proxied {
+    /// The proxy's port on loopback, which the broker tells its clients.
+    pub advertised: u16,
+}
+
+/// How to run it.
+#[derive(Clone, Debug)]
+pub struct KafkaOptions {
+    places: Places,
+    data_dir: PathBuf,
+    durability: Durability,
+    proxied: Option<Proxied>,
+    member: Option<Member>,
+}
+
+/// A broker's place among several.
+#[derive(Clone, Debug)]
+struct Member {
+    node: usize,
+    port: u16,
+    voters: Vec<u16>,
+    cluster: String,
+}
+
+impl KafkaOptions {
+    /// A broker in `data_dir` (which [`crate::DataDir`] should hold), made when it is missing.
+    #[must_use]
+    pub fn new(places: &Places, data_dir: &Path, durability: Durability) -> Self {
+        Self { places: places.clone(), data_dir: data_dir.to_owned(), durability, proxied: None, member: None }
+    }
+
+    /// With a second listener behind a proxy.
+    #[must_use]
+    pub fn proxied(mut self, proxied: Proxied) -> Self {
+        self.proxied = Some(proxied);
+        self
+    }
+
+    fn folder_name(&self) -> String {
+        self.member.as_ref().map_or_else(|| "kafka".to_owned(), |member| format!("kafka-{}", member.node))
+    }
+}
+
+/// A broker that runs, and is started again on the same port when it dies. Dropping it kills it; the
+/// next start recovers.
+#[derive(Debug)]
+pub struct Kafka {
+    supervised: Supervised,
+    port: u16,
+    behind_proxy: Option<u16>,
+    archive: Option<Archive>,
+}
+
+/// The class archive that a first run leaves, and the place it is kept at.
+#[derive(Debug)]
+struct Archive {
+    made: PathBuf,
+    kept: PathBuf,
+}
+
+impl Kafka {
+    /// Finds Java and the jars, formats the data folder if it is new, stops a broker that an earlier
+    /// run left over, and starts on a free port.
+    ///
+    /// # Errors
+    /// Every [`Error`] that is about Kafka.
+    pub async fn start(options: KafkaOptions) -> Result<Self, Error> {
+        let site = Site::prepare(&options).await?;
+        site.format(&options).await?;
+        let seed = fingerprint(site.folder.as_os_str().as_encoded_bytes());
+        let mut attempt = 0;
+        loop {
+            let port = match &options.member {
+                Some(member) => member.port,
+                None => free_ports(seed.wrapping_add(attempt), 1, &BTreeSet::new())?[0],
+            };
+            let behind_proxy = match options.proxied {
+                Some(_) => Some(free_ports(seed.wrapping_add(attempt + 1), 1, &BTreeSet::from([port]))?[0]),
+                None => None,
+            };
+            site.write_settings(&options, port, behind_proxy)?;
+            let (plan, archive) = site.plan();
+            attempt += 1;
+            match Supervised::start(plan).await {
+                Ok(supervised) => return Ok(Self { supervised, port, behind_proxy, archive }),
+                // Nobody knows the port yet, so another will do.
+                Err(Error::EndedAtStart { tail, .. }) if tail.contains(PORT_TAKEN) && attempt < PORT_ATTEMPTS => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Where clients find it, `127.0.0.1:PORT`.
+    #[must_use]
+    pub fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Where the proxy finds the listener behind it.
+    #[must_use]
+    pub fn behind_proxy(&self) -> Option<String> {
+        self.behind_proxy.map(|port| format!("127.0.0.1:{port}"))
+    }
+
+    /// How it is, for whoever watches; knows its pid and its end.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        self.supervised.watch().clone()
+    }
+
+    /// Its process; `None` while it is started again.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.supervised.watch().pid()
+    }
+
+    /// Stops it within 15 s at most; usually in half a second, after a very first run in three.
+    pub async fn stop(self) {
+        self.supervised.end(End::Stop).await;
+        if let Some(archive) = self.archive
+            && let Err(error) = keep(&archive)
+        {
+            tracing::debug!("keep Kafka's class archive: {error}");
+        }
+    }
+
+    /// Ends it as a power cut would, and waits for that.
+    pub async fn kill(self) {
+        self.supervised.end(End::Kill).await;
+    }
+}
+
+/// The settings file of a broker, which is also what it is known by among the processes.
+pub(crate) fn properties_of(data_dir: &Path, name: &str) -> PathBuf {
+    data_dir.join(name).join("server.properties")
+}
+
+/// Everything a broker needs before it has a port.
+struct Site {
+    account: Account,
+    java: Java,
+    jars: KafkaJars,
+    folder: PathBuf,
+    properties: PathBuf,
+    log: PathBuf,
+}
+
+impl Site {
+    async fn prepare(options: &KafkaOptions) -> Result<Self, Error> {
+        let java = options.places.java().await?;
+        let jars = options.places.kafka()?;
+        let account = Account::find()?;
+        let name = options.folder_name();
+        account.make_folder(&options.data_dir.join(&name))?;
+        let data_dir = options.data_dir.canonicalize().doing(|| format!("find {}", options.data_dir.display()))?;
+        let folder = data_dir.join(&name);
+        account.check_reaches(&folder.join("data"))?;
+        let program = java.program.canonicalize().doing(|| format!("find {}", java.program.display()))?;
+        account.check_reaches(&program)?;
+        let (reader, shared) = (account.clone(), options.places.shared_cache.clone());
+        let within_reach = tokio::task::spawn_blocking(move || jars.within_reach(&reader, &shared)).await;
+        let jars = within_reach.doing(|| "look at Kafka's jars".to_owned())??;
+        let properties = properties_of(&data_dir, &name);
+        leftovers::stop(SERVER, STOP_LEFTOVER, |line| line.is_kafka_of(&properties)).await?;
+        account.write(&folder.join("log4j2.properties"), LOG_SETTINGS)?;
+        account.make_folder(&folder.join("tmp"))?;
+        let log = data_dir.join("logs").join(format!("{name}.log"));
+        Ok(Self { account, java, jars, folder, properties, log })
+    }
+
+    /// Formats the data folder beside its place and renames it, so that an interrupted start leaves
+    /// none that is half made. Each has a cluster id of its own: a client of another is refused.
+    async fn format(&self, options: &KafkaOptions) -> Result<(), Error> {
+        if self.folder.join("data/meta.properties").exists() {
+            return Ok(());
+        }
+        remove_folder_if_there(&self.folder.join("data.new"))?;
+        let settings = self.broker(options, 0, None).properties("data.new");
+        self.account.write(&self.folder.join("format.properties"), &settings)?;
+        let cluster = options.member.as_ref().map_or_else(new_cluster_id, |member| Ok(member.cluster.clone()))?;
+        let mut command = Command::new(&self.java.program);
+        command.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]);
+        command.arg("-Dlog4j2.configurationFile=log4j2.properties").arg("-cp").arg(self.jars.class_path());
+        command.args(["kafka.tools.StorageTool", "format", "-c", "format.properties", "-t", &cluster]);
+        if options.member.is_none() {
+            command.arg("--standalone");
+        }
+        command.current_dir(&self.folder);
+        tracing::info!("formatting a Kafka data folder in {}", self.folder.display());
+        prepare("Kafka's format", &self.account, command, FORMAT_LIMIT).await?;
+        let doing = || format!("put the formatted folder into {}", self.folder.display());
+        fs::rename(self.folder.join("data.new"), self.folder.join("data")).doing(doing)?;
+        File::open(&self.folder).and_then(|folder| folder.sync_all()).doing(doing)
+    }
+
+    fn broker(&self, options: &KafkaOptions, port: u16, behind_proxy: Option<u16>) -> Broker {
+        let proxied = options.proxied.and_then(|proxied| Some((behind_proxy?, proxied.advertised)));
+        let (node, voters) = options.member.as_ref().map_or((1, Vec::new()), |m| (m.node, m.voters.clone()));
+        Broker { node, port, proxied, voters, durability: options.durability }
+    }
+
+    fn write_settings(&self, options: &KafkaOptions, port: u16, behind_proxy: Option<u16>) -> Result<(), Error> {
+        self.account.write(&self.properties, &self.broker(options, port, behind_proxy).properties("data"))
+    }
+
+    fn plan(&self) -> (Plan, Option<Archive>) {
+        let kept = self.jars.archive(&self.java);
+        let archive = (!kept.exists() && self.jars.may_write())
+            .then(|| Archive { made: self.folder.join(NEW_ARCHIVE), kept: kept.clone() });
+        let mut arguments: Vec<OsString> = JAVA_FLAGS.iter().map(OsString::from).collect();
+        if kept.exists() {
+            let mut flag = OsString::from("-XX:SharedArchiveFile=");
+            flag.push(&kept);
+            arguments.push(flag);
+        } else if archive.is_some() {
+            arguments.push(format!("-XX:ArchiveClassesAtExit={NEW_ARCHIVE}").into());
+        }
+        arguments.extend(["-cp".into(), self.jars.class_path(), KAFKA_MAIN.into(), self.properties.clone().into()]);
+        let (account, folder) = (self.account.clone(), self.folder.clone());
+        let before = Box::new(move || {
+            // Libraries that a killed broker unpacked.
+            remove_folder_if_there(&folder.join("tmp"))?;
+            account.make_folder(&folder.join("tmp"))
+        });
+        let plan = Plan {
+            server: SERVER,
+            account: self.account.clone(),
+            program: self.java.program.clone(),
+            arguments,
+            // One arena for small allocations instead of one a thread.
+            environment: vec![("MALLOC_ARENA_MAX", "1".into())],
+            folder: self.folder.clone(),
+            log: Log::at(self.log.clone()),
+            ready: Ready::LogLine("Kafka Server started"),
+            refusals: REFUSALS,
+            stop: STOP,
+            before,
+        };
+        (plan, archive)
+    }
+}
+
+/// Keeps the class archive beside the jars, whole or not at all.
+fn keep(archive: &Archive) -> Result<(), Error> {
+    let Some(folder) = archive.kept.parent() else { return Ok(()) };
+    let doing = || format!("keep {}", archive.kept.display());
+    // The server's user made this file: where that is not ours, a link in its place must not have us
+    // read what that user may not.
+    let no_links = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
+    let mut made = OpenOptions::new().read(true).custom_flags(no_links).open(&archive.made).doing(doing)?;
+    if !made.metadata().doing(doing)?.is_file() {
+        return Ok(());
+    }
+    let mut new = tempfile::Builder::new().prefix("broker-").suffix(".new").tempfile_in(folder).doing(doing)?;
+    std::io::copy(&mut made, &mut new).doing(doing)?;
+    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    new.as_file().set_permissions(readable).doing(doing)?;
+    new.persist(&archive.kept).map_err(|error| error.error).doing(doing)?;
+    remove_if_there(&archive.made)
+}
+
+/// A cluster id as Kafka reads it: 22 digits of base 64, of which these are some.
+fn new_cluster_id() -> Result<String, Error> {
+    let mut bytes = [0; 11];
+    let read = File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut bytes));
+    read.doing(|| "read /dev/urandom".to_owned())?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Free loopback ports below the ephemeral range: a server keeps its port over restarts, and an
+/// outgoing connection must not take it meanwhile.
+fn free_ports(seed: u64, count: usize, taken: &BTreeSet<u16>) -> Result<Vec<u16>, Error> {
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok();
+    let ports = candidates(seed, first_ephemeral(range.as_deref()));
+    let free = ports.filter(|port| !taken.contains(port) && TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok());
+    let free: Vec<u16> = free.take(count).collect();
+    if free.len() == count { Ok(free) } else { Err(Error::NoPort) }
+}
+
+/// Several brokers that are one cluster, for tests. None is started again by itself: tests kill and
+/// restart them.
+#[derive(Debug)]
+pub struct KafkaCluster {
+    options: Vec<KafkaOptions>,
+    brokers: Vec<Option<Kafka>>,
+}
+
+impl KafkaCluster {
+    /// Starts `count` brokers in `data_dir`.
+    ///
+    /// # Errors
+    /// As [`Kafka::start`].
+    pub async fn start(places: &Places, data_dir: &Path, count: usize) -> Result<Self, Error> {
+        let seed = fingerprint(data_dir.as_os_str().as_encoded_bytes());
+        let ports = free_ports(seed, 2 * count, &BTreeSet::new())?;
+        let (clients, voters) = ports.split_at(count);
+        let cluster = new_cluster_id()?;
+        let member = |(index, port): (usize, &u16)| {
+            let member = Member { node: index + 1, port: *port, voters: voters.to_vec(), cluster: cluster.clone() };
+            KafkaOptions { member: Some(member), ..KafkaOptions::new(places, data_dir, Durability::ForTests) }
+        };
+        let options: Vec<_> = clients.iter().enumerate().map(member).collect();
+        // All at once: a broker is ready only when most of them are there.
+        let mut starting = JoinSet::new();
+        for (index, options) in options.iter().cloned().enumerate() {
+            starting.spawn(async move { (index, Kafka::start(options).await) });
+        }
+        let mut brokers: Vec<Option<Kafka>> = options.iter().map(|_| None).collect();
+        while let Some(started) = starting.join_next().await {
+            let (index, broker) = started.doing(|| "start a broker".to_owned())?;
+            brokers[index] = Some(broker?);
+        }
+        Ok(Self { options, brokers })
+    }
+
+    /// Where clients find the brokers.
+    #[must_use]
+    pub fn bootstrap(&self) -> String {
+        let members = self.options.iter().filter_map(|options| options.member.as_ref());
+        members.map(|member| format!("127.0.0.1:{}", member.port)).collect::<Vec<_>>().join(",")
+    }
+
+    /// The process of a broker, counted from 0; `None` when it is down.
+    #[must_use]
+    pub fn pid(&self, index: usize) -> Option<u32> {
+        self.brokers.get(index)?.as_ref()?.pid()
+    }
+
+    /// Kills a broker with SIGKILL. It stays down until [`KafkaCluster::restart`].
+    pub async fn kill(&mut self, index: usize) {
+        if let Some(broker) = self.brokers.get_mut(index).and_then(Option::take) {
+            broker.kill().await;
+        }
+    }
+
+    /// Starts a killed broker again on its ports, and waits until it is ready.
+    ///
+    /// # Errors
+    /// As [`Kafka::start`].
+    pub async fn restart(&mut self, index: usize) -> Result<(), Error> {
+        self.kill(index).await;
+        if let Some(options) = self.options.get(index).cloned() {
+            self.brokers[index] = Some(Kafka::start(options).await?);
+        }
+        Ok(())
+    }
+
+    /// Stops what still runs. All at once: the last ones would wait for a majority that has gone.
+    pub async fn stop(self) {
+        let mut stopping = JoinSet::new();
+        for broker in self.brokers.into_iter().flatten() {
+            stopping.spawn(broker.stop());
+        }
+        stopping.join_all().await;
+    }
+}

@@ -1,0 +1,141 @@
+//! Starting one server, until it answers.
+
+use std::{
+    ffi::OsString,
+    fs,
+    path::PathBuf,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use rustix::process::Signal;
+use tokio::{
+    process::{Child, Command},
+    time::Instant,
+};
+
+use crate::{
+    account::Account,
+    error::{Doing, Error},
+    log::{Log, last_lines},
+};
+
+/// How long a start is repeated that is refused because of what a killed server left behind.
+const REFUSED_LIMIT: Duration = Duration::from_secs(30);
+const REFUSED_INTERVAL: Duration = Duration::from_millis(250);
+/// How long a server may take to be ready. Long: a recovery after a crash may have much to read.
+const READY_LIMIT: Duration = Duration::from_secs(90);
+const READY_INTERVAL: Duration = Duration::from_millis(20);
+
+/// What is to be done before each start, such as clearing up.
+type Before = Box<dyn Fn() -> Result<(), Error> + Send + Sync>;
+
+/// How a server is run.
+pub(crate) struct Plan {
+    pub(crate) server: &'static str,
+    pub(crate) account: Account,
+    pub(crate) program: PathBuf,
+    pub(crate) arguments: Vec<OsString>,
+    pub(crate) environment: Vec<(&'static str, OsString)>,
+    /// The folder it works in.
+    pub(crate) folder: PathBuf,
+    pub(crate) log: Log,
+    pub(crate) ready: Ready,
+    /// Words in its log that mean: what a killed one left is still in the way.
+    pub(crate) refusals: &'static [&'static str],
+    /// The signals that end it, each with the time to obey it.
+    pub(crate) stop: &'static [(Signal, Duration)],
+    pub(crate) before: Before,
+}
+
+/// How a server tells that it is ready.
+pub(crate) enum Ready {
+    /// PostgreSQL's `postmaster.pid` says so.
+    PidFile(PathBuf),
+    /// A line of its log.
+    LogLine(&'static str),
+}
+
+impl Ready {
+    fn is_told(&self, pid: u32, log: &Log, from: u64) -> bool {
+        match self {
+            Self::PidFile(file) => {
+                let text = fs::read_to_string(file).unwrap_or_default();
+                let mut lines = text.lines().map(str::trim);
+                lines.next().and_then(|line| line.parse().ok()) == Some(pid) && lines.nth(6) == Some("ready")
+            }
+            Self::LogLine(words) => log.since(from).contains(words),
+        }
+    }
+}
+
+enum Start {
+    Ready(Child),
+    Ended(ExitStatus, String),
+}
+
+/// Starts the server and waits until it is ready.
+pub(crate) async fn launch(plan: &Plan) -> Result<Child, Error> {
+    let patience = Instant::now() + REFUSED_LIMIT;
+    loop {
+        (plan.before)()?;
+        let (status, said) = match start(plan).await? {
+            Start::Ready(child) => return Ok(child),
+            Start::Ended(status, said) => (status, said),
+        };
+        let is_refused = plan.refusals.iter().any(|words| said.contains(words));
+        if !is_refused || Instant::now() > patience {
+            let (log, tail) = (plan.log.path().to_owned(), last_lines(&said));
+            return Err(Error::EndedAtStart { server: plan.server, status: status.to_string(), log, tail });
+        }
+        tracing::info!("{} is held up by what a killed one left; trying again", plan.server);
+        tokio::time::sleep(REFUSED_INTERVAL).await;
+    }
+}
+
+async fn start(plan: &Plan) -> Result<Start, Error> {
+    let (log, from) = plan.log.open()?;
+    let same = log.try_clone().doing(|| format!("open {}", plan.log.path().display()))?;
+    let mut command = Command::new(&plan.program);
+    plan.account.apply(&mut command);
+    command.args(&plan.arguments).envs(plan.environment.iter().map(|(key, value)| (key, value)));
+    command.current_dir(&plan.folder).stdin(Stdio::null()).stdout(log).stderr(same);
+    let mut child = command.spawn().doing(|| format!("start {}", plan.program.display()))?;
+    let give_up = Instant::now() + READY_LIMIT;
+    loop {
+        let ended = child.try_wait().doing(|| format!("watch {}", plan.server))?;
+        if let Some(status) = ended {
+            return Ok(Start::Ended(status, plan.log.since(from)));
+        }
+        if child.id().is_some_and(|pid| plan.ready.is_told(pid, &plan.log, from)) {
+            return Ok(Start::Ready(child));
+        }
+        if Instant::now() > give_up {
+            // Dropping the child kills it.
+            let (log, tail) = (plan.log.path().to_owned(), plan.log.tail());
+            return Err(Error::NotReady { server: plan.server, limit: READY_LIMIT, log, tail });
+        }
+        tokio::time::sleep(READY_INTERVAL).await;
+    }
+}
+
+/// Runs a program that prepares a server, to its end.
+pub(crate) async fn prepare(
+    program: &'static str,
+    account: &Account,
+    mut command: Command,
+    limit: Duration,
+) -> Result<String, Error> {
+    account.apply(&mut command);
+    let output = tokio::time::timeout(limit, command.stdin(Stdio::null()).output()).await;
+    let Ok(output) = output else {
+        let status = format!("it did not end within {limit:?}");
+        return Err(Error::Preparation { program, status, output: String::new() });
+    };
+    let output = output.doing(|| format!("run {program}"))?;
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    if output.status.success() {
+        return Ok(said);
+    }
+    Err(Error::Preparation { program, status: output.status.to_string(), output: last_lines(&said) })
+}

@@ -1,0 +1,284 @@
+//! A private PostgreSQL: reached by a Unix socket in a private folder, and by nothing else.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rustix::process::Signal;
+use tokio::process::Command;
+
+use crate::{
+    Durability, Places, Watch,
+    account::{Account, remove_folder_if_there, remove_if_there},
+    core::ports::fingerprint,
+    error::{Doing, Error},
+    launch::{Plan, Ready, prepare},
+    leftovers,
+    log::Log,
+    places::PostgresPrograms,
+    supervisor::{End, Supervised},
+};
+
+const SERVER: &str = "PostgreSQL";
+/// The database superuser of the private cluster.
+const USER: &str = "postgres";
+/// The socket's name; the number in it is PostgreSQL's usual port, though none is opened.
+const SOCKET: &str = ".s.PGSQL.5432";
+/// The longest socket path: 108 bytes on Linux and 104 on macOS, with a zero at the end.
+const LONGEST_SOCKET: usize = 103;
+/// SIGINT breaks off clients, where SIGTERM would wait for them; SIGQUIT ends without a checkpoint.
+const STOP: &[(Signal, Duration)] = &[(Signal::INT, Duration::from_secs(10)), (Signal::QUIT, Duration::from_secs(4))];
+/// What ends a server that outlived us: the last resort loses nothing that was acknowledged.
+const STOP_LEFTOVER: &[(Signal, Duration)] = &[
+    (Signal::INT, Duration::from_secs(10)),
+    (Signal::QUIT, Duration::from_secs(4)),
+    (Signal::KILL, Duration::from_secs(4)),
+];
+/// What it says while something of a killed one is still there.
+const REFUSALS: &[&str] = &["lock file \"", "pre-existing shared memory block", "could not bind Unix address"];
+const INITDB_LIMIT: Duration = Duration::from_secs(120);
+const CREATEDB_LIMIT: Duration = Duration::from_secs(30);
+
+/// How to run it.
+#[derive(Clone, Debug)]
+pub struct PostgresOptions {
+    places: Places,
+    data_dir: PathBuf,
+    durability: Durability,
+    connections: u32,
+}
+
+impl PostgresOptions {
+    /// A server in `data_dir` (which [`crate::DataDir`] should hold), made when it is missing.
+    #[must_use]
+    pub fn new(places: &Places, data_dir: &Path, durability: Durability) -> Self {
+        // Four services with six connections and a lease each, with room for people and probes; tests
+        // run many such sets side by side.
+        let connections = if durability == Durability::Durable { 60 } else { 400 };
+        Self { places: places.clone(), data_dir: data_dir.to_owned(), durability, connections }
+    }
+
+    /// With room for so many clients at once.
+    #[must_use]
+    pub fn connections(mut self, connections: u32) -> Self {
+        self.connections = connections;
+        self
+    }
+}
+
+/// A PostgreSQL that runs, and is started again when it dies. Dropping it kills it; the next start
+/// recovers.
+#[derive(Debug)]
+pub struct Postgres {
+    supervised: Supervised,
+    programs: PostgresPrograms,
+    account: Account,
+    socket_folder: PathBuf,
+}
+
+impl Postgres {
+    /// Finds the programs, makes the cluster if it is missing, stops a server that an earlier run left
+    /// over, and starts.
+    ///
+    /// # Errors
+    /// Every [`Error`] that is about PostgreSQL.
+    pub async fn start(options: PostgresOptions) -> Result<Self, Error> {
+        let account = Account::find()?;
+        account.make_folder(&options.data_dir.join("postgres"))?;
+        let data_dir = options.data_dir.canonicalize().doing(|| format!("find {}", options.data_dir.display()))?;
+        let data = data_of(&data_dir);
+        account.check_reaches(&data)?;
+        let programs = options.places.postgres(Some(&data)).await?;
+        account.check_reaches(&programs.folder.join("postgres"))?;
+        leftovers::stop(SERVER, STOP_LEFTOVER, |line| line.is_postgres_of(&data)).await?;
+        make_cluster(&programs, &account, &data, options.durability).await?;
+        let socket_folder = socket_folder(&data_dir, &account)?;
+        let before = {
+            let (data, socket_folder) = (data.clone(), socket_folder.clone());
+            Box::new(move || clear_stale_locks(&data, &socket_folder))
+        };
+        let plan = Plan {
+            server: SERVER,
+            account: account.clone(),
+            program: programs.folder.join("postgres"),
+            arguments: arguments(&options, &data, &socket_folder),
+            environment: Vec::new(),
+            folder: data_dir.join("postgres"),
+            log: Log::at(data_dir.join("logs/postgres.log")),
+            ready: Ready::PidFile(data.join("postmaster.pid")),
+            refusals: REFUSALS,
+            stop: STOP,
+            before,
+        };
+        let supervised = Supervised::start(plan).await?;
+        Ok(Self { supervised, programs, account, socket_folder })
+    }
+
+    /// The URL of a database of this server, as sqlx and libpq understand it.
+    #[must_use]
+    pub fn url(&self, database: &str) -> String {
+        let folder = self.socket_folder.to_string_lossy();
+        format!("postgres://{USER}@{}/{}", percent_encoded(&folder), percent_encoded(database))
+    }
+
+    /// The folder of the socket.
+    #[must_use]
+    pub fn socket_folder(&self) -> &Path {
+        &self.socket_folder
+    }
+
+    /// Makes a database, unless it is there.
+    ///
+    /// # Errors
+    /// When `createdb` fails for another reason.
+    pub async fn create_database(&self, name: &str) -> Result<(), Error> {
+        let mut command = Command::new(self.programs.folder.join("createdb"));
+        command.arg("-h").arg(&self.socket_folder).args(["-U", USER, "--", name]).current_dir("/");
+        match prepare("createdb", &self.account, command, CREATEDB_LIMIT).await {
+            Err(Error::Preparation { output, .. }) if output.contains("already exists") => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// How it is, for whoever watches; knows its pid and its end.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        self.supervised.watch().clone()
+    }
+
+    /// Its process; `None` while it is started again.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.supervised.watch().pid()
+    }
+
+    /// Stops it within 20 s at most; usually in a tenth of a second.
+    pub async fn stop(self) {
+        self.supervised.end(End::Stop).await;
+    }
+
+    /// Ends it as a power cut would, and waits for that.
+    pub async fn kill(self) {
+        self.supervised.end(End::Kill).await;
+    }
+}
+
+/// The cluster's folder in a data directory.
+pub(crate) fn data_of(data_dir: &Path) -> PathBuf {
+    data_dir.join("postgres/data")
+}
+
+fn arguments(options: &PostgresOptions, data: &Path, socket_folder: &Path) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = vec!["-D".into(), data.into(), "-k".into(), socket_folder.into()];
+    let connections = format!("max_connections={}", options.connections);
+    let mut settings = vec![
+        "listen_addresses=",
+        "unix_socket_permissions=0700",
+        "shared_buffers=32MB",
+        "jit=off",
+        "max_wal_senders=0",
+        "wal_level=minimal",
+        "max_wal_size=256MB",
+        "log_line_prefix=%m [%p] ",
+        &connections,
+    ];
+    if options.durability == Durability::ForTests {
+        settings.extend(["fsync=off", "full_page_writes=off", "synchronous_commit=off"]);
+    }
+    for setting in settings {
+        arguments.extend(["-c".into(), setting.into()]);
+    }
+    arguments
+}
+
+/// Makes the cluster beside its place and renames it, so that an interrupted start leaves none that
+/// is half made.
+async fn make_cluster(
+    programs: &PostgresPrograms,
+    account: &Account,
+    data: &Path,
+    durability: Durability,
+) -> Result<(), Error> {
+    if data.join("PG_VERSION").exists() {
+        return Ok(());
+    }
+    let new = data.with_file_name("data.new");
+    remove_folder_if_there(&new)?;
+    // Collation by code point in UTF-8; macOS knows that by another name.
+    let locale = if cfg!(target_os = "macos") { "--locale=C" } else { "--locale=C.UTF-8" };
+    let mut command = Command::new(programs.folder.join("initdb"));
+    command.arg("-D").arg(&new).args(["-U", USER, "-A", "trust", "-E", "UTF8", locale, "--no-instructions"]);
+    command.current_dir("/");
+    if durability == Durability::ForTests {
+        command.arg("--no-sync");
+    }
+    tracing::info!("making a PostgreSQL {} cluster in {}", programs.version, data.display());
+    prepare("initdb", account, command, INITDB_LIMIT).await?;
+    let doing = || format!("put the new cluster at {}", data.display());
+    fs::rename(&new, data).doing(doing)?;
+    let parent = data.parent().unwrap_or(data);
+    File::open(parent).and_then(|folder| folder.sync_all()).doing(doing)
+}
+
+/// A folder for the socket: in the data directory, or, where that makes too long a path or one with
+/// characters that PostgreSQL's settings take as their own, in `/tmp` by a name that follows from it.
+fn socket_folder(data_dir: &Path, account: &Account) -> Result<PathBuf, Error> {
+    let own = data_dir.join("postgres/run");
+    let text = own.to_string_lossy();
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+".contains(&byte));
+    if is_plain && text.len() + 1 + SOCKET.len() <= LONGEST_SOCKET {
+        account.make_folder(&own)?;
+        return Ok(own);
+    }
+    let name = format!("flightbell-{}-{:016x}", account.uid(), fingerprint(data_dir.as_os_str().as_encoded_bytes()));
+    let short = Path::new("/tmp").join(name);
+    if let Ok(meta) = fs::symlink_metadata(&short) {
+        // Anybody may write in /tmp: what is there must be a folder of our own that only we can use.
+        if !meta.is_dir() || meta.uid() != account.uid() || meta.mode() & 0o077 != 0 {
+            return Err(Error::SocketFolderNotPrivate { folder: short });
+        }
+        return Ok(short);
+    }
+    account.make_folder(&short)?;
+    Ok(short)
+}
+
+/// Takes away what a killed server left that would hold up the next one for good: after a restart of
+/// the machine its pid may be somebody else's. We know that no server of this cluster runs.
+fn clear_stale_locks(data: &Path, socket_folder: &Path) -> Result<(), Error> {
+    for name in [SOCKET.to_owned(), format!("{SOCKET}.lock")] {
+        remove_if_there(&socket_folder.join(name))?;
+    }
+    let file = data.join("postmaster.pid");
+    let Ok(text) = fs::read_to_string(&file) else { return Ok(()) };
+    let Some((pid, rest)) = text.split_once('\n') else { return Ok(()) };
+    if !pid.trim().parse().is_ok_and(leftovers::is_alive) {
+        return Ok(());
+    }
+    // The file also names the shared memory by which PostgreSQL finds processes of the killed server
+    // that still write, so it must stay. A server takes its parent's pid, which is ours, as stale.
+    let text = format!("{}\n{rest}", std::process::id());
+    fs::write(&file, text).doing(|| format!("mend {}", file.display()))
+}
+
+fn percent_encoded(text: &str) -> String {
+    let encoded = text.bytes().map(|byte| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    });
+    encoded.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_folder_is_a_host_once_it_is_encoded() {
+        assert_eq!(percent_encoded("/var/lib/flight bell"), "%2Fvar%2Flib%2Fflight%20bell");
+    }
+}

@@ -1,0 +1,7 @@
+//! The private servers, on real ones.
+#![cfg(test)]
+
+mod bed;
+mod kafka;
+mod places;
+mod postgres;

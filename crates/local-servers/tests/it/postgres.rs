@@ -1,0 +1,187 @@
+//! PostgreSQL, started, killed, left over, found again.
+
+use std::{fs, io::Write, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
+
+use local_servers::{Durability, Error, Postgres, PostgresOptions, State, leftovers};
+use rustix::process::Signal;
+use sqlx::{Connection, PgConnection};
+
+use crate::bed::{Bed, places, signal, wait_for};
+
+const SOON: Duration = Duration::from_secs(40);
+
+async fn start(data_dir: &Path) -> Postgres {
+    start_as(data_dir, Durability::ForTests).await.expect("PostgreSQL")
+}
+
+async fn start_as(data_dir: &Path, durability: Durability) -> Result<Postgres, Error> {
+    Postgres::start(PostgresOptions::new(&places(), data_dir, durability)).await
+}
+
+async fn write(url: &str, row: i32) {
+    let mut client = PgConnection::connect(url).await.expect("connected");
+    sqlx::raw_sql("CREATE TABLE IF NOT EXISTS kept (row int)").execute(&mut client).await.expect("a table");
+    sqlx::query("INSERT INTO kept VALUES ($1)").bind(row).execute(&mut client).await.expect("a row");
+    client.close().await.expect("closed");
+}
+
+async fn rows(url: &str) -> Result<Vec<i32>, sqlx::Error> {
+    let mut client = PgConnection::connect(url).await?;
+    sqlx::query_scalar("SELECT row FROM kept ORDER BY row").fetch_all(&mut client).await
+}
+
+async fn has_rows(url: &str, wanted: &[i32]) -> bool {
+    rows(url).await.is_ok_and(|rows| rows == wanted)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_outlives_a_clean_stop_a_kill_and_a_start_in_between() {
+    let bed = Bed::new();
+    let server = start_as(bed.path(), Durability::Durable).await.expect("PostgreSQL");
+    server.create_database("notifier").await.expect("made");
+    server.create_database("notifier").await.expect("made already");
+    let url = server.url("notifier");
+    write(&url, 1).await;
+    server.stop().await;
+    assert!(rows(&url).await.is_err(), "it is stopped");
+
+    let server = start_as(bed.path(), Durability::Durable).await.expect("after a clean stop");
+    assert_eq!(server.url("notifier"), url);
+    write(&url, 2).await;
+    server.kill().await;
+
+    let server = start_as(bed.path(), Durability::Durable).await.expect("after a kill");
+    assert_eq!(rows(&url).await.expect("rows"), [1, 2]);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_server_comes_back_on_the_same_socket_with_its_data() {
+    let bed = Bed::new();
+    let server = start(bed.path()).await;
+    let url = server.url("postgres");
+    write(&url, 7).await;
+    let (watch, pid) = (server.watch(), server.pid().expect("running"));
+    signal(pid, Signal::KILL);
+    let again = tokio::time::timeout(SOON, watch.restarted_from(pid)).await.expect("in time");
+    assert!(again.is_some_and(|now| now != pid));
+    wait_for("the row is there again", SOON, || has_rows(&url, &[7])).await;
+    server.stop().await;
+    assert!(matches!(watch.state(), State::Stopped));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_left_over_by_an_earlier_run_is_found_and_stopped_first() {
+    let bed = Bed::new();
+    let server = start(bed.path()).await;
+    let url = server.url("postgres");
+    write(&url, 1).await;
+    let pid = server.pid().expect("running");
+    // What a SIGKILL of ours does: nobody watches any more, and nobody stopped it.
+    std::mem::forget(server);
+    let found = leftovers::running(bed.path()).await.expect("a list");
+    assert_eq!(found, [leftovers::Leftover { server: "PostgreSQL", pid }]);
+
+    let next = start(bed.path()).await;
+    assert!(next.pid().is_some_and(|now| now != pid));
+    assert_eq!(rows(&url).await.expect("rows"), [1]);
+    next.stop().await;
+    assert_eq!(leftovers::running(bed.path()).await.expect("a list"), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pid_that_now_belongs_to_a_stranger_is_left_alone_and_holds_nothing_up() {
+    let bed = Bed::new();
+    let server = start(bed.path()).await;
+    let url = server.url("postgres");
+    write(&url, 1).await;
+    let before = fs::read_to_string(bed.path().join("postgres/data/postmaster.pid")).expect("a pid file");
+    server.kill().await;
+    // The stranger runs as the same user, so that PostgreSQL itself would take it for a server.
+    let mut stranger = stranger();
+    let (_, rest) = before.split_once('\n').expect("lines");
+    let file = bed.path().join("postgres/data/postmaster.pid");
+    fs::OpenOptions::new()
+        .write(true)
+        .truncate(true)
+        .open(&file)
+        .and_then(|mut file| write!(file, "{}\n{rest}", stranger.id()))
+        .expect("written");
+
+    let next = start(bed.path()).await;
+    assert_eq!(rows(&url).await.expect("rows"), [1]);
+    assert!(stranger.try_wait().expect("watched").is_none(), "the stranger lives");
+    next.stop().await;
+    stranger.kill().expect("ended");
+    stranger.wait().expect("ended");
+}
+
+fn stranger() -> std::process::Child {
+    let mut command = if rustix::process::geteuid().is_root() {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "sleep", "600"]);
+        command
+    } else {
+        let mut command = Command::new("sleep");
+        command.arg("600");
+        command
+    };
+    command.spawn().expect("a stranger")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_deaths_within_a_minute_end_it_with_the_end_of_its_log() {
+    let bed = Bed::new();
+    let server = start(bed.path()).await;
+    let watch = server.watch();
+    let mut pid = server.pid().expect("running");
+    for _ in 0..2 {
+        signal(pid, Signal::KILL);
+        pid = tokio::time::timeout(SOON, watch.restarted_from(pid)).await.expect("in time").expect("again");
+    }
+    signal(pid, Signal::KILL);
+    let error = tokio::time::timeout(SOON, watch.failed()).await.expect("in time").to_string();
+    assert!(error.contains("PostgreSQL died 3 times within a minute"), "{error}");
+    assert!(error.contains("database system is ready to accept connections"), "{error}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_path_gets_a_short_private_socket() {
+    let bed = Bed::new();
+    let deep =
+        bed.path().join("a-folder-with-a-rather-long-name/and-another-one-inside-of-it/up-to-more-than-108-bytes");
+    fs::create_dir_all(&deep).expect("folders");
+    let server = start(&deep).await;
+    let socket = server.socket_folder().to_owned();
+    assert!(socket.starts_with("/tmp") && socket.as_os_str().len() < 60, "{}", socket.display());
+    assert_eq!(fs::metadata(&socket).expect("there").permissions().mode() & 0o777, 0o700);
+    write(&server.url("postgres"), 1).await;
+    server.stop().await;
+
+    // Somebody else could have made the folder: one that others may enter is refused.
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o755)).expect("opened");
+    let error = start_as(&deep, Durability::ForTests).await.expect_err("not private");
+    assert!(matches!(error, Error::SocketFolderNotPrivate { .. }), "{error}");
+    fs::remove_dir_all(&socket).expect("removed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_server_can_still_be_stopped() {
+    let bed = Bed::new();
+    let server = start(bed.path()).await;
+    let pid = server.pid().expect("running");
+    signal(pid, Signal::STOP);
+    tokio::time::timeout(SOON, server.stop()).await.expect("in time");
+    assert_eq!(leftovers::running(bed.path()).await.expect("a list"), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_fails_tells_the_end_of_the_log() {
+    let bed = Bed::new();
+    start(bed.path()).await.stop().await;
+    let settings = bed.path().join("postgres/data/postgresql.conf");
+    fs::write(&settings, "no_such_setting = on\n").expect("spoiled");
+    let error = start_as(bed.path(), Durability::ForTests).await.expect_err("spoiled").to_string();
+    assert!(error.contains("no_such_setting") && error.contains("postgres.log"), "{error}");
+}
