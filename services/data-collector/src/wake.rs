@@ -14,6 +14,10 @@ const SLOW_TURN: Duration = Duration::from_secs(2);
 /// How long to wait after something went wrong.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
 
+/// How long one piece of work may take: far longer than any does, so that a connection that died
+/// without a word cannot stop a task for good.
+const WORK_LIMIT: Duration = Duration::from_secs(60);
+
 /// Who waits for what.
 #[derive(Clone, Default)]
 pub struct Wake {
@@ -90,7 +94,8 @@ where
     let stopping = shell.tasks.stopping().clone();
     let mut failures = 0u32;
     while !stopping.is_cancelled() {
-        match work().await {
+        let worked = tokio::time::timeout(WORK_LIMIT, work()).await;
+        match worked.unwrap_or_else(|_| Err(anyhow::anyhow!("not done within {} s", WORK_LIMIT.as_secs()))) {
             Ok(more) => {
                 if failures > 0 {
                     tracing::info!("{name}: works again");

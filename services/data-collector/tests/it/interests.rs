@@ -266,3 +266,25 @@ async fn a_deletion_that_races_an_addition_leaves_nothing() {
     assert_eq!(world.scalar("SELECT count(*) FROM interests").await, 0);
     app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_describes_itself() {
+    let world = World::new().await;
+    let app = world.start().await;
+    let document = app.get("/openapi.json").await.body;
+    let paths: Vec<&str> = document["paths"].as_object().expect("paths").keys().map(String::as_str).collect();
+    let expected = [
+        "/flights/average/{icao}",
+        "/flights/last/{icao}",
+        "/flights/{airport_code}",
+        "/interests",
+        "/interests/{email}",
+        "/readings/{airport_code}",
+    ];
+    assert_eq!(paths, expected);
+    let operations = document["paths"]["/interests"].as_object().expect("operations");
+    assert!(["post", "put", "delete"].iter().all(|method| operations.contains_key(*method)), "{operations:?}");
+    assert_eq!(app.get("/data-collector/ping").await.body["message"], "pong");
+    assert_eq!(app.get("/data-collector/metrics").await.status, 404);
+    app.stop().await;
+}

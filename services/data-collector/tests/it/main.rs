@@ -2,6 +2,7 @@
 //! user-manager of the tests' own.
 #![cfg(test)]
 
+mod link;
 mod support;
 
 mod bad_days;
@@ -9,4 +10,5 @@ mod collection;
 mod crashes;
 mod fan_out;
 mod interests;
+mod outages;
 mod retention;

@@ -359,10 +359,6 @@ impl People {
         id
     }
 
-    pub fn forget(&self, email: &str) {
-        self.known.lock().expect("lock").remove(email);
-    }
-
     pub fn set(&self, mode: Mode) {
         *self.mode.lock().expect("lock") = mode;
     }
