@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn an_interest_takes_little_room() {
-        assert!(size_of::<(Uuid, Kept)>() <= 48, "{}", size_of::<(Uuid, Kept)>());
+        assert!(size_of::<(Uuid, Kept)>() <= 56, "{}", size_of::<(Uuid, Kept)>());
     }
 
     #[test]

@@ -43,19 +43,22 @@ enum Mishap {
     },
 }
 
+/// What one interest raised: the message and the kind.
+type Alert = (usize, AlertKind);
+
 #[derive(Default)]
 struct World {
     rows: HashMap<u8, State>,
     memory: HashMap<u8, Kept>,
     /// Alerts in the order in which they were first acknowledged, as a ledger would keep them.
-    told: Vec<(usize, AlertKind)>,
+    told: Vec<Alert>,
     seen: HashSet<usize>,
     lingering: Vec<HashMap<u8, State>>,
 }
 
 impl World {
     /// Decides about a batch on copies, as the handler does.
-    fn decide(&self, batch: &[Logged]) -> (HashMap<u8, Kept>, HashMap<u8, State>, Vec<(usize, AlertKind)>) {
+    fn decide(&self, batch: &[Logged]) -> (HashMap<u8, Kept>, HashMap<u8, State>, Vec<Alert>) {
         let mut copies: HashMap<u8, Kept> = HashMap::new();
         let mut written = HashSet::new();
         let mut alerts = Vec::new();
@@ -78,7 +81,7 @@ impl World {
         self.memory.get(&interest).copied().unwrap_or_else(row)
     }
 
-    fn tell(&mut self, alerts: Vec<(usize, AlertKind)>) {
+    fn tell(&mut self, alerts: Vec<Alert>) {
         self.told.extend(alerts.into_iter().filter(|(cause, _)| self.seen.insert(*cause)));
     }
 
@@ -228,7 +231,7 @@ fn mishap() -> impl Strategy<Value = Mishap> {
     ]
 }
 
-fn by_interest(log: &[Logged], world: &World) -> HashMap<u8, Vec<(usize, AlertKind)>> {
+fn by_interest(log: &[Logged], world: &World) -> HashMap<u8, Vec<Alert>> {
     let mut told: HashMap<u8, Vec<_>> = HashMap::new();
     world.told.iter().for_each(|alert| told.entry(log[alert.0].interest).or_default().push(*alert));
     told

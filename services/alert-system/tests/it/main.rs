@@ -1,0 +1,15 @@
+//! The worker on a real Kafka and a real PostgreSQL.
+#![cfg(test)]
+
+mod kafka;
+mod network;
+mod processes;
+mod stand_in;
+mod world;
+
+mod crossings;
+mod deaths;
+mod outages;
+mod redelivery;
+mod rejects;
+mod speed;

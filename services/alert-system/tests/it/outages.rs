@@ -1,0 +1,197 @@
+//! PostgreSQL and Kafka away, frozen, cut.
+
+use std::net::SocketAddr;
+
+use alert_system::Config;
+use shell::{Shell, clock::Clock};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    network::Network,
+    stand_in as testkit,
+    world::{Interest, PATIENCE, Worker, World},
+};
+
+/// The worker's settings with its database behind a wire.
+async fn behind_a_wire(world: &World, is_cut: bool) -> (Config, Network) {
+    let network = Network::to(testkit::postgres_addr(), is_cut).await;
+    let config = world.config_with(&world.database_url_at(network.addr), &world.kafka.bootstrap);
+    (config, network)
+}
+
+async fn is_held(worker: &Worker) {
+    let held = async || worker.metric("consumer_partitions_held", "") > 0.0;
+    testkit::wait_for("the partition to be held", PATIENCE, held).await;
+}
+
+#[tokio::test]
+async fn postgres_away_at_start_is_waited_for_and_named() {
+    let world = World::new().await;
+    let (config, network) = behind_a_wire(&world, true).await;
+    let shell = Shell::new("alert-system", CancellationToken::new(), Clock::system());
+    let starting = {
+        let shell = shell.clone();
+        async move { alert_system::start(config, &shell).await }
+    };
+    let story = async {
+        let named = async || {
+            let parts = shell.readiness.report().await.parts;
+            parts.iter().any(|part| part.name == "postgres" && !part.up)
+        };
+        testkit::wait_for("readiness to name postgres", PATIENCE, named).await;
+        network.mend();
+    };
+    let (started, ()) = tokio::join!(starting, story);
+    started.expect("it starts");
+    let interest = Interest::new();
+    world.send(&[interest.reading(1, 11)]).await;
+    world.settled().await;
+    assert_eq!(world.told_of(&interest).await, ["high"]);
+    Worker { shell }.stop().await;
+}
+
+#[tokio::test]
+async fn kafka_away_at_start_is_waited_for_and_named() {
+    let world = World::new().await;
+    let broker: SocketAddr = world.kafka.bootstrap.parse().expect("an address");
+    let network = Network::to(broker, true).await;
+    let config = world.config_with(&world.database.url, &network.addr.to_string());
+    let shell = Shell::new("alert-system", CancellationToken::new(), Clock::system());
+    let starting = {
+        let shell = shell.clone();
+        async move { alert_system::start(config, &shell).await }
+    };
+    let story = async {
+        let named = async || {
+            let parts = shell.readiness.report().await.parts;
+            parts.iter().any(|part| part.name.starts_with("kafka") && !part.up)
+        };
+        testkit::wait_for("readiness to name kafka", PATIENCE, named).await;
+        network.mend();
+    };
+    let (started, ()) = tokio::join!(starting, story);
+    started.expect("it starts");
+    let interest = Interest::new();
+    world.send(&[interest.reading(1, 11)]).await;
+    world.settled().await;
+    assert_eq!(world.told_of(&interest).await, ["high"]);
+    Worker { shell }.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_while_everything_is_away_is_prompt_and_clean() {
+    let world = World::new().await;
+    let (config, _network) = behind_a_wire(&world, true).await;
+    let shell = Shell::new("alert-system", CancellationToken::new(), Clock::system());
+    let story = async {
+        let named = async || !shell.readiness.report().await.ready;
+        testkit::wait_for("readiness to say so", PATIENCE, named).await;
+        shell.tasks.stopping().cancel();
+    };
+    let (started, ()) = tokio::join!(alert_system::start(config, &shell), story);
+    assert!(started.expect_err("stopped first").is::<shell::StoppedEarly>());
+}
+
+#[tokio::test]
+async fn a_frozen_postgres_is_waited_for_and_nothing_is_lost_or_repeated() {
+    let world = World::new().await;
+    let (config, network) = behind_a_wire(&world, false).await;
+    let worker = Worker::start(config).await;
+    let interests: Vec<_> = (0..20).map(|_| Interest::new()).collect();
+    world.send(&interests.iter().map(|interest| interest.reading(1, 5)).collect::<Vec<_>>()).await;
+    world.settled().await;
+    network.freeze();
+    world.send(&interests.iter().map(|interest| interest.reading(2, 11)).collect::<Vec<_>>()).await;
+    is_held(&worker).await;
+    world.send(&interests.iter().map(|interest| interest.reading(3, 5)).collect::<Vec<_>>()).await;
+    network.mend();
+    world.settled().await;
+    for interest in &interests {
+        assert_eq!(interest.told_in(&world.ledger().await), ["high", "recovered"]);
+    }
+    // The alerts were acknowledged before the rows could be written, and were not produced again
+    // with every attempt.
+    assert_eq!(world.told().await.len(), 2 * interests.len());
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_postgres_that_is_cut_off_is_waited_for_and_nothing_is_lost_or_repeated() {
+    let world = World::new().await;
+    let (config, network) = behind_a_wire(&world, false).await;
+    let worker = Worker::start(config).await;
+    let (known, new) = (Interest::new(), Interest::new());
+    world.send(&[known.reading(1, 5)]).await;
+    world.settled().await;
+    network.cut();
+    world.send(&[known.reading(2, 11), new.reading(1, 0)]).await;
+    is_held(&worker).await;
+    let report = worker.shell.readiness.report().await;
+    assert!(!report.ready, "{report:?}");
+    network.mend();
+    world.settled().await;
+    assert_eq!(world.told_of(&known).await, ["high"]);
+    assert_eq!(world.told_of(&new).await, ["low"]);
+    assert_eq!(world.told().await.len(), 2);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_frozen_kafka_is_waited_for_and_nothing_is_lost_or_invented() {
+    let lone = World::alone().await;
+    let world = &lone.world;
+    let (mut config, network) = behind_a_wire(world, false).await;
+    // A long session and short patience, so that the worker keeps its partitions and tries more than once.
+    config.kafka = config.kafka.with("session.timeout.ms", "60000").with("message.timeout.ms", "2000");
+    let worker = Worker::start(config).await;
+    let interest = Interest::new();
+    world.settled().await;
+    // The database is frozen first: the worker, which does not know the interest, has the message
+    // in hand and nothing told when Kafka freezes too.
+    network.freeze();
+    world.send(&[interest.reading(1, 11)]).await;
+    is_held(&worker).await;
+    let frozen = lone.kafka.freeze();
+    network.mend();
+    let attempts = || worker.metric("consumer_handle_seconds_count", "");
+    let told = worker.metric("alerts_total", "");
+    let before = attempts();
+    testkit::wait_for("an attempt to tell", PATIENCE, async || attempts() >= before + 2.0).await;
+    assert!(worker.metric("alerts_total", "") == told);
+    drop(frozen);
+    world.settled().await;
+    assert_eq!(world.told_of(&interest).await, ["high"]);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_while_a_partition_is_held_is_prompt_and_its_messages_come_again() {
+    let world = World::new().await;
+    let (config, network) = behind_a_wire(&world, false).await;
+    let worker = Worker::start(config).await;
+    let interest = Interest::new();
+    network.cut();
+    world.send(&[interest.reading(1, 11)]).await;
+    is_held(&worker).await;
+    worker.stop().await;
+    let worker = world.start().await;
+    world.settled().await;
+    assert_eq!(world.told_of(&interest).await, ["high"]);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_schema_that_is_not_ours_stops_the_worker_with_the_offset_unstored() {
+    let world = World::new().await;
+    let worker = world.start().await;
+    sqlx::query("ALTER TABLE levels RENAME TO gone").execute(&world.database.pool).await.expect("renamed");
+    let interest = Interest::new();
+    world.send(&[interest.reading(1, 11)]).await;
+    let error = worker.shell.tasks.join().await.expect_err("it is broken");
+    assert!(format!("{error:#}").contains("read levels"), "{error:#}");
+    sqlx::query("ALTER TABLE gone RENAME TO levels").execute(&world.database.pool).await.expect("renamed");
+    let worker = world.start().await;
+    world.settled().await;
+    assert_eq!(world.told_of(&interest).await, ["high"]);
+    worker.stop().await;
+}

@@ -1,0 +1,268 @@
+//! One test's own database and topics, and the verbs of its story.
+
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
+
+use alert_system::{Config, MIGRATOR, start};
+use contracts::{AlertEvent, BareReading, ReadingEvent, ReadingRef, headers, reading_event_id, topics::Namespace};
+use stream::{KafkaConfig, Outgoing, Producer, Profile};
+use tokio::sync::{Mutex, MutexGuard};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{kafka, stand_in as testkit};
+
+/// How long anything may take before a test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct World {
+    pub kafka: KafkaConfig,
+    pub topics: Namespace,
+    pub database: testkit::Database,
+    producer: Producer,
+}
+
+/// A world whose topics have the contract's own names, as the real binary wants them. There is one
+/// at a time.
+pub struct LoneWorld {
+    pub world: World,
+    pub kafka: testkit::Kafka,
+    _alone: MutexGuard<'static, ()>,
+}
+
+/// One replica in this process.
+pub struct Worker {
+    pub shell: shell::Shell,
+}
+
+/// What was told, as far as tests look at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub event_id: Uuid,
+    pub interest: Option<Uuid>,
+    pub kind: String,
+    pub flight_count: i64,
+}
+
+/// Somebody's interest, and how its messages are made.
+#[derive(Clone, Debug)]
+pub struct Interest {
+    pub id: Uuid,
+    pub email: String,
+    pub version: i64,
+    pub high: Option<i64>,
+    pub low: Option<i64>,
+}
+
+/// A message to be sent, and its key.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    pub key: Option<String>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<(&'static str, String)>,
+}
+
+impl World {
+    /// On the shared servers, with a database and topics of its own.
+    pub async fn new() -> Self {
+        Self::on(testkit::kafka().await, testkit::topics()).await
+    }
+
+    /// On a broker that no other test uses at the same time.
+    pub async fn alone() -> LoneWorld {
+        static ALONE: Mutex<()> = Mutex::const_new(());
+        let alone = ALONE.lock().await;
+        let kafka = testkit::lone_kafka().await;
+        LoneWorld { world: Self::on(kafka.bootstrap.clone(), Namespace::default()).await, kafka, _alone: alone }
+    }
+
+    async fn on(bootstrap: String, topics: Namespace) -> Self {
+        let mut kafka = KafkaConfig::plain(bootstrap).with("auto.commit.interval.ms", "100");
+        kafka.partitions = 3;
+        let database = testkit::database(&MIGRATOR).await;
+        stream::topics::create(&kafka, &topics, &CancellationToken::new(), |_| {}).await.expect("topics");
+        let producer = Producer::unwatched(&kafka, Profile::Throughput).expect("a producer");
+        Self { kafka, topics, database, producer }
+    }
+
+    pub fn config(&self) -> Config {
+        self.config_with(&self.database.url, &self.kafka.bootstrap)
+    }
+
+    /// The same with other addresses.
+    pub fn config_with(&self, database_url: &str, bootstrap: &str) -> Config {
+        let vars = HashMap::from([
+            ("DATABASE_URL".to_owned(), database_url.to_owned()),
+            ("KAFKA_BROKER_URL".to_owned(), bootstrap.to_owned()),
+        ]);
+        let config = Config::from_vars(&vars).expect("settings");
+        let mut kafka = self.kafka.clone();
+        bootstrap.clone_into(&mut kafka.bootstrap);
+        Config { kafka, topics: self.topics.clone(), ..config }
+    }
+
+    /// The database seen through another address.
+    pub fn database_url_at(&self, addr: SocketAddr) -> String {
+        self.database.url.replace(&testkit::postgres_addr().to_string(), &addr.to_string())
+    }
+
+    /// One replica more.
+    pub async fn start(&self) -> Worker {
+        Worker::start(self.config()).await
+    }
+
+    pub async fn send(&self, messages: &[Sent]) {
+        let topic = self.topics.to_alert_system();
+        let outgoing = messages.iter().map(|message| {
+            let mut outgoing = Outgoing::to(&topic);
+            if let Some(key) = &message.key {
+                outgoing = outgoing.with_key(key.as_bytes());
+            }
+            if let Some(value) = &message.value {
+                outgoing = outgoing.with_value(value.as_slice());
+            }
+            message.headers.iter().fold(outgoing, |outgoing, (name, value)| outgoing.with_header(*name, value))
+        });
+        self.producer.send_all(outgoing).await.expect("messages sent");
+    }
+
+    /// Waits until every message so far is settled and committed.
+    pub async fn settled(&self) {
+        let (topic, group) = (self.topics.to_alert_system(), self.topics.alert_system_group());
+        let done = async || kafka::behind(&self.kafka.bootstrap, &topic, &group).await == 0;
+        testkit::wait_for("every message to be settled", PATIENCE, done).await;
+    }
+
+    /// Every record on `to-notifier`, repeats included.
+    pub async fn alert_records(&self) -> Vec<kafka::Found> {
+        kafka::everything(&self.kafka.bootstrap, &self.topics.to_notifier()).await
+    }
+
+    /// Every alert, repeats included, those of one person in their order.
+    pub async fn told(&self) -> Vec<Told> {
+        self.alert_records().await.iter().map(Told::from_record).collect()
+    }
+
+    /// Every alert once, as the notifier's ledger keeps them.
+    pub async fn ledger(&self) -> Vec<Told> {
+        let mut known: HashMap<Uuid, Told> = HashMap::new();
+        let mut ledger = Vec::new();
+        for told in self.told().await {
+            match known.insert(told.event_id, told.clone()) {
+                Some(first) => assert_eq!(first, told, "a repeated alert says the same"),
+                None => ledger.push(told),
+            }
+        }
+        ledger
+    }
+
+    /// The kinds told of one interest, in order, each alert once.
+    pub async fn told_of(&self, interest: &Interest) -> Vec<String> {
+        interest.told_in(&self.ledger().await)
+    }
+
+    pub async fn dead_letters(&self) -> Vec<kafka::Found> {
+        let topic = contracts::topics::dead_letters_of(&self.topics.to_alert_system());
+        kafka::everything(&self.kafka.bootstrap, &topic).await
+    }
+
+    pub async fn wait_until_told(&self, count: usize) {
+        let told = async || self.ledger().await.len() >= count;
+        testkit::wait_for("alerts", PATIENCE, told).await;
+    }
+}
+
+impl Worker {
+    pub async fn start(config: Config) -> Self {
+        let shell = shell::Shell::new("alert-system", CancellationToken::new(), shell::clock::Clock::system());
+        start(config, &shell).await.expect("the worker to start");
+        Self { shell }
+    }
+
+    /// As SIGTERM does.
+    pub async fn stop(self) {
+        self.shell.tasks.stopping().cancel();
+        self.shell.tasks.join().await.expect("a clean stop");
+    }
+
+    /// The sum of a metric over its labels.
+    pub fn metric(&self, name: &str, label: &str) -> f64 {
+        let text = shell::metrics::render([&self.shell.registry].into_iter()).expect("metrics");
+        let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(label));
+        lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+    }
+}
+
+impl Told {
+    fn from_record(record: &kafka::Found) -> Self {
+        let event: AlertEvent<'_> =
+            serde_json::from_slice(record.value.as_deref().expect("a value")).expect("an alert");
+        Self {
+            event_id: event.event_id,
+            interest: event.interest_id,
+            kind: event.kind.into_owned(),
+            flight_count: event.flight_count,
+        }
+    }
+}
+
+impl Interest {
+    /// Alerts above 10 and below 2.
+    pub fn new() -> Self {
+        let id = Uuid::now_v7();
+        Self { id, email: format!("{}@example.org", id.simple()), version: 1, high: Some(10), low: Some(2) }
+    }
+
+    /// The reading of this number.
+    pub fn reading(&self, seq: i64, value: impl Into<Option<i64>>) -> Sent {
+        let value = serde_json::to_vec(&self.event(seq, value.into())).expect("JSON");
+        let headers = vec![(headers::TYPE, headers::READING_V1.to_owned())];
+        Sent { key: Some(self.id.to_string()), value: Some(value), headers }
+    }
+
+    pub fn event(&self, seq: i64, flight_count: Option<i64>) -> ReadingEvent<'_> {
+        let reading_id = Uuid::from_u64_pair(7, u64::try_from(seq).expect("a number"));
+        let begun = "2026-11-20T00:00:00Z".parse().expect("a time");
+        ReadingEvent {
+            event_id: reading_event_id(self.id, self.version, reading_id),
+            interest_id: self.id,
+            interest_version: self.version,
+            user_id: Uuid::from_u64_pair(8, 1),
+            user_email: self.email.as_str().into(),
+            airport_code: "LFPG".into(),
+            metric: "flights".into(),
+            flight_count,
+            high_value: self.high,
+            low_value: self.low,
+            reading: ReadingRef {
+                id: reading_id,
+                seq,
+                window_begin: begun,
+                window_end: begun,
+                observed_at: begun,
+                source: "OpenSky Network".into(),
+            },
+        }
+    }
+
+    /// The kinds told of it, in order.
+    pub fn told_in(&self, ledger: &[Told]) -> Vec<String> {
+        ledger.iter().filter(|told| told.interest == Some(self.id)).map(|told| told.kind.clone()).collect()
+    }
+
+    /// Its removal.
+    pub fn removal(&self) -> Sent {
+        Sent { key: Some(self.id.to_string()), value: None, headers: Vec::new() }
+    }
+}
+
+/// A message of the five-field kind.
+pub fn bare(email: &str, airport: &str, flight_count: impl Into<Option<i64>>) -> Sent {
+    let fields = BareReading {
+        user_email: email.into(),
+        airport_code: airport.into(),
+        flight_count: flight_count.into(),
+        high_value: Some(10),
+        low_value: Some(2),
+    };
+    Sent { key: Some(email.to_owned()), value: Some(serde_json::to_vec(&fields).expect("JSON")), headers: Vec::new() }
+}
