@@ -105,6 +105,23 @@ pub async fn create(
     created
 }
 
+/// How many of our topics there are, the dead letter topics among them.
+///
+/// # Errors
+/// When Kafka does not answer.
+pub async fn present(config: &KafkaConfig, names: &Namespace) -> anyhow::Result<usize> {
+    let kafka = Arc::new(Kafka::open(config).context("create the Kafka client")?);
+    let asked = kafka.clone();
+    let known = tokio::task::spawn_blocking(move || asked.existing()).await.context("ask Kafka for its topics")?;
+    let present = match known {
+        Ok(known) => Ok(plans(config, names).iter().filter(|plan| known.contains(&plan.topic)).count()),
+        Err(Obstacle::Passing(reason)) => Err(anyhow::anyhow!(reason)),
+        Err(Obstacle::Lasting(error)) => Err(error.into()),
+    };
+    close(kafka);
+    present
+}
+
 enum Obstacle {
     Passing(String),
     Lasting(TopicsError),

@@ -1,0 +1,77 @@
+use crate::{program::Program, town::folder};
+
+async fn run(arguments: &[&str], environment: &[(&str, String)]) -> (i32, String) {
+    let mut program = Program::start("flightbell", arguments, environment).await;
+    let code = program.ended().await;
+    (code, format!("{}\n{}", program.out(), program.log()))
+}
+
+#[tokio::test]
+async fn every_wrong_setting_is_told_at_once_and_nothing_is_made() {
+    let parent = folder();
+    let data = parent.path().join("data");
+    let environment = [
+        ("COLLECT_INTERVAL_SECONDS", "soon".to_owned()),
+        ("KAFKA_PARTITIONS", "0".to_owned()),
+        ("NOTIFIER_DATABASE_URL", "postgres://localhost/notifier".to_owned()),
+        ("LOG_FORMAT", "xml".to_owned()),
+        ("XDG_CACHE_HOME", parent.path().display().to_string()),
+    ];
+    let (code, said) = run(&["up", "--data-dir", &data.display().to_string()], &environment).await;
+    assert_eq!(code, 2, "{said}");
+    let expected = [
+        "COLLECT_INTERVAL_SECONDS",
+        "KAFKA_PARTITIONS",
+        "USER_MANAGER_DATABASE_URL",
+        "LOG_FORMAT",
+        "TELEGRAM_BOT_TOKEN",
+    ];
+    for key in expected {
+        assert!(said.contains(key), "{key} is not named in\n{said}");
+    }
+    assert!(!data.exists(), "nothing is touched before the settings are right");
+}
+
+#[tokio::test]
+async fn an_address_that_others_reach_is_refused_with_the_reason() {
+    for command in ["up", "demo", "gateway"] {
+        let (code, said) = run(&[command, "--listen", "0.0.0.0:0"], &[("HOME", "/nonexistent".to_owned())]).await;
+        assert_eq!(code, 2, "{said}");
+        assert!(said.contains("--insecure-open") && said.contains("sign in"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_arguments_end_with_2_and_the_version_with_0() {
+    assert_eq!(run(&["fly"], &[]).await.0, 2);
+    assert_eq!(run(&["demo", "--speed", "0"], &[]).await.0, 2);
+    let (code, said) = run(&["--version"], &[]).await;
+    assert_eq!(code, 0);
+    assert!(said.starts_with("flightbell 0.1.0"), "{said}");
+    let (code, said) = run(&["--help"], &[]).await;
+    assert_eq!(code, 0);
+    assert!(said.contains("Exit codes"), "{said}");
+}
+
+#[tokio::test]
+async fn doctor_names_what_is_missing_and_the_command_that_mends_it() {
+    let parent = folder();
+    let nowhere = parent.path().display().to_string();
+    let environment = [
+        ("HOME", nowhere.clone()),
+        ("KAFKA_HOME", nowhere.clone()),
+        ("TELEGRAM_API_URL", "http://127.0.0.1:1".to_owned()),
+    ];
+    let (code, said) = run(&["doctor"], &environment).await;
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("WRONG  kafka") && said.contains("make deps"), "{said}");
+    assert!(said.contains("TELEGRAM_BOT_TOKEN") && said.contains("@BotFather"), "{said}");
+}
+
+#[tokio::test]
+async fn dlq_without_a_kafka_says_how_to_name_one() {
+    let parent = folder();
+    let (code, said) = run(&["dlq", "list", "--data-dir", &parent.path().display().to_string()], &[]).await;
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("KAFKA_BROKER_URL") && said.contains("--data-dir"), "{said}");
+}

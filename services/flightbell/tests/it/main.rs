@@ -1,0 +1,11 @@
+//! The whole, walked end to end with real processes: from `POST /users` to the text in the chat.
+
+#![cfg(test)]
+
+mod commands;
+mod demo;
+mod kills;
+mod program;
+mod town;
+mod trunk;
+mod up;
