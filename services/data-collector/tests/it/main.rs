@@ -11,4 +11,5 @@ mod crashes;
 mod fan_out;
 mod interests;
 mod outages;
+mod replay;
 mod retention;

@@ -18,7 +18,7 @@ use rdkafka::{
 };
 use serde_json::{Value, json};
 use shell::{Shell, clock::Clock};
-use standins::opensky::{Options, Request, Scripted, Source};
+use standins::opensky::{Options, Recording, Request, Scripted, Source};
 use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status};
 use uuid::Uuid;
@@ -75,10 +75,20 @@ impl World {
     }
 
     pub async fn on(clock: Clock) -> Self {
-        drop(rustls::crypto::ring::default_provider().install_default());
         let scripted = Scripted::new();
+        Self::with(clock, Source::Scripted(scripted.clone()), scripted).await
+    }
+
+    /// The recorded afternoon, so many times as fast.
+    pub async fn replay(speed: u32) -> Self {
+        let recording = Recording::load().expect("the recordings");
+        let clock = Clock::replay(standins::opensky::begins_at(), speed);
+        Self::with(clock, Source::Recording(Arc::new(recording)), Scripted::new()).await
+    }
+
+    async fn with(clock: Clock, source: Source, scripted: Scripted) -> Self {
+        drop(rustls::crypto::ring::default_provider().install_default());
         let options = Options::new(Arc::new(move || clock.now()));
-        let source = Source::Scripted(scripted.clone());
         let opensky =
             standins::opensky::OpenSky::start(options, source, &CancellationToken::new()).await.expect("a stand-in");
         let database_url = crate::support::servers::database().await;
