@@ -55,8 +55,15 @@ impl Account {
 
     /// Makes a private folder of this user, with its parents, if it is missing.
     pub(crate) fn make_folder(&self, folder: &Path) -> Result<(), Error> {
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-        made.doing(|| format!("create {}", folder.display()))?;
+        let doing = || format!("create {}", folder.display());
+        if let Some(parent) = folder.parent() {
+            // The user passes through these: they are made as everybody makes folders.
+            fs::create_dir_all(parent).doing(doing)?;
+        }
+        match fs::DirBuilder::new().mode(0o700).create(folder) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && folder.is_dir() => {}
+            made => made.doing(doing)?,
+        }
         self.own(folder)
     }
 

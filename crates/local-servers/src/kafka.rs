@@ -1,11 +1,9 @@
 //! A private Apache Kafka in `KRaft` mode, on loopback: one broker, or several for tests.
 
 use std::{
-    collections::BTreeSet,
     ffi::OsString,
     fs::{self, File, OpenOptions},
     io::Read,
-    net::{Ipv4Addr, TcpListener},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
@@ -17,16 +15,13 @@ use tokio::{process::Command, task::JoinSet};
 use crate::{
     Durability, Places, Watch,
     account::{Account, remove_folder_if_there, remove_if_there},
-    core::{
-        identity::KAFKA_MAIN,
-        ports::{candidates, fingerprint, first_ephemeral},
-        properties::Broker,
-    },
+    core::{identity::KAFKA_MAIN, ports::fingerprint, properties::Broker},
     error::{Doing, Error},
     launch::{Plan, Ready, prepare},
     leftovers,
     log::Log,
     places::{Java, KafkaJars},
+    ports,
     supervisor::{End, Supervised},
 };
 
@@ -130,14 +125,9 @@ impl Kafka {
         let seed = fingerprint(site.folder.as_os_str().as_encoded_bytes());
         let mut attempt = 0;
         loop {
-            let port = match &options.member {
-                Some(member) => member.port,
-                None => free_ports(seed.wrapping_add(attempt), 1, &BTreeSet::new())?[0],
-            };
-            let behind_proxy = match options.proxied {
-                Some(_) => Some(free_ports(seed.wrapping_add(attempt + 1), 1, &BTreeSet::from([port]))?[0]),
-                None => None,
-            };
+            let free = ports::free(seed.wrapping_add(attempt), 2)?;
+            let port = options.member.as_ref().map_or(free[0], |member| member.port);
+            let behind_proxy = options.proxied.map(|_| free[1]);
             site.write_settings(&options, port, behind_proxy)?;
             let (plan, archive) = site.plan();
             attempt += 1;
@@ -327,16 +317,6 @@ fn new_cluster_id() -> Result<String, Error> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Free loopback ports below the ephemeral range: a server keeps its port over restarts, and an
-/// outgoing connection must not take it meanwhile.
-fn free_ports(seed: u64, count: usize, taken: &BTreeSet<u16>) -> Result<Vec<u16>, Error> {
-    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok();
-    let ports = candidates(seed, first_ephemeral(range.as_deref()));
-    let free = ports.filter(|port| !taken.contains(port) && TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok());
-    let free: Vec<u16> = free.take(count).collect();
-    if free.len() == count { Ok(free) } else { Err(Error::NoPort) }
-}
-
 /// Several brokers that are one cluster, for tests. None is started again by itself: tests kill and
 /// restart them.
 #[derive(Debug)]
@@ -352,7 +332,7 @@ impl KafkaCluster {
     /// As [`Kafka::start`].
     pub async fn start(places: &Places, data_dir: &Path, count: usize) -> Result<Self, Error> {
         let seed = fingerprint(data_dir.as_os_str().as_encoded_bytes());
-        let ports = free_ports(seed, 2 * count, &BTreeSet::new())?;
+        let ports = ports::free(seed, 2 * count)?;
         let (clients, voters) = ports.split_at(count);
         let cluster = new_cluster_id()?;
         let member = |(index, port): (usize, &u16)| {

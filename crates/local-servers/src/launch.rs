@@ -48,6 +48,13 @@ pub(crate) struct Plan {
     pub(crate) before: Before,
 }
 
+impl Plan {
+    /// Beside the log, for people and scripts; a later start of ours trusts the table of processes.
+    fn pid_file(&self) -> PathBuf {
+        self.log.path().with_extension("pid")
+    }
+}
+
 /// How a server tells that it is ready.
 pub(crate) enum Ready {
     /// PostgreSQL's `postmaster.pid` says so.
@@ -101,6 +108,10 @@ async fn start(plan: &Plan) -> Result<Start, Error> {
     command.args(&plan.arguments).envs(plan.environment.iter().map(|(key, value)| (key, value)));
     command.current_dir(&plan.folder).stdin(Stdio::null()).stdout(log).stderr(same);
     let mut child = command.spawn().doing(|| format!("start {}", plan.program.display()))?;
+    if let Some(pid) = child.id() {
+        let file = plan.pid_file();
+        fs::write(&file, format!("{pid}\n")).doing(|| format!("write {}", file.display()))?;
+    }
     let give_up = Instant::now() + READY_LIMIT;
     loop {
         let ended = child.try_wait().doing(|| format!("watch {}", plan.server))?;

@@ -28,6 +28,7 @@ mod account;
 mod core;
 mod launch;
 mod log;
+mod ports;
 mod supervisor;
 
 pub use addresses::{Addresses, DatabaseUrls};

@@ -185,7 +185,9 @@ impl KafkaJars {
     /// The jars where `account` can read them: here, or in a copy in `shared`.
     pub(crate) fn within_reach(self, account: &Account, shared: &Path) -> Result<Self, Error> {
         let libs = self.home.join("libs");
-        if account.obstacle(&libs.join("a.jar")).is_none() {
+        let libs = libs.canonicalize().doing(|| format!("find {}", libs.display()))?;
+        let obstacle = account.obstacle(&libs.join("a.jar")).or_else(|| account.obstacle(&self.home.join("libs")));
+        if obstacle.is_none() {
             return Ok(self);
         }
         let home = shared.join(format!("kafka-{}", self.version));

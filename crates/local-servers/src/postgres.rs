@@ -3,6 +3,7 @@
 use std::{
     ffi::OsString,
     fs::{self, File},
+    net::{Ipv4Addr, SocketAddr},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
@@ -20,14 +21,17 @@ use crate::{
     leftovers,
     log::Log,
     places::PostgresPrograms,
+    ports,
     supervisor::{End, Supervised},
 };
 
 const SERVER: &str = "PostgreSQL";
 /// The database superuser of the private cluster.
 const USER: &str = "postgres";
-/// The socket's name; the number in it is PostgreSQL's usual port, though none is opened.
-const SOCKET: &str = ".s.PGSQL.5432";
+/// The beginning of the socket's name; a port's number follows, also where none is opened.
+const SOCKET: &str = ".s.PGSQL.";
+/// PostgreSQL's usual port.
+const USUAL_PORT: u16 = 5432;
 /// The longest socket path: 108 bytes on Linux and 104 on macOS, with a zero at the end.
 const LONGEST_SOCKET: usize = 103;
 /// SIGINT breaks off clients, where SIGTERM would wait for them; SIGQUIT ends without a checkpoint.
@@ -50,6 +54,7 @@ pub struct PostgresOptions {
     data_dir: PathBuf,
     durability: Durability,
     connections: u32,
+    on_loopback: bool,
 }
 
 impl PostgresOptions {
@@ -59,7 +64,15 @@ impl PostgresOptions {
         // Four services with six connections and a lease each, with room for people and probes; tests
         // run many such sets side by side.
         let connections = if durability == Durability::Durable { 60 } else { 400 };
-        Self { places: places.clone(), data_dir: data_dir.to_owned(), durability, connections }
+        Self { places: places.clone(), data_dir: data_dir.to_owned(), durability, connections, on_loopback: false }
+    }
+
+    /// Reached by a free loopback port too, for tests that cut the wire. Whoever is on this machine is
+    /// let in, so this is not for data that matters.
+    #[must_use]
+    pub fn also_on_loopback(mut self) -> Self {
+        self.on_loopback = true;
+        self
     }
 
     /// With room for so many clients at once.
@@ -78,6 +91,7 @@ pub struct Postgres {
     programs: PostgresPrograms,
     account: Account,
     socket_folder: PathBuf,
+    port: Option<u16>,
 }
 
 impl Postgres {
@@ -97,6 +111,8 @@ impl Postgres {
         leftovers::stop(SERVER, STOP_LEFTOVER, |line| line.is_postgres_of(&data)).await?;
         make_cluster(&programs, &account, &data, options.durability).await?;
         let socket_folder = socket_folder(&data_dir, &account)?;
+        let port = options.on_loopback.then(|| ports::free(fingerprint(data.as_os_str().as_encoded_bytes()), 1));
+        let port = port.transpose()?.and_then(|ports| ports.first().copied());
         let before = {
             let (data, socket_folder) = (data.clone(), socket_folder.clone());
             Box::new(move || clear_stale_locks(&data, &socket_folder))
@@ -105,7 +121,7 @@ impl Postgres {
             server: SERVER,
             account: account.clone(),
             program: programs.folder.join("postgres"),
-            arguments: arguments(&options, &data, &socket_folder),
+            arguments: arguments(&options, &data, &socket_folder, port),
             environment: Vec::new(),
             folder: data_dir.join("postgres"),
             log: Log::at(data_dir.join("logs/postgres.log")),
@@ -115,14 +131,22 @@ impl Postgres {
             before,
         };
         let supervised = Supervised::start(plan).await?;
-        Ok(Self { supervised, programs, account, socket_folder })
+        Ok(Self { supervised, programs, account, socket_folder, port })
     }
 
     /// The URL of a database of this server, as sqlx and libpq understand it.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
         let folder = self.socket_folder.to_string_lossy();
-        format!("postgres://{USER}@{}/{}", percent_encoded(&folder), percent_encoded(database))
+        // The port is part of the socket's name.
+        let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
+        format!("postgres://{USER}@{}{port}/{}", percent_encoded(&folder), percent_encoded(database))
+    }
+
+    /// The loopback address, where it was asked for.
+    #[must_use]
+    pub fn loopback(&self) -> Option<SocketAddr> {
+        self.port.map(|port| (Ipv4Addr::LOCALHOST, port).into())
     }
 
     /// The folder of the socket.
@@ -137,7 +161,8 @@ impl Postgres {
     /// When `createdb` fails for another reason.
     pub async fn create_database(&self, name: &str) -> Result<(), Error> {
         let mut command = Command::new(self.programs.folder.join("createdb"));
-        command.arg("-h").arg(&self.socket_folder).args(["-U", USER, "--", name]).current_dir("/");
+        let port = self.port.unwrap_or(USUAL_PORT).to_string();
+        command.arg("-h").arg(&self.socket_folder).args(["-p", &port, "-U", USER, "--", name]).current_dir("/");
         match prepare("createdb", &self.account, command, CREATEDB_LIMIT).await {
             Err(Error::Preparation { output, .. }) if output.contains("already exists") => Ok(()),
             other => other.map(drop),
@@ -172,11 +197,16 @@ pub(crate) fn data_of(data_dir: &Path) -> PathBuf {
     data_dir.join("postgres/data")
 }
 
-fn arguments(options: &PostgresOptions, data: &Path, socket_folder: &Path) -> Vec<OsString> {
+fn arguments(options: &PostgresOptions, data: &Path, socket_folder: &Path, port: Option<u16>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = vec!["-D".into(), data.into(), "-k".into(), socket_folder.into()];
     let connections = format!("max_connections={}", options.connections);
+    let (listens, port) = match port {
+        Some(port) => ("listen_addresses=127.0.0.1", format!("port={port}")),
+        None => ("listen_addresses=", format!("port={USUAL_PORT}")),
+    };
     let mut settings = vec![
-        "listen_addresses=",
+        listens,
+        &port,
         "unix_socket_permissions=0700",
         "shared_buffers=32MB",
         "jit=off",
@@ -187,7 +217,8 @@ fn arguments(options: &PostgresOptions, data: &Path, socket_folder: &Path) -> Ve
         &connections,
     ];
     if options.durability == Durability::ForTests {
-        settings.extend(["fsync=off", "full_page_writes=off", "synchronous_commit=off"]);
+        // Not `synchronous_commit=off`: a killed server would lose what it acknowledged last.
+        settings.extend(["fsync=off", "full_page_writes=off"]);
     }
     for setting in settings {
         arguments.extend(["-c".into(), setting.into()]);
@@ -230,7 +261,7 @@ fn socket_folder(data_dir: &Path, account: &Account) -> Result<PathBuf, Error> {
     let own = data_dir.join("postgres/run");
     let text = own.to_string_lossy();
     let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+".contains(&byte));
-    if is_plain && text.len() + 1 + SOCKET.len() <= LONGEST_SOCKET {
+    if is_plain && text.len() + 1 + SOCKET.len() + 5 <= LONGEST_SOCKET {
         account.make_folder(&own)?;
         return Ok(own);
     }
@@ -250,8 +281,12 @@ fn socket_folder(data_dir: &Path, account: &Account) -> Result<PathBuf, Error> {
 /// Takes away what a killed server left that would hold up the next one for good: after a restart of
 /// the machine its pid may be somebody else's. We know that no server of this cluster runs.
 fn clear_stale_locks(data: &Path, socket_folder: &Path) -> Result<(), Error> {
-    for name in [SOCKET.to_owned(), format!("{SOCKET}.lock")] {
-        remove_if_there(&socket_folder.join(name))?;
+    let doing = || format!("look into {}", socket_folder.display());
+    for entry in fs::read_dir(socket_folder).doing(doing)? {
+        let entry = entry.doing(doing)?;
+        if entry.file_name().to_string_lossy().starts_with(SOCKET) {
+            remove_if_there(&entry.path())?;
+        }
     }
     let file = data.join("postmaster.pid");
     let Ok(text) = fs::read_to_string(&file) else { return Ok(()) };

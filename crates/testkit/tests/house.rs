@@ -57,7 +57,20 @@ fn dependencies(manifest: &str) -> BTreeSet<String> {
 
 #[test]
 fn the_core_is_pure() {
-    let impure = ["async ", ".await", "tokio", "sqlx", "rdkafka", "teloxide", "tracing", "reqwest", "Utc::now", "Instant::now", "SystemTime::now", "rand::"];
+    let impure = [
+        "async ",
+        ".await",
+        "tokio",
+        "sqlx",
+        "rdkafka",
+        "teloxide",
+        "tracing",
+        "reqwest",
+        "Utc::now",
+        "Instant::now",
+        "SystemTime::now",
+        "rand::",
+    ];
     let mut seen = 0;
     for file in files("services", ".rs").into_iter().chain(files("crates", ".rs")) {
         if !file.components().any(|part| part.as_os_str() == "core") {
@@ -190,7 +203,10 @@ fn the_readme_names_every_setting_the_code_reads() {
     let keys = keys_in_code();
     assert!(keys.len() > 15, "only {keys:?} were found: the test looks in the wrong place");
     let not_settings = ["XDG_DATA_HOME", "XDG_CACHE_HOME", "SASL_PLAINTEXT", "SASL_SSL"];
-    for key in keys.iter().filter(|key| !not_settings.contains(&key.as_str()) && !key.ends_with("_FILE") || *key == "KAFKA_CA_FILE") {
+    for key in keys
+        .iter()
+        .filter(|key| !not_settings.contains(&key.as_str()) && !key.ends_with("_FILE") || *key == "KAFKA_CA_FILE")
+    {
         assert!(readme.contains(&format!("`{key}`")), "the README does not name {key}");
     }
 }
@@ -203,7 +219,10 @@ fn the_readme_names_commands_that_exist() {
         let target: String = rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
         let before_is_code = rest.len() < readme.len();
         if before_is_code && readme.contains(&format!("`make {target}`")) {
-            assert!(makefile.contains(&format!("\n{target}:")), "the README names `make {target}`, the Makefile does not");
+            assert!(
+                makefile.contains(&format!("\n{target}:")),
+                "the README names `make {target}`, the Makefile does not"
+            );
         }
     }
 }

@@ -4,11 +4,13 @@ use std::{
     fs,
     future::Future,
     os::unix::fs::PermissionsExt,
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
+    process::Command,
     time::{Duration, Instant},
 };
 
-use local_servers::Places;
+use local_servers::{Durability, Kafka, KafkaOptions, Places, Postgres, PostgresOptions};
 use tempfile::TempDir;
 
 /// The places of this machine, out of the environment.
@@ -31,6 +33,32 @@ impl Bed {
     pub fn path(&self) -> &Path {
         self.0.path()
     }
+}
+
+/// Which server [`leave_running`] leaves, and where.
+const LEAVE: &str = "LOCAL_SERVERS_TEST_LEAVE";
+
+/// Starts a server in a process of its own that then dies by SIGKILL, so that nobody watches it any
+/// more and nobody stopped it.
+pub fn leave_running(server: &str, data_dir: &Path) {
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command.args(["--exact", "bed::the_process_that_dies", "--nocapture"]);
+    let status = command.env(LEAVE, format!("{server}:{}", data_dir.display())).status().expect("a process");
+    assert_eq!(status.signal(), Some(9), "it should have died by SIGKILL");
+}
+
+/// Does nothing unless [`leave_running`] started it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_process_that_dies() {
+    let Some(asked) = std::env::var_os(LEAVE) else { return };
+    let asked = asked.into_string().expect("text");
+    let (server, data_dir) = asked.split_once(':').expect("a server and a place");
+    let (places, data_dir, durability) = (places(), Path::new(data_dir), Durability::ForTests);
+    match server {
+        "kafka" => std::mem::forget(Kafka::start(KafkaOptions::new(&places, data_dir, durability)).await),
+        _ => std::mem::forget(Postgres::start(PostgresOptions::new(&places, data_dir, durability)).await),
+    }
+    signal(std::process::id(), rustix::process::Signal::KILL);
 }
 
 /// Waits until `is_so`, at most `limit`.

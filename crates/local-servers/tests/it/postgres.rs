@@ -6,7 +6,7 @@ use local_servers::{Durability, Error, Postgres, PostgresOptions, State, leftove
 use rustix::process::Signal;
 use sqlx::{Connection, PgConnection};
 
-use crate::bed::{Bed, places, signal, wait_for};
+use crate::bed::{Bed, leave_running, places, signal, wait_for};
 
 const SOON: Duration = Duration::from_secs(40);
 
@@ -76,14 +76,13 @@ async fn a_server_left_over_by_an_earlier_run_is_found_and_stopped_first() {
     let server = start(bed.path()).await;
     let url = server.url("postgres");
     write(&url, 1).await;
-    let pid = server.pid().expect("running");
-    // What a SIGKILL of ours does: nobody watches any more, and nobody stopped it.
-    std::mem::forget(server);
+    server.stop().await;
+    leave_running("postgres", bed.path());
     let found = leftovers::running(bed.path()).await.expect("a list");
-    assert_eq!(found, [leftovers::Leftover { server: "PostgreSQL", pid }]);
+    assert!(matches!(found.as_slice(), [leftovers::Leftover { server: "PostgreSQL", .. }]), "{found:?}");
 
     let next = start(bed.path()).await;
-    assert!(next.pid().is_some_and(|now| now != pid));
+    assert!(next.pid().is_some_and(|now| now != found[0].pid));
     assert_eq!(rows(&url).await.expect("rows"), [1]);
     next.stop().await;
     assert_eq!(leftovers::running(bed.path()).await.expect("a list"), []);
@@ -105,18 +104,25 @@ async fn a_pid_that_now_belongs_to_a_stranger_is_left_alone_and_holds_nothing_up
         .write(true)
         .truncate(true)
         .open(&file)
-        .and_then(|mut file| write!(file, "{}\n{rest}", stranger.id()))
+        .and_then(|mut file| write!(file, "{}\n{rest}", stranger.0.id()))
         .expect("written");
 
     let next = start(bed.path()).await;
     assert_eq!(rows(&url).await.expect("rows"), [1]);
-    assert!(stranger.try_wait().expect("watched").is_none(), "the stranger lives");
+    assert!(stranger.0.try_wait().expect("watched").is_none(), "the stranger lives");
     next.stop().await;
-    stranger.kill().expect("ended");
-    stranger.wait().expect("ended");
 }
 
-fn stranger() -> std::process::Child {
+/// A process that ends with the test.
+struct Stranger(std::process::Child);
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.0.kill().and_then(|()| self.0.wait()).expect("ended");
+    }
+}
+
+fn stranger() -> Stranger {
     let mut command = if rustix::process::geteuid().is_root() {
         let mut command = Command::new("setpriv");
         command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "sleep", "600"]);
@@ -126,7 +132,7 @@ fn stranger() -> std::process::Child {
         command.arg("600");
         command
     };
-    command.spawn().expect("a stranger")
+    Stranger(command.spawn().expect("a stranger"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

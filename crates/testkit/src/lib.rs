@@ -1,0 +1,72 @@
+//! What tests share: real servers, a database and topics of each test's own, and ways to wait.
+//!
+//! `with-servers -- cargo test …` starts one Kafka and one PostgreSQL for a whole run and passes
+//! their addresses on. A test process that was told none starts its own once, and a watchdog ends
+//! them with it, however it ends. Helpers panic where something is wrong: the test has failed then.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "a helper that cannot help has found the test's failure")]
+
+pub mod kafka;
+
+mod databases;
+mod proxy;
+mod servers;
+mod shared;
+mod wait;
+mod watchdog;
+
+pub use databases::{Database, database, empty_database};
+pub use proxy::Proxy;
+pub use servers::{Cluster, Frozen, Kafka, OwnServers, kafka_behind, kafka_cluster, lone_kafka};
+pub use shared::{KAFKA, POSTGRES, Servers, servers};
+pub use wait::wait_for;
+
+use std::net::SocketAddr;
+
+use contracts::topics::Namespace;
+use uuid::Uuid;
+
+/// The shared Kafka's bootstrap servers.
+pub async fn kafka() -> String {
+    servers().await.kafka.clone()
+}
+
+/// The loopback address of the shared PostgreSQL, which stands in the URLs of [`database`].
+#[must_use]
+pub fn postgres_addr() -> SocketAddr {
+    shared::blocking().postgres
+}
+
+/// Names of topics and consumer groups that no other test has. Nothing is created yet.
+#[must_use]
+pub fn topics() -> Namespace {
+    Namespace::prefixed(format!("t{}-", Uuid::new_v4().simple()))
+}
+
+/// Creates the topics of a namespace, each with `partitions` partitions, and their dead letter topics.
+pub async fn make_topics(bootstrap: &str, names: &Namespace, partitions: u16) {
+    let mut config = stream::KafkaConfig::plain(bootstrap);
+    config.partitions = partitions;
+    let stopping = tokio_util::sync::CancellationToken::new();
+    stream::topics::create(&config, names, &stopping, |_| {}).await.expect("topics");
+}
+
+/// An HTTP client, with what TLS needs installed.
+#[must_use]
+pub fn http_client() -> reqwest::Client {
+    install_tls();
+    reqwest::Client::new()
+}
+
+/// Installs the provider of TLS' ciphers, once a process; clients refuse to be made without.
+pub fn install_tls() {
+    // An error says that it is installed already.
+    drop(rustls::crypto::ring::default_provider().install_default());
+}
+
+/// Shows the log of the code under test, as much as `RUST_LOG` says.
+pub fn tracing() {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    // An error says that another test of this process was first.
+    drop(tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init());
+}

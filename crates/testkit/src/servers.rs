@@ -1,0 +1,144 @@
+//! Servers that a test run, or one test, has for itself.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use anyhow::Context;
+use local_servers::{Durability, KafkaCluster, KafkaOptions, Places, Postgres, PostgresOptions, Proxied, Watch};
+use rustix::process::{Pid, Signal, kill_process};
+use shell::config::{ProcessEnv, Vars};
+
+use crate::{shared::Servers, watchdog::Watchdog};
+
+/// The places of this machine, out of the environment.
+///
+/// # Errors
+/// When there is neither `HOME` nor `XDG_CACHE_HOME`.
+pub(crate) fn places() -> anyhow::Result<Places> {
+    let folder = |key| ProcessEnv.get(key).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));
+    let path = ProcessEnv.get("PATH").unwrap_or_default();
+    Ok(Places::new(path.into(), folder("JAVA_HOME"), folder("KAFKA_HOME"), cache.context("HOME is not set")?))
+}
+
+/// One Kafka and one PostgreSQL.
+#[derive(Debug)]
+pub struct OwnServers {
+    kafka: local_servers::Kafka,
+    postgres: Postgres,
+    postgres_addr: SocketAddr,
+    // Last: what it ends and removes is in use before.
+    _watchdog: Watchdog,
+}
+
+impl OwnServers {
+    /// Starts both at once, in a temporary folder.
+    ///
+    /// # Errors
+    /// Whatever [`local_servers::Error`] says.
+    pub async fn start() -> anyhow::Result<Self> {
+        let (places, watchdog) = (places()?, Watchdog::on_a_new_folder().context("make a folder for the servers")?);
+        let kafka = KafkaOptions::new(&places, watchdog.folder(), Durability::ForTests);
+        let postgres = PostgresOptions::new(&places, watchdog.folder(), Durability::ForTests).also_on_loopback();
+        let (kafka, postgres) = tokio::try_join!(local_servers::Kafka::start(kafka), Postgres::start(postgres))?;
+        let postgres_addr = postgres.loopback().context("PostgreSQL has no port")?;
+        Ok(Self { kafka, postgres, postgres_addr, _watchdog: watchdog })
+    }
+
+    /// Where they are.
+    #[must_use]
+    pub fn addresses(&self) -> Servers {
+        Servers { kafka: self.kafka.bootstrap(), postgres: self.postgres_addr }
+    }
+
+    /// Stops both and removes the folder.
+    pub async fn stop(self) {
+        tokio::join!(self.kafka.stop(), self.postgres.stop());
+    }
+}
+
+/// A broker that no other test uses.
+#[derive(Debug)]
+pub struct Kafka {
+    /// Its bootstrap servers.
+    pub bootstrap: String,
+    server: local_servers::Kafka,
+    _watchdog: Watchdog,
+}
+
+/// A broker of this test's own; it goes when the answer is dropped.
+pub async fn lone_kafka() -> Kafka {
+    start_kafka(None).await
+}
+
+/// A broker of this test's own, whose second listener tells its clients to come back by way of
+/// `port` on loopback, where the test's proxy listens. [`Kafka::behind_proxy`] is where that leads to.
+pub async fn kafka_behind(port: u16) -> Kafka {
+    start_kafka(Some(Proxied { advertised: port })).await
+}
+
+async fn start_kafka(proxied: Option<Proxied>) -> Kafka {
+    let watchdog = Watchdog::on_a_new_folder().expect("a folder");
+    let options = KafkaOptions::new(&places().expect("places"), watchdog.folder(), Durability::ForTests);
+    let options = match proxied {
+        Some(proxied) => options.proxied(proxied),
+        None => options,
+    };
+    let server = local_servers::Kafka::start(options).await.unwrap_or_else(|error| panic!("{error}"));
+    Kafka { bootstrap: server.bootstrap(), server, _watchdog: watchdog }
+}
+
+impl Kafka {
+    /// Stops the broker's process where it stands, until the answer is dropped.
+    #[must_use]
+    pub fn freeze(&self) -> Frozen {
+        Frozen::freeze(self.server.pid().expect("a running broker"))
+    }
+
+    /// Where a proxy finds the second listener.
+    #[must_use]
+    pub fn behind_proxy(&self) -> Option<SocketAddr> {
+        self.server.behind_proxy()?.parse().ok()
+    }
+
+    /// Knows the broker's process; killed, it is started again.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        self.server.watch()
+    }
+}
+
+/// A process that stands still until this is dropped.
+#[derive(Debug)]
+pub struct Frozen(Pid);
+
+impl Frozen {
+    /// Stops a process where it stands.
+    #[must_use]
+    pub fn freeze(pid: u32) -> Self {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a pid");
+        kill_process(pid, Signal::STOP).expect("frozen");
+        Self(pid)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // An error says that it was killed meanwhile.
+        kill_process(self.0, Signal::CONT).unwrap_or_default();
+    }
+}
+
+/// Brokers that are one cluster, of this test's own.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The brokers: tests kill and restart them.
+    pub brokers: KafkaCluster,
+    _watchdog: Watchdog,
+}
+
+/// So many brokers; they go when the answer is dropped.
+pub async fn kafka_cluster(count: usize) -> Cluster {
+    let watchdog = Watchdog::on_a_new_folder().expect("a folder");
+    let brokers = KafkaCluster::start(&places().expect("places"), watchdog.folder(), count).await;
+    Cluster { brokers: brokers.unwrap_or_else(|error| panic!("{error}")), _watchdog: watchdog }
+}
