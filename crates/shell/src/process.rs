@@ -84,14 +84,13 @@ pub struct Process {
 
 impl Process {
     /// Starts logs, traces and the handling of SIGTERM and SIGINT, and chooses the one TLS
-    /// implementation for all clients and servers.
+    /// implementation ([`choose_tls`]).
     ///
     /// # Errors
     /// When logging was started before, or signals cannot be caught.
     pub fn start(config: &ShellConfig) -> anyhow::Result<Self> {
         let telemetry = Telemetry::start(config)?;
-        // A second installation in the same process is refused, which changes nothing.
-        drop(rustls::crypto::ring::default_provider().install_default());
+        choose_tls();
         let stopping = CancellationToken::new();
         watch_signals(stopping.clone())?;
         Ok(Self { telemetry, stopping, shells: Vec::new() })
@@ -127,6 +126,12 @@ impl Process {
         self.telemetry.close();
         ended.into_iter().collect()
     }
+}
+
+/// Chooses ring as the one TLS implementation of this process, for all its clients and servers.
+pub fn choose_tls() {
+    // A second installation in the same process is refused, which changes nothing.
+    drop(rustls::crypto::ring::default_provider().install_default());
 }
 
 /// The process was asked to stop while it was still starting. This is a clean end.

@@ -11,6 +11,7 @@ use shell::config::ProcessEnv;
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    shell::choose_tls();
     let ended = match Cli::parse().command {
         Command::Up(args) => up::run(args, &ProcessEnv).await,
         Command::Demo(args) => demo::run(args, &ProcessEnv).await,

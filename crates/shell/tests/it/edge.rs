@@ -33,10 +33,17 @@ async fn broken() -> Json<Value> {
     Json(json!(empty[usize::from(std::hint::black_box(1u8))]))
 }
 
-async fn send(addr: SocketAddr, method: &str, path: &str, kind: &str, body: Vec<u8>) -> (u16, Value, reqwest::header::HeaderMap) {
+async fn send(
+    addr: SocketAddr,
+    method: &str,
+    path: &str,
+    kind: &str,
+    body: Vec<u8>,
+) -> (u16, Value, reqwest::header::HeaderMap) {
     let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
     let request = testkit::http_client().request(method, format!("http://{addr}{path}"));
-    let response = request.header("content-type", kind).header("x-request-id", "r-1").body(body).send().await.expect("answered");
+    let response =
+        request.header("content-type", kind).header("x-request-id", "r-1").body(body).send().await.expect("answered");
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     (status, serde_json::from_slice(&response.bytes().await.expect("a body")).unwrap_or(Value::Null), headers)
 }
@@ -91,7 +98,9 @@ async fn metrics_are_hidden_behind_the_prefix_and_name_patterns_only() {
 #[tokio::test]
 async fn the_api_describes_itself_with_and_without_the_prefix() {
     let addr = service().await;
-    for path in ["/ping", "/echo/ping", "/openapi.json", "/echo/openapi.json", "/docs", "/echo/docs/", "/livez", "/readyz"] {
+    for path in
+        ["/ping", "/echo/ping", "/openapi.json", "/echo/openapi.json", "/docs", "/echo/docs/", "/livez", "/readyz"]
+    {
         let response = testkit::http_client().get(format!("http://{addr}{path}")).send().await.expect("answered");
         assert_eq!(response.status(), 200, "{path}");
         let text = response.text().await.expect("text");

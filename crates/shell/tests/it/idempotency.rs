@@ -22,7 +22,10 @@ async fn pool() -> PgPool {
 }
 
 fn key(value: &str) -> Option<Key> {
-    let headers = HeaderMap::from_iter([("idempotency-key".parse().expect("a name"), HeaderValue::try_from(value).expect("a value"))]);
+    let headers = HeaderMap::from_iter([(
+        "idempotency-key".parse().expect("a name"),
+        HeaderValue::try_from(value).expect("a value"),
+    )]);
     Key::optional(&headers).expect("a key")
 }
 
@@ -143,7 +146,10 @@ async fn a_key_older_than_a_day_is_new_again() {
 #[test]
 fn a_key_that_cannot_be_one_is_refused() {
     let with = |value: &[u8]| {
-        HeaderMap::from_iter([("idempotency-key".parse().expect("a name"), HeaderValue::from_bytes(value).expect("a value"))])
+        HeaderMap::from_iter([(
+            "idempotency-key".parse().expect("a name"),
+            HeaderValue::from_bytes(value).expect("a value"),
+        )])
     };
     assert!(Key::required(&HeaderMap::new()).err().expect("refused").body().contains("is required"));
     assert!(Key::required(&with(b" ")).err().expect("refused").body().contains("is required"));

@@ -17,10 +17,13 @@ fn nobody_there() -> postgres::Database {
 async fn a_service_waits_for_its_database_and_says_so() {
     let shell = Shell::new("test", CancellationToken::new(), Clock::system());
     let (waiting, database) = (shell.clone(), nobody_there());
-    let connecting = tokio::task::spawn(async move { postgres::connect(&waiting, &database, &Migrator::DEFAULT).await });
+    let connecting =
+        tokio::task::spawn(async move { postgres::connect(&waiting, &database, &Migrator::DEFAULT).await });
     let says_so = async || {
         let report = shell.readiness.report().await;
-        report.parts.iter().any(|part| part.name == "postgres" && part.detail.as_deref().is_some_and(|why| why.contains("cannot be reached")))
+        report.parts.iter().any(|part| {
+            part.name == "postgres" && part.detail.as_deref().is_some_and(|why| why.contains("cannot be reached"))
+        })
     };
     wait_for("readiness names postgres", Duration::from_secs(20), says_so).await;
     let report = serde_json::to_string(&shell.readiness.report().await).expect("JSON");

@@ -52,6 +52,7 @@ impl Turns {
             .world
             .texts(|texts| texts.last().is_some_and(|text| text.contains(expected)) && texts.len() >= count)
             .await;
+        town.settled().await;
         let repeated = texts.len() - count;
         assert!(repeated <= usize::from(may_repeat), "{after}: {repeated} too many in {texts:#?}");
         for _ in 0..repeated {

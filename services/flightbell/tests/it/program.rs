@@ -47,7 +47,7 @@ pub struct Program {
     child: Child,
     out: Arc<Mutex<Vec<String>>>,
     log: Arc<Mutex<Vec<String>>>,
-    _readers: JoinSet<()>,
+    readers: JoinSet<()>,
 }
 
 impl Program {
@@ -68,7 +68,7 @@ impl Program {
         let mut readers = JoinSet::new();
         readers.spawn(collect(child.stdout.take().expect("its output"), Arc::clone(&out)));
         readers.spawn(collect(child.stderr.take().expect("its log"), Arc::clone(&log)));
-        Self { name, child, out, log, _readers: readers }
+        Self { name, child, out, log, readers }
     }
 
     pub fn pid(&self) -> u32 {
@@ -124,6 +124,8 @@ impl Program {
     pub async fn ended(&mut self) -> i32 {
         let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
         let status = ended.unwrap_or_else(|_| panic!("{} does not end:\n{}", self.name, self.log())).expect("a status");
+        // Its last words are read before anybody asks for them.
+        while self.readers.join_next().await.is_some() {}
         status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
     }
 

@@ -5,6 +5,7 @@ use std::{os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc, time::Duration
 
 use local_servers::{Durability, Kafka, KafkaOptions, Places, Postgres, PostgresOptions};
 use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection};
 use standins::{
     opensky::{self, Budget, OpenSky, Scripted, Source},
     system_clock,
@@ -88,7 +89,7 @@ impl World {
 
 /// A client that trusts the certificate a gateway made.
 pub async fn client(certificate: &std::path::Path) -> reqwest::Client {
-    drop(rustls::crypto::ring::default_provider().install_default());
+    shell::choose_tls();
     let pem = tokio::fs::read(certificate).await.expect("the certificate");
     let certificate = reqwest::Certificate::from_pem(&pem).expect("a certificate");
     let client = reqwest::Client::builder().tls_certs_only([certificate]).timeout(Duration::from_secs(20));
@@ -118,6 +119,24 @@ pub async fn post(client: &reqwest::Client, url: &str, body: &Value) -> u16 {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// Waits until every alert in a ledger is settled.
+pub async fn is_settled(ledger: &str) {
+    let mut connection = PgConnection::connect(ledger).await.expect("the ledger");
+    let settled = async {
+        loop {
+            let pending: i64 = sqlx::query_scalar("SELECT count(*) FROM alerts WHERE status = 'pending'")
+                .fetch_one(&mut connection)
+                .await
+                .expect("a count");
+            if pending == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, settled).await.expect("everything is settled in time");
 }
 
 /// The services as processes.
@@ -184,6 +203,11 @@ impl Town {
     pub async fn kill(&mut self, service: &'static str) {
         let program = self.programs[Self::index(service)].take();
         program.expect("it runs").kill().await;
+    }
+
+    /// Waits until nothing in the ledger is under way: from then on a death repeats nothing.
+    pub async fn settled(&self) {
+        is_settled(&self.postgres.url("notifier")).await;
     }
 
     /// Every service ends cleanly, then the servers.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     program::{PATIENCE, Program},
-    town::{World, client, folder, places, register},
+    town::{World, client, folder, is_settled, places, register},
 };
 
 /// `up` on a folder, with the world around it.
@@ -30,6 +30,8 @@ async fn one_command_watches_an_airport_and_survives_its_own_death() {
     let interest = json!({"airport_code": "LFPG", "metric": "live", "high_value": 5});
     register(&client, &base, "ada@example.org", 7, interest).await;
     world.texts(|texts| texts.len() == 1).await;
+    let addresses = local_servers::Addresses::read(&data).expect("readable").expect("it runs");
+    is_settled(&addresses.databases.notifier).await;
 
     // Killed, it leaves its servers behind; the next start stops them and goes on where it was.
     program.kill().await;
