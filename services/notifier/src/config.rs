@@ -16,7 +16,7 @@ use url::Url;
 use crate::{core::schedule::Schedule, telegram::TelegramConfig};
 
 /// The Bot API, for everybody who does not run a server of it.
-const BOT_API: &str = "https://api.telegram.org";
+pub const BOT_API: &str = "https://api.telegram.org";
 
 /// Everything the notifier is told from outside.
 pub struct Config {

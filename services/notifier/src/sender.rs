@@ -289,7 +289,9 @@ impl Sender {
             }
         }
         let ids: Vec<_> = chosen.keys().copied().collect();
-        if ids.is_empty() {
+        // The channel may have closed while this round asked where to send.
+        let has_closed = !is_probe && self.attempts.gate(Instant::now()) != Gate::Open;
+        if ids.is_empty() || has_closed {
             return Ok(());
         }
         for (event_id, id) in self.attempts.store.begin(&self.term, &ids).await? {

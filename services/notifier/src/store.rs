@@ -26,6 +26,12 @@ use crate::core::{
 /// The channel on which the database tells every replica that the ledger has something new.
 pub const NEWS: &str = "notifier_alerts";
 
+/// Only the oldest alert of a person can be due. While that one has to wait, those behind it are
+/// parked for this long, so that the search for what is due need not pass them again and again; they
+/// are released when it is settled. The length matters only to what comes between: it is looked at
+/// once an hour and parked again.
+const PARKED: Duration = Duration::from_secs(3600);
+
 /// An alert as it was read from Kafka.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewAlert {
@@ -227,7 +233,15 @@ impl Store {
                    plain_text = a.plain_text OR $7,
                    next_attempt_at = CASE WHEN $8::float8 IS NULL THEN a.next_attempt_at
                                           ELSE now() + make_interval(secs => $8) END
-                 FROM attempt WHERE a.event_id = attempt.event_id AND a.status = 'pending')
+                 FROM attempt WHERE a.event_id = attempt.event_id AND a.status = 'pending'
+                 RETURNING a.event_id, a.email),
+               followers AS (
+                 UPDATE alerts f SET
+                   next_attempt_at = CASE WHEN $3 = 'pending' THEN now() + make_interval(secs => $9) ELSE now() END
+                 FROM mine
+                 WHERE f.email = mine.email AND f.event_id <> mine.event_id AND f.status = 'pending'
+                   AND CASE WHEN $3 = 'pending' THEN $8::float8 IS NOT NULL AND f.next_attempt_at <= now()
+                            ELSE f.next_attempt_at > now() END)
                SELECT count(*) AS "ended!" FROM attempt"#,
             attempt.0,
             ending.outcome.as_str(),
@@ -237,6 +251,7 @@ impl Store {
             change.detours,
             ending.next == Next::AsPlainText,
             change.wait.map(|wait| wait.as_secs_f64()),
+            PARKED.as_secs_f64(),
         )
         .fetch_one(&self.pool)
         .await?;
@@ -252,11 +267,18 @@ impl Store {
         let mut transaction = self.pool.begin().await?;
         term.hold(&mut transaction).await?;
         sqlx::query!(
-            "UPDATE alerts a SET next_attempt_at = now() + make_interval(secs => given.wait)
-             FROM unnest($1::uuid[], $2::float8[]) AS given(event_id, wait)
-             WHERE a.event_id = given.event_id AND a.status = 'pending'",
+            "WITH heads AS (
+               UPDATE alerts a SET next_attempt_at = now() + make_interval(secs => given.wait)
+               FROM unnest($1::uuid[], $2::float8[]) AS given(event_id, wait)
+               WHERE a.event_id = given.event_id AND a.status = 'pending'
+               RETURNING a.email)
+             UPDATE alerts f SET next_attempt_at = now() + make_interval(secs => $3)
+             FROM heads
+             WHERE f.email = heads.email AND f.event_id <> ALL($1) AND f.status = 'pending'
+               AND f.next_attempt_at <= now()",
             &ids,
             &waits,
+            PARKED.as_secs_f64(),
         )
         .execute(&mut *transaction)
         .await?;
@@ -287,6 +309,13 @@ impl Store {
             whose.1,
             older_than.as_secs_f64(),
             end.as_str(),
+        )
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query!(
+            "UPDATE alerts SET next_attempt_at = now()
+             WHERE email = $1 AND status = 'pending' AND next_attempt_at > now()",
+            whose.0,
         )
         .execute(&mut *transaction)
         .await?;
