@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use shell::clock::Clock;
 use uuid::Uuid;
 
-use crate::support::{PARIS, Record, World, client, records, wait_for};
+use crate::support::{PARIS, Record, World, records, wait_for};
 
 /// The contract's own topic: a process of its own takes no other.
 const TOPIC: &str = "to-alert-system";
@@ -26,7 +26,7 @@ impl Process {
     async fn start(world: &World, point: Option<&str>) -> Self {
         let process = Self::spawn(world, point);
         let url = format!("http://{}/ping", process.http);
-        let client = client();
+        let client = testkit::http_client();
         wait_for("the process to answer", async || client.get(&url).send().await.ok()).await;
         process
     }
@@ -44,12 +44,16 @@ impl Process {
     }
 
     async fn post(&self, body: &Value) -> reqwest::Result<u16> {
-        let sent = client().post(format!("http://{}/interests", self.http)).json(body).send().await?;
+        let sent = testkit::http_client().post(format!("http://{}/interests", self.http)).json(body).send().await?;
         Ok(sent.status().as_u16())
     }
 
     async fn interest(&self, email: &str) -> Uuid {
-        let listed = client().get(format!("http://{}/interests/{email}", self.http)).send().await.expect("an answer");
+        let listed = testkit::http_client()
+            .get(format!("http://{}/interests/{email}", self.http))
+            .send()
+            .await
+            .expect("an answer");
         let listed: Value = listed.json().await.expect("JSON");
         listed["interests"][0]["id"].as_str().expect("an id").parse().expect("an id")
     }
@@ -171,7 +175,7 @@ async fn killed_between_telling_a_removal_and_recording_it_it_is_told_twice() {
     let id = process.interest("ada@example.org").await;
     wait_sent(&world, id, 1).await;
     let url = format!("http://{}/interests", process.http);
-    drop(client().delete(url).json(&interest()).send().await);
+    drop(testkit::http_client().delete(url).json(&interest()).send().await);
     assert_eq!(process.ended().await, None);
     let process = Process::start(&world, None).await;
     let sent = wait_for("two removals", async || {

@@ -2,7 +2,6 @@
 //! user-manager of the tests' own.
 #![cfg(test)]
 
-mod link;
 mod support;
 
 mod bad_days;

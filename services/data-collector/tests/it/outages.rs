@@ -6,27 +6,24 @@ use serde_json::json;
 use shell::{Shell, postgres::Database};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    link::{Link, State},
-    support::{App, PARIS, World, wait_for},
-};
+use testkit::Proxy;
 
-/// The part of a URL that says where the server is.
-fn server_of(url: &str) -> &str {
-    let (_, rest) = url.split_once('@').expect("a user");
-    rest.split('/').next().expect("a server")
-}
+use crate::support::{App, PARIS, World, wait_for};
 
-/// A world whose service reaches PostgreSQL over a link only.
-async fn linked(state: State) -> (World, Link, Database) {
+async fn world() -> World {
     let world = World::at_speed(60).await;
     world.person("ada@example.org");
     world.scripted.set_aircraft("a", PARIS.0, PARIS.1, 3);
-    let server = server_of(&world.database_url).to_owned();
-    let link = Link::to(server.clone(), state).await;
-    let url = world.database_url.replace(&server, &link.addr.to_string());
+    world
+}
+
+/// A world whose service reaches PostgreSQL over a wire only.
+async fn wired() -> (World, Proxy, Database) {
+    let world = world().await;
+    let wire = Proxy::to(testkit::postgres_addr()).await;
+    let url = world.database_url.replace(&testkit::postgres_addr().to_string(), &wire.addr().to_string());
     let database = Database::parse(&url.into()).expect("a database");
-    (world, link, database)
+    (world, wire, database)
 }
 
 async fn start(world: &World, database: Database) -> App {
@@ -54,7 +51,8 @@ async fn nothing_is_lost(world: &World, interest: uuid::Uuid) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_away_at_start_is_waited_for() {
-    let (world, link, database) = linked(State::Cut).await;
+    let (world, wire, database) = wired().await;
+    wire.cut();
     let shell = Shell::new("data-collector", CancellationToken::new(), world.clock);
     let mut config = world.config();
     config.database = database;
@@ -68,7 +66,7 @@ async fn a_database_that_is_away_at_start_is_waited_for() {
                 .find(|part| part.detail.as_deref().is_some_and(|why| why.contains("cannot be reached")))
         });
         assert_eq!(part.await.name, "postgres");
-        link.set(State::Open);
+        wire.heal();
     };
     let (started, ()) = tokio::join!(starting, named);
     started.expect("it starts");
@@ -78,7 +76,8 @@ async fn a_database_that_is_away_at_start_is_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_waits_for_a_server_can_be_stopped() {
-    let (world, _link, database) = linked(State::Cut).await;
+    let (world, wire, database) = wired().await;
+    wire.cut();
     let shell = Shell::new("data-collector", CancellationToken::new(), world.clock);
     let mut config = world.config();
     config.database = database;
@@ -90,10 +89,11 @@ async fn whoever_waits_for_a_server_can_be_stopped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_that_is_away_at_start_is_waited_for() {
     let world = World::new().await;
-    let link = Link::to(world.kafka.clone(), State::Cut).await;
+    let wire = Proxy::to(world.kafka.parse().expect("an address")).await;
+    wire.cut();
     let shell = Shell::new("data-collector", CancellationToken::new(), world.clock);
     let mut config = world.config();
-    config.kafka.bootstrap = link.addr.to_string();
+    config.kafka.bootstrap = wire.addr().to_string();
     let starting = data_collector::start(config, &shell);
     let named = async {
         wait_for("readiness to name it", async || {
@@ -101,7 +101,7 @@ async fn kafka_that_is_away_at_start_is_waited_for() {
             report.parts.iter().any(|part| part.name.starts_with("kafka") && !part.up).then_some(())
         })
         .await;
-        link.set(State::Open);
+        wire.heal();
     };
     let (started, ()) = tokio::join!(starting, named);
     started.expect("it starts");
@@ -111,17 +111,17 @@ async fn kafka_that_is_away_at_start_is_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_cut_off_for_five_seconds_loses_nothing() {
-    let (world, link, database) = linked(State::Open).await;
+    let (world, wire, database) = wired().await;
     let app = start(&world, database).await;
     let id = app.watch("ada@example.org", "LFPG", "live", Some(1), None).await;
     app.wait_reading("LFPG", "live", |reading| reading["seq"].as_i64() >= Some(2)).await;
-    link.set(State::Cut);
+    wire.cut();
     let body = json!({"email": "ada@example.org", "airport_code": "EGLL", "metric": "live", "high_value": 1});
     let refused = app.post(body.clone()).await;
     assert_eq!((refused.status, refused.headers.contains_key("retry-after")), (503, true), "{}", refused.body);
     assert!(!app.is_ready().await);
     tokio::time::sleep(Duration::from_secs(5)).await; // The length of the cut, not a wait.
-    link.set(State::Open);
+    wire.heal();
     wait_for("the service to be ready", async || app.is_ready().await.then_some(())).await;
     wait_for("the interest", async || (app.post(body.clone()).await.status == 201).then_some(())).await;
     app.wait_reading("EGLL", "live", |_| true).await;
@@ -133,19 +133,83 @@ async fn a_database_cut_off_for_five_seconds_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_frozen_for_twenty_seconds_loses_nothing() {
-    let (world, link, database) = linked(State::Open).await;
+    let (world, wire, database) = wired().await;
     let app = start(&world, database).await;
     let id = app.watch("ada@example.org", "LFPG", "live", Some(1), None).await;
     app.wait_reading("LFPG", "live", |reading| reading["seq"].as_i64() >= Some(2)).await;
-    link.set(State::Frozen);
+    wire.freeze();
     let frozen_at = std::time::Instant::now();
     assert_eq!(app.get("/readings/LFPG").await.status, 503);
     assert!(!app.is_ready().await);
     tokio::time::sleep(Duration::from_secs(20).saturating_sub(frozen_at.elapsed())).await; // The length of the freeze.
-    link.set(State::Open);
+    wire.heal();
     wait_for("the service to be ready", async || app.is_ready().await.then_some(())).await;
     let before = world.scalar("SELECT last_seq FROM series WHERE airport_code = 'LFPG'").await;
     app.wait_reading("LFPG", "live", |reading| reading["seq"].as_i64() > Some(before)).await;
+    nothing_is_lost(&world, id).await;
+    app.stop().await;
+}
+
+/// A service on this Kafka that has collected twice, and the interest it did it for.
+async fn collecting_on(world: &World) -> (App, uuid::Uuid) {
+    let app = world.start_with(|config| config.collect_interval = Duration::from_secs(60)).await;
+    let id = app.watch("ada@example.org", "LFPG", "live", Some(1), None).await;
+    app.wait_reading("LFPG", "live", |reading| reading["seq"].as_i64() >= Some(2)).await;
+    (app, id)
+}
+
+/// Collection goes on while Kafka is away, and an interest is accepted.
+async fn goes_on_without_kafka(world: &World, app: &App) {
+    let before = world.scalar("SELECT last_seq FROM series WHERE airport_code = 'LFPG'").await;
+    let body = json!({"email": "ada@example.org", "airport_code": "EGLL", "metric": "live", "high_value": 1});
+    assert_eq!(app.post(body).await.status, 201);
+    app.wait_reading("LFPG", "live", |reading| reading["seq"].as_i64() > Some(before)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_frozen_for_twenty_seconds_loses_nothing() {
+    let kafka = testkit::lone_kafka().await;
+    let mut world = world().await;
+    world.kafka.clone_from(&kafka.bootstrap);
+    let (app, id) = collecting_on(&world).await;
+    let frozen = kafka.freeze();
+    let frozen_at = std::time::Instant::now();
+    goes_on_without_kafka(&world, &app).await;
+    tokio::time::sleep(Duration::from_secs(20).saturating_sub(frozen_at.elapsed())).await; // The length of the freeze.
+    drop(frozen);
+    nothing_is_lost(&world, id).await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_killed_and_started_again_loses_nothing() {
+    let kafka = testkit::lone_kafka().await;
+    let mut world = world().await;
+    world.kafka.clone_from(&kafka.bootstrap);
+    let (app, id) = collecting_on(&world).await;
+    let watch = kafka.watch();
+    let pid = watch.pid().expect("a broker");
+    let killed = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status().expect("kill");
+    assert!(killed.success());
+    goes_on_without_kafka(&world, &app).await;
+    watch.restarted_from(pid).await.expect("it comes back");
+    nothing_is_lost(&world, id).await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_cut_off_for_five_seconds_loses_nothing() {
+    let wire = Proxy::unconnected().await;
+    let kafka = testkit::kafka_behind(wire.addr().port()).await;
+    wire.lead_to(kafka.behind_proxy().expect("a second listener"));
+    let mut world = world().await;
+    world.kafka = wire.addr().to_string();
+    let (app, id) = collecting_on(&world).await;
+    wire.cut();
+    let cut_at = std::time::Instant::now();
+    goes_on_without_kafka(&world, &app).await;
+    tokio::time::sleep(Duration::from_secs(5).saturating_sub(cut_at.elapsed())).await; // The length of the cut.
+    wire.heal();
     nothing_is_lost(&world, id).await;
     app.stop().await;
 }

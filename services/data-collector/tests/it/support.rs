@@ -87,18 +87,16 @@ impl World {
     }
 
     async fn with(clock: Clock, source: Source, scripted: Scripted) -> Self {
-        drop(rustls::crypto::ring::default_provider().install_default());
+        testkit::install_tls();
         let options = Options::new(Arc::new(move || clock.now()));
         let opensky =
             standins::opensky::OpenSky::start(options, source, &CancellationToken::new()).await.expect("a stand-in");
-        let database_url = crate::support::servers::database().await;
-        let pool = sqlx::PgPool::connect(&database_url).await.expect("a database");
-        MIGRATOR.run(&pool).await.expect("migrations");
+        let database = testkit::database(&MIGRATOR).await;
         Self {
-            kafka: servers::kafka().await,
-            topics: Namespace::prefixed(format!("t{}-", Uuid::now_v7().simple())),
-            database_url,
-            pool,
+            kafka: testkit::kafka().await,
+            topics: testkit::topics(),
+            database_url: database.url,
+            pool: database.pool,
             opensky,
             scripted,
             people: People::start().await,
@@ -138,7 +136,7 @@ impl World {
         change(&mut config);
         let shell = Shell::new("data-collector", CancellationToken::new(), self.clock);
         let running = data_collector::start(config, &shell).await.expect("it starts");
-        App { shell, running, http: client() }
+        App { shell, running, http: testkit::http_client() }
     }
 
     pub fn person(&self, email: &str) -> Uuid {
@@ -281,11 +279,6 @@ impl App {
     }
 }
 
-pub fn client() -> reqwest::Client {
-    drop(rustls::crypto::ring::default_provider().install_default());
-    reqwest::Client::new()
-}
-
 /// Waits until `check` answers something.
 pub async fn wait_for<T>(what: &str, check: impl AsyncFn() -> Option<T>) -> T {
     let begun = Instant::now();
@@ -397,20 +390,4 @@ impl UserService for People {
 /// A time on the tests' clock.
 pub fn at(text: &str) -> DateTime<Utc> {
     text.parse().expect("a time")
-}
-
-pub mod servers {
-    use shell::config::{ProcessEnv, Vars};
-    use uuid::Uuid;
-
-    pub async fn kafka() -> String {
-        ProcessEnv.get("KAFKA_BROKER_URL").expect("KAFKA_BROKER_URL")
-    }
-
-    pub async fn database() -> String {
-        let name = format!("dc_{}", Uuid::now_v7().simple());
-        let admin = sqlx::PgPool::connect("postgres://postgres@127.0.0.1:55432/postgres").await.expect("a server");
-        sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&admin).await.expect("a database");
-        format!("postgres://postgres@127.0.0.1:55432/{name}")
-    }
 }
