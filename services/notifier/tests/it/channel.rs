@@ -1,0 +1,129 @@
+//! Failures of the channel: nothing is sent but a probe now and then, and no message pays for it.
+
+use std::time::Duration;
+
+use standins::telegram::{Failure, Scope};
+
+use crate::{
+    telegram::gap,
+    world::{PATIENCE, Person, Worker, World},
+};
+
+/// Each of these, once, and then all is well again.
+async fn one_failure_then_delivered(failure: Failure, outcome: &str, delivered: usize) {
+    let world = World::new().await;
+    let worker = world.start().await;
+    let person = world.person();
+    world.telegram.next(failure.clone());
+    let id = world.tell(&person, &["Hear me."]).await[0];
+    world.wait_for_status(id, "sent").await;
+    assert_eq!(world.ended(id).await, [outcome, "sent"], "{failure:?}");
+    assert_eq!(world.row(id).await.map(|(_, failures, _)| failures), Some(0), "{failure:?}");
+    assert_eq!(world.telegram.read_in(person.chat).len(), delivered, "{failure:?}");
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn out_of_order_and_html_instead_of_an_answer_are_the_channels_failures() {
+    one_failure_then_delivered(Failure::internal_error(), "channel_failure", 1).await;
+    for status in [502, 403] {
+        one_failure_then_delivered(Failure::Garbage { status, delivered: false }, "channel_failure", 1).await;
+    }
+}
+
+#[tokio::test]
+async fn what_may_have_been_delivered_is_unclear_before_it_is_repeated() {
+    for (delivered, read) in [(false, 1), (true, 2)] {
+        let delay = Duration::from_secs(15);
+        one_failure_then_delivered(Failure::Hang { delay, delivered }, "unclear", read).await;
+        one_failure_then_delivered(Failure::HangUp { delivered }, "unclear", read).await;
+        one_failure_then_delivered(Failure::Garbage { status: 200, delivered }, "unclear", read).await;
+    }
+    one_failure_then_delivered(Failure::HalfAnswer, "unclear", 2).await;
+}
+
+#[tokio::test]
+async fn while_the_channel_is_down_one_message_probes_and_no_schedule_moves() {
+    let world = World::new().await;
+    world.telegram.fail_always(Scope::All, Failure::internal_error());
+    let worker = world.start().await;
+    let people: Vec<Person> = (0..10).map(|_| world.person()).collect();
+    let mut ids = Vec::new();
+    for person in &people {
+        ids.extend(world.tell(person, &["one", "two"]).await);
+    }
+    world.wait_for_count("pending", 20).await;
+    testkit::wait_for("probes", PATIENCE, async || world.telegram.sent().len() >= 35).await;
+    // The first ones may have been under way together; in the end it is one call at a time, an interval apart.
+    let calls = world.telegram.sent();
+    for pair in calls[25..].windows(2) {
+        assert!(gap(&pair[0], &pair[1]) >= Duration::from_millis(95), "{:?}", gap(&pair[0], &pair[1]));
+    }
+    for id in &ids {
+        let (status, failures, due_in) = world.row(*id).await.expect("a row");
+        assert!(status == "pending" && failures == 0 && due_in <= 0.0, "{status} {failures} {due_in}");
+    }
+    let (ready, telegram) = worker.readiness("telegram").await;
+    assert!(ready && telegram.is_some_and(|(up, why)| !up && why.contains("out of order")));
+    assert!(worker.metric("telegram_channel_open", "") < 0.1);
+    world.telegram.recover(Scope::All);
+    world.wait_for_count("sent", 20).await;
+    assert_eq!(world.telegram.delivered().len(), 20);
+    assert!(worker.metric("telegram_channel_open", "") > 0.9);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_telegram_that_is_not_there_is_waited_for() {
+    let world = World::new().await;
+    let mut config = world.config();
+    config.telegram.api_url = "http://127.0.0.1:9/".parse().expect("a URL");
+    let worker = Worker::start(config).await;
+    let id = world.tell(&world.person(), &["Anybody?"]).await[0];
+    testkit::wait_for("tries", PATIENCE, async || world.outcomes(id).await.len() > 2).await;
+    worker.stop().await;
+    assert!(world.ended(id).await.iter().all(|outcome| outcome == "channel_failure"));
+    let worker = world.start().await;
+    world.wait_for_status(id, "sent").await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_wrong_token_makes_the_service_unready_before_the_first_alert_and_loses_none() {
+    let world = World::new().await;
+    let mut config = world.config();
+    config.telegram.token = "123456:another".into();
+    let worker = Worker::start(config).await;
+    let refused = async || worker.readiness("telegram token").await.1.is_some_and(|(up, _)| !up);
+    testkit::wait_for("readiness to name the token", PATIENCE, refused).await;
+    let id = world.tell(&world.person(), &["Patience."]).await[0];
+    testkit::wait_for("tries", PATIENCE, async || world.outcomes(id).await.len() > 2).await;
+    let (ready, token) = worker.readiness("telegram token").await;
+    let why = token.expect("the part").1;
+    assert!(!ready && why.contains("@BotFather") && !why.contains("another"), "{why}");
+    worker.stop().await;
+    let worker = world.start().await;
+    world.wait_for_status(id, "sent").await;
+    assert!(worker.readiness("telegram token").await.0);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn one_message_that_telegram_always_fails_on_does_not_stop_the_others() {
+    let world = World::new().await;
+    let worker = world.start().await;
+    let poison = world.person();
+    world.telegram.always_in(poison.chat, Failure::internal_error());
+    let id = world.tell(&poison, &["Poison."]).await[0];
+    testkit::wait_for("the channel to close", PATIENCE, async || world.telegram.calls_in(poison.chat) > 0).await;
+    // Proven wrong twice by others, the poison follows a schedule of its own.
+    let mut others = 0;
+    while world.row(id).await.is_some_and(|(_, failures, _)| failures == 0) {
+        world.tell(&world.person(), &["Fine."]).await;
+        others += 1;
+        world.wait_for_count("sent", others).await;
+        assert!(others < 5000, "the poison is never blamed");
+    }
+    assert_eq!(world.status(id).await.as_deref(), Some("pending"));
+    worker.stop().await;
+}

@@ -1,0 +1,80 @@
+//! What cannot be read, and what comes again.
+
+use std::sync::Arc;
+
+use notifier::{intake::Intake, store::Store};
+use stream::{Handler, Offset, Partition, Record, Settled};
+use tokio::sync::Notify;
+
+use crate::world::{PATIENCE, Raw, World, alert};
+
+#[tokio::test]
+async fn what_cannot_be_read_becomes_a_dead_letter_and_stops_nobody() {
+    let world = World::new().await;
+    let worker = world.start().await;
+    let person = world.person();
+    let full = serde_json::to_vec(&alert(&person, "Fine.", chrono::Utc::now())).expect("JSON");
+    let incomplete = br#"{"user_email":"ada@example.org","airport_code":"LFPG"}"#;
+    let nobody = br#"{"user_email":"nobody","airport_code":"LFPG","condition":"x"}"#;
+    let future = [("ce_type", "flightbell.alert.v9")];
+    let key = Some(person.email.as_str());
+    let bad: [Raw<'_>; 7] = [
+        (None, None, &[]),
+        (None, Some(b""), &[]),
+        (key, None, &[]),
+        (key, Some(b"not JSON \xff"), &[]),
+        (key, Some(incomplete), &[]),
+        (key, Some(nobody), &[]),
+        (key, Some(&full), &future),
+    ];
+    world.send_raw(&bad).await;
+    let good = world.tell(&person, &["Good."]).await[0];
+    world.wait_for_status(good, "sent").await;
+    let rejected = async || worker.metric("consumer_records_settled_total", "outcome=\"dead_lettered\"") > 6.9;
+    testkit::wait_for("seven dead letters", PATIENCE, rejected).await;
+    assert_eq!(world.telegram.sent().len(), 1);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_batch_that_comes_twice_is_written_once_without_an_id_of_its_own_too() {
+    let world = World::new().await;
+    let store = Store::new(world.pool.clone());
+    let mut intake = Intake::new(store, world.topics.to_notifier(), Arc::new(Notify::new()));
+    let person = world.person();
+    let full = serde_json::to_vec(&alert(&person, "Full.", chrono::Utc::now())).expect("JSON");
+    let bare = format!(r#"{{"user_email":"{}","airport_code":"LFPG","condition":"Bare."}}"#, person.email);
+    let record = |offset, value: &[u8]| Record::new(Partition(1), Offset(offset)).with_value(value);
+    let batch = [
+        record(1, &full),
+        record(2, bare.as_bytes()),
+        record(3, b"nonsense"),
+        record(4, &full),
+        record(5, bare.as_bytes()),
+    ];
+    for _ in 0..2 {
+        let settled = intake.handle(Partition(1), &batch).await.expect("settled");
+        assert_eq!(settled.len(), 5);
+        assert!(matches!(settled[2], Settled::Rejected(_)));
+        assert_eq!(world.count("pending").await, 3);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_is_written_in_its_order() {
+    let world = World::new().await;
+    let mut intake = Intake::new(Store::new(world.pool.clone()), "t".to_owned(), Arc::new(Notify::new()));
+    let person = world.person();
+    let batch: Vec<_> = (0..500)
+        .map(|number| {
+            let value = serde_json::to_vec(&alert(&person, &number.to_string(), chrono::Utc::now())).expect("JSON");
+            Record::new(Partition(0), Offset(number)).with_value(value)
+        })
+        .collect();
+    intake.handle(Partition(0), &batch).await.expect("settled");
+    let written: Vec<String> = sqlx::query_scalar("SELECT content->>'condition' FROM alerts ORDER BY position")
+        .fetch_all(&world.pool)
+        .await
+        .expect("rows");
+    assert_eq!(written, (0..500).map(|number| number.to_string()).collect::<Vec<_>>());
+}

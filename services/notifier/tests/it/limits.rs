@@ -1,0 +1,60 @@
+//! Telegram's limits, kept without being told.
+
+use std::time::Duration;
+
+use crate::{
+    telegram::gap,
+    world::{Worker, World},
+};
+
+#[tokio::test]
+async fn the_limits_are_kept_and_telegram_never_has_to_say_so() {
+    let world = World::with_limits().await;
+    world.telegram.takes(Duration::from_millis(20));
+    let worker = world.start().await;
+    worker.wait_until_leading().await;
+    let group = world.group();
+    world.tell(&group, &["one", "two", "three", "four", "five"]).await;
+    for _ in 0..100 {
+        world.tell(&world.person(), &["one"]).await;
+    }
+    world.wait_for_count("sent", 105).await;
+    assert_eq!(world.telegram.told_off(), 0);
+    let calls = world.telegram.sent();
+    let took = gap(&calls[0], &calls[calls.len() - 1]);
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_group_that_has_had_its_share_waits_and_holds_nobody_else() {
+    let world = World::new().await;
+    let mut config = world.config();
+    config.sending.group_per_minute = 2;
+    let worker = Worker::start(config).await;
+    let group = world.group();
+    world.tell(&group, &["one", "two", "three"]).await;
+    world.wait_for_count("sent", 2).await;
+    for round in 3..=6 {
+        world.tell(&world.person(), &["one"]).await;
+        world.wait_for_count("sent", round).await;
+    }
+    assert_eq!(world.telegram.calls_in(group.chat), 2);
+    assert_eq!(world.count("pending").await, 1);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn lifted_limits_let_everything_through_at_once() {
+    let world = World::new().await;
+    let mut config = world.config();
+    (config.sending.per_second, config.sending.group_per_minute) = (0, 0);
+    let worker = Worker::start(config).await;
+    worker.wait_until_leading().await;
+    for _ in 0..200 {
+        world.tell(&world.person(), &["one"]).await;
+    }
+    world.wait_for_count("sent", 200).await;
+    assert_eq!(world.telegram.delivered().len(), 200);
+    worker.stop().await;
+}

@@ -1,0 +1,17 @@
+//! The notifier on a real Kafka and a real PostgreSQL, with a Telegram that misbehaves on purpose.
+#![cfg(test)]
+
+mod people;
+mod processes;
+mod telegram;
+mod world;
+
+mod channel;
+mod contacts;
+mod deaths;
+mod delivery;
+mod intake;
+mod limits;
+mod outages;
+mod refusals;
+mod replicas;

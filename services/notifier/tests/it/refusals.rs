@@ -1,0 +1,176 @@
+//! Failures of one message or one chat.
+
+use std::time::{Duration, Instant};
+
+use notifier::core::schedule::Schedule;
+use standins::telegram::{Failure, Scope};
+
+use crate::{
+    telegram::{gap, refusal},
+    world::{PATIENCE, Worker, World},
+};
+
+#[tokio::test]
+async fn a_refused_message_is_tried_again_by_its_schedule_and_holds_nobody_else() {
+    let world = World::new().await;
+    let worker = world.start().await;
+    let (unlucky, other) = (world.person(), world.person());
+    for _ in 0..2 {
+        world.telegram.next_in(unlucky.chat, refusal(400, "Bad Request: message text is empty"));
+    }
+    let id = world.tell(&unlucky, &["Try."]).await[0];
+    let fine = world.tell(&other, &["Fine."]).await[0];
+    world.wait_for_status(fine, "sent").await;
+    world.wait_for_status(id, "sent").await;
+    assert_eq!(world.ended(id).await, ["refused", "refused", "sent"]);
+    let calls: Vec<_> = world.telegram.sent().into_iter().filter(|call| call.chat_id == unlucky.chat).collect();
+    assert!(gap(&calls[0], &calls[1]) >= Duration::from_millis(50));
+    assert!(gap(&calls[1], &calls[2]) >= Duration::from_millis(300));
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_is_given_up_after_its_schedule_and_the_next_one_follows() {
+    let world = World::new().await;
+    let mut config = world.config();
+    config.sending.schedule = Schedule::scaled(0.0001);
+    let worker = Worker::start(config).await;
+    let person = world.person();
+    world.telegram.fail_times(Scope::Chat(person.chat), refusal(400, "Bad Request: something new"), 7);
+    let ids = world.tell(&person, &["Hopeless.", "Fine."]).await;
+    world.wait_for_status(ids[0], "given_up").await;
+    world.wait_for_status(ids[1], "sent").await;
+    assert_eq!(world.ended(ids[0]).await, ["refused"; 7]);
+    assert!(worker.metric("notifications_sent_total", "outcome=\"given_up\"") > 0.9);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_schedule_survives_a_restart() {
+    let world = World::new().await;
+    let mut config = world.config();
+    config.sending.schedule = Schedule::default();
+    let worker = Worker::start(config).await;
+    let person = world.person();
+    world.telegram.next_in(person.chat, refusal(400, "Bad Request: something new"));
+    let id = world.tell(&person, &["Later."]).await[0];
+    testkit::wait_for("a failure", PATIENCE, async || {
+        world.row(id).await.is_some_and(|(_, failures, _)| failures == 1)
+    })
+    .await;
+    worker.stop().await;
+    let mut config = world.config();
+    config.sending.schedule = Schedule::default();
+    let worker = Worker::start(config).await;
+    world.wait_for_status(id, "sent").await;
+    let calls = world.telegram.sent();
+    assert!(gap(&calls[0], &calls[1]) >= Duration::from_secs(5), "{:?}", gap(&calls[0], &calls[1]));
+    assert_eq!(world.row(id).await.map(|(_, failures, _)| failures), Some(1));
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_chat_that_nobody_reads_gets_no_further_message() {
+    let world = World::new().await;
+    let worker = world.start().await;
+    for failure in [
+        Failure::blocked(),
+        Failure::deactivated(),
+        Failure::kicked(),
+        Failure::not_a_member(),
+        Failure::chat_not_found(),
+        refusal(400, "BAD REQUEST: CHAT NOT FOUND"),
+    ] {
+        let person = world.person();
+        world.telegram.always_in(person.chat, failure.clone());
+        let ids = world.tell(&person, &["one", "two", "three"]).await;
+        for id in &ids {
+            world.wait_for_status(*id, "undeliverable").await;
+        }
+        assert!(world.telegram.calls_in(person.chat) <= 3);
+        assert_eq!(world.ended(ids[0]).await, ["chat_gone"], "{failure:?}");
+    }
+    testkit::wait_for("every end to be counted", PATIENCE, async || {
+        worker.metric("notifications_sent_total", "outcome=\"undeliverable\"") > 17.9
+    })
+    .await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_group_that_moved_is_followed_at_once_and_after_a_restart() {
+    let world = World::new().await;
+    let worker = world.start().await;
+    let group = world.group();
+    let new_id = -1_001_234_567_890;
+    world.telegram.always_in(group.chat, Failure::migrated_to(new_id));
+    let id = world.tell(&group, &["Where?"]).await[0];
+    world.wait_for_status(id, "sent").await;
+    assert_eq!(world.ended(id).await, ["migrated", "sent"]);
+    worker.stop().await;
+    let worker = world.start().await;
+    let id = world.tell(&group, &["There."]).await[0];
+    world.wait_for_status(id, "sent").await;
+    assert_eq!(world.ended(id).await, ["sent"]);
+    assert_eq!((world.telegram.calls_in(group.chat), world.telegram.read_in(new_id).len()), (1, 2));
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn markup_that_telegram_does_not_understand_goes_as_plain_text() {
+    let world = World::new().await;
+    let worker = world.start().await;
+    let person = world.person();
+    world.telegram.next_in(person.chat, Failure::cannot_parse());
+    let id = world.tell(&person, &["a < b"]).await[0];
+    world.wait_for_status(id, "sent").await;
+    assert_eq!(world.ended(id).await, ["plain_text", "sent"]);
+    let calls = world.telegram.sent();
+    assert_eq!((calls[0].parse_mode.as_deref(), calls[1].parse_mode.as_deref()), (Some("HTML"), None));
+    assert!(calls[1].text.contains("\na < b\n"), "{}", calls[1].text);
+    assert!(worker.metric("notifications_sent_total", "outcome=\"plain_text\"") > 0.9);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_busy_chat_waits_as_long_as_it_is_told_and_nobody_else_does() {
+    let world = World::new().await;
+    let worker = world.start().await;
+    let (busy, other) = (world.person(), world.person());
+    world.telegram.next_in(busy.chat, Failure::TooManyRequests { retry_after: 2 });
+    let begun = Instant::now();
+    let id = world.tell(&busy, &["Later."]).await[0];
+    testkit::wait_for("a refusal", PATIENCE, async || world.telegram.calls_in(busy.chat) == 1).await;
+    let fine = world.tell(&other, &["Now."]).await[0];
+    world.wait_for_status(fine, "sent").await;
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    world.wait_for_status(id, "sent").await;
+    assert!(begun.elapsed() >= Duration::from_secs(2));
+    assert_eq!(world.ended(id).await, ["too_many", "sent"]);
+    assert_eq!(world.row(id).await.map(|(_, failures, _)| failures), Some(0));
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_limit_of_the_whole_bot_silences_everybody_for_as_long_as_it_says() {
+    let world = World::new().await;
+    let worker = world.start().await;
+    let people: Vec<_> = (0..6).map(|_| world.person()).collect();
+    world.telegram.fail_always(Scope::All, Failure::TooManyRequests { retry_after: 2 });
+    let mut ids = Vec::new();
+    for person in &people {
+        ids.extend(world.tell(person, &["Soon."]).await);
+    }
+    testkit::wait_for("the channel to close", PATIENCE, async || worker.metric("telegram_channel_open", "") < 0.1)
+        .await;
+    world.telegram.recover(Scope::All);
+    let silent_from = world.telegram.sent().len();
+    world.wait_for_count("sent", 6).await;
+    let calls = world.telegram.sent();
+    let silence = gap(&calls[silent_from - 1], &calls[silent_from]);
+    assert!(silence >= Duration::from_millis(1900), "{silence:?}");
+    for id in ids {
+        assert_eq!(world.row(id).await.map(|(_, failures, _)| failures), Some(0));
+    }
+    worker.stop().await;
+}

@@ -1,0 +1,136 @@
+//! Several replicas: all fill the ledger, one sends.
+
+use std::time::Duration;
+
+use notifier::{core::ending::Unsent, store::Store};
+use secrecy::SecretString;
+use shell::{
+    Shell,
+    clock::Clock,
+    lease::{HoldError, Term, lead},
+    postgres::Database,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::world::{PATIENCE, World};
+
+/// A term of leading that has just begun.
+async fn begin_term(world: &World) -> Term {
+    let shell = Shell::new("notifier", CancellationToken::new(), Clock::system());
+    let database = Database::parse(&SecretString::from(world.database_url.clone())).expect("a database");
+    let (begun, mut terms) = tokio::sync::mpsc::channel(1);
+    let leading = lead(shell, database, "notifier-sending", move |term| {
+        let begun = begun.clone();
+        async move {
+            begun.send(term).await.expect("somebody waits");
+            std::future::pending().await
+        }
+    });
+    tokio::select! {
+        ended = leading => panic!("leading ended: {ended:?}"),
+        term = terms.recv() => term.expect("a term"),
+    }
+}
+
+#[tokio::test]
+async fn a_leader_that_was_deposed_decides_nothing_any_more() {
+    let world = World::new().await;
+    let worker = world.start().await;
+    world.telegram.fail_always(standins::telegram::Scope::All, standins::telegram::Failure::internal_error());
+    let person = world.person();
+    let id = world.tell(&person, &["one"]).await[0];
+    world.wait_for_count("pending", 1).await;
+    worker.stop().await;
+    let term = begin_term(&world).await;
+    sqlx::query("UPDATE leases SET epoch = epoch + 1").execute(&world.pool).await.expect("another leader");
+    let store = Store::new(world.pool.clone());
+    assert!(matches!(store.begin(&term, &[id]).await, Err(HoldError::Deposed)));
+    assert!(matches!(store.postpone(&term, &[(id, Duration::ZERO)]).await, Err(HoldError::Deposed)));
+    let whose = (person.email.as_str(), Some(person.id));
+    let settled = store.settle_unsent(&term, whose, Duration::ZERO, Unsent::Cancelled).await;
+    assert!(matches!(settled, Err(HoldError::Deposed)));
+    assert!(matches!(store.declare_unclear(&term, &[], Duration::ZERO).await, Err(HoldError::Deposed)));
+    assert_eq!(world.count("pending").await, 1);
+}
+
+#[tokio::test]
+async fn what_was_settled_long_ago_is_removed_and_nothing_else() {
+    let world = World::new().await;
+    let worker = world.start().await;
+    let person = world.person();
+    let ids = world.tell(&person, &["one", "two"]).await;
+    world.wait_for_count("sent", 2).await;
+    worker.stop().await;
+    sqlx::query("UPDATE alerts SET settled_at = now() - interval '31 days' WHERE event_id = $1")
+        .bind(ids[0])
+        .execute(&world.pool)
+        .await
+        .expect("an old alert");
+    let waiting = world.tell(&person, &["three"]).await[0];
+    // The first thing that upkeep does is to clean.
+    let worker = world.start().await;
+    testkit::wait_for("the old one to be removed", PATIENCE, async || world.status(ids[0]).await.is_none()).await;
+    world.wait_for_status(waiting, "sent").await;
+    assert!(world.status(ids[1]).await.is_some());
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn the_standard_health_service_answers() {
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+    let world = World::new().await;
+    let shell = Shell::new("notifier", CancellationToken::new(), Clock::system());
+    let running = notifier::start(world.config(), &shell).await.expect("the worker to start");
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", running.grpc)).expect("an endpoint");
+    let mut client = HealthClient::new(endpoint.connect().await.expect("a connection"));
+    let answer = client.check(HealthCheckRequest::default()).await.expect("an answer");
+    assert_eq!(answer.into_inner().status, 1);
+    shell.tasks.stopping().cancel();
+}
+
+#[tokio::test]
+async fn of_two_replicas_one_sends_and_the_other_takes_over() {
+    let world = World::new().await;
+    let first = world.start().await;
+    first.wait_until_leading().await;
+    let second = world.start().await;
+    let people: Vec<_> = (0..20).map(|_| world.person()).collect();
+    for person in &people {
+        world.tell(person, &["one"]).await;
+    }
+    world.wait_for_count("sent", 20).await;
+    assert!(second.metric("notifications_leader", "") < 0.1);
+    assert!((first.metric("notifications_sent_total", "outcome=\"sent\"") - 20.0).abs() < 0.1);
+    first.stop().await;
+    for person in &people {
+        world.tell(person, &["two"]).await;
+    }
+    world.wait_for_count("sent", 40).await;
+    assert!((second.metric("notifications_sent_total", "outcome=\"sent\"") - 20.0).abs() < 0.1);
+    assert!(people.iter().all(|person| world.telegram.calls_in(person.chat) == 2));
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_finishes_what_is_under_way_and_hands_over_the_rest() {
+    let world = World::new().await;
+    world.telegram.takes(Duration::from_millis(500));
+    let first = world.start().await;
+    first.wait_until_leading().await;
+    let people: Vec<_> = (0..60).map(|_| world.person()).collect();
+    for person in &people {
+        world.tell(person, &["one"]).await;
+    }
+    testkit::wait_for("calls", PATIENCE, async || world.telegram.sent().len() >= 10).await;
+    first.stop().await;
+    let unfinished: i64 = sqlx::query_scalar("SELECT count(*) FROM attempts WHERE outcome IS NULL")
+        .fetch_one(&world.pool)
+        .await
+        .expect("a count");
+    assert_eq!(unfinished, 0);
+    let second = world.start().await;
+    world.wait_for_count("sent", 60).await;
+    assert!(people.iter().all(|person| world.telegram.calls_in(person.chat) == 1));
+    second.stop().await;
+}
