@@ -75,9 +75,13 @@ impl Log {
     }
 }
 
-/// The last lines of a program's output.
+/// The last lines of a program's output, without the places in Java's code where it went wrong.
 pub(crate) fn last_lines(text: &str) -> String {
-    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let is_telling = |line: &&str| {
+        let line = line.trim();
+        !line.is_empty() && !line.starts_with("at ") && !line.starts_with("... ")
+    };
+    let lines: Vec<_> = text.lines().filter(is_telling).collect();
     lines.get(lines.len().saturating_sub(TAIL_LINES)..).unwrap_or_default().join("\n")
 }
 
@@ -97,6 +101,8 @@ mod tests {
         log.cut_if_large().expect("cut");
         writeln!(file, "and on").expect("written");
         assert_eq!(log.tail(), "and on");
+        let trace = "ERROR broken\n\tat kafka.Kafka.main(Kafka.scala)\nCaused by: no room\n\t... 3 more\n";
+        assert_eq!(last_lines(trace), "ERROR broken\nCaused by: no room");
         assert_eq!(fs::metadata(folder.path().join("kafka.log.1")).expect("aside").len(), LIMIT);
     }
 }

@@ -2,8 +2,12 @@
 
 #![cfg(test)]
 
-use std::{process::Command, time::Duration};
+use std::{
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
 
+use rustix::process::{Pid, Signal, kill_process};
 use testkit::{Proxy, kafka};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -70,7 +74,8 @@ async fn clients_of_a_broker_behind_a_proxy_stay_behind_it() {
         proxy.heal();
     };
     tokio::join!(sent, story);
-    let values: Vec<_> = kafka::consume_all(&direct, &topic).await.into_iter().filter_map(|found| found.value).collect();
+    let values: Vec<_> =
+        kafka::consume_all(&direct, &topic).await.into_iter().filter_map(|found| found.value).collect();
     assert_eq!(values, [b"early".to_vec(), b"late".to_vec()]);
 }
 
@@ -103,9 +108,23 @@ async fn the_runner_passes_the_addresses_and_the_exit_code_on_and_leaves_nothing
     assert!(told.split_whitespace().filter(|addr| addr.starts_with("127.0.0.1:")).count() == 2, "{told}");
     testkit::wait_for("the folder to go", SOON, async || is_empty()).await;
 
-    // Killed, it cannot clean up; the watchdog does.
-    let mut killed = runner().args(["--", "sleep", "600"]).spawn().expect("run");
+    // The command lasts as long as its input, which is ours.
+    let lasting = || runner().args(["--", "cat"]).stdin(Stdio::piped()).spawn().expect("run");
+    let mut asked = lasting();
     testkit::wait_for("the servers to run", SOON, async || servers_in(&place) >= 3).await;
-    killed.kill().and_then(|()| killed.wait()).expect("killed");
+    signal(&asked, Signal::TERM);
+    assert_eq!(asked.wait().expect("ended").code(), Some(143));
     testkit::wait_for("the folder to go", SOON, async || is_empty() && servers_in(&place) == 0).await;
+
+    // Killed, it cannot clean up; the watchdog does.
+    let mut killed = lasting();
+    testkit::wait_for("the servers to run", SOON, async || servers_in(&place) >= 3).await;
+    signal(&killed, Signal::KILL);
+    killed.wait().expect("ended");
+    testkit::wait_for("the folder to go", SOON, async || is_empty() && servers_in(&place) == 0).await;
+}
+
+fn signal(child: &Child, signal: Signal) {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a pid");
+    kill_process(pid, signal).expect("signalled");
 }

@@ -32,7 +32,7 @@ fn client(bootstrap: &str) -> ClientConfig {
     config
 }
 
-async fn make_topic(bootstrap: &str, replicas: i32) {
+pub async fn make_topic(bootstrap: &str, replicas: i32) {
     let admin: AdminClient<DefaultClientContext> = client(bootstrap).create().expect("a client");
     let topic = NewTopic::new(TOPIC, 1, TopicReplication::Fixed(replicas));
     let answers = admin.create_topics(&[topic], &AdminOptions::new()).await.expect("an answer");
@@ -47,8 +47,15 @@ async fn produce(bootstrap: &str, values: impl IntoIterator<Item = u32>) {
     }
 }
 
+/// Produces a number in a record of `length` bytes; whether it was acknowledged within a few seconds.
+pub async fn try_produce(bootstrap: &str, value: u32, length: usize) -> bool {
+    let producer: FutureProducer = client(bootstrap).set("message.timeout.ms", "4000").create().expect("a client");
+    let payload = format!("{value}{}", " ".repeat(length));
+    producer.send(FutureRecord::<(), _>::to(TOPIC).payload(&payload), SOON).await.is_ok()
+}
+
 /// Every value of the topic, in order.
-async fn values(bootstrap: &str) -> Vec<u32> {
+pub async fn values(bootstrap: &str) -> Vec<u32> {
     let bootstrap = bootstrap.to_owned();
     let reading = tokio::task::spawn_blocking(move || {
         let consumer: BaseConsumer = client(&bootstrap).create().expect("a client");
@@ -60,7 +67,7 @@ async fn values(bootstrap: &str) -> Vec<u32> {
         while i64::try_from(found.len()).expect("few") < end - first {
             let record = consumer.poll(SOON).expect("a record in time").expect("a record");
             let text = std::str::from_utf8(record.payload().expect("a value")).expect("text");
-            found.push(text.parse().expect("a number"));
+            found.push(text.trim_end().parse().expect("a number"));
         }
         found
     });

@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod bed;
+mod full_disk;
 mod kafka;
 mod places;
 mod postgres;
