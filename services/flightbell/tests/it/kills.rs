@@ -48,11 +48,12 @@ impl Turns {
     async fn is_told(&mut self, town: &Town, may_repeat: bool, after: &str) {
         let expected = *self.told.last().expect("a turn");
         let count = self.told.len();
-        let texts = town
-            .world
-            .texts(|texts| texts.last().is_some_and(|text| text.contains(expected)) && texts.len() >= count)
-            .await;
+        let is_there =
+            |texts: &[String]| texts.last().is_some_and(|text| text.contains(expected)) && texts.len() >= count;
+        town.world.texts(is_there).await;
+        // A repetition comes before the ledger has settled.
         town.settled().await;
+        let texts = town.world.texts(is_there).await;
         let repeated = texts.len() - count;
         assert!(repeated <= usize::from(may_repeat), "{after}: {repeated} too many in {texts:#?}");
         for _ in 0..repeated {
