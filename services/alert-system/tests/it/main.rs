@@ -4,7 +4,6 @@
 mod kafka;
 mod network;
 mod processes;
-mod stand_in;
 mod world;
 
 mod crossings;

@@ -8,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     network::Network,
-    stand_in as testkit,
     world::{Interest, PATIENCE, Worker, World},
 };
 

@@ -5,7 +5,6 @@ use std::{os::unix::process::ExitStatusExt, process::ExitStatus, process::Stdio,
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
-use crate::stand_in as testkit;
 use crate::world::{PATIENCE, World};
 
 pub struct Process {

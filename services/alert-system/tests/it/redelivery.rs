@@ -1,7 +1,7 @@
 //! Repeated, late, removed, shared.
 
 use crate::{
-    kafka, stand_in as testkit,
+    kafka,
     world::{Interest, PATIENCE, Sent, World, bare},
 };
 

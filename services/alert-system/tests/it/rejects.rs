@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use crate::{
     processes::Process,
-    stand_in as testkit,
     world::{Interest, PATIENCE, Sent, World},
 };
 

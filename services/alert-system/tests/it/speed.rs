@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use crate::stand_in as testkit;
 use crate::world::{Interest, PATIENCE, Sent, Worker, World};
 
 const INTERESTS: usize = 100_000;
