@@ -1,6 +1,5 @@
 //! The gRPC edge: `flightbell.v1.DataCollectorService`.
 
-use contracts::EmailAddress;
 use proto::v1::{
     DeleteInterestsResponse, UserRequest,
     data_collector_service_server::{DataCollectorService, DataCollectorServiceServer},
@@ -29,15 +28,12 @@ impl DataCollectorService for Service {
         request: Request<UserRequest>,
     ) -> Result<Response<DeleteInterestsResponse>, Status> {
         let cause = cause(request.metadata());
-        let UserRequest { email, user_id } = request.into_inner();
+        let UserRequest { user_id, .. } = request.into_inner();
         // Without the id, nobody could tell a late call for a registration that ended from one for
         // somebody who registered again under the same address.
         let user_id = user_id.filter(|id| !id.is_empty());
         let user_id = user_id.ok_or_else(|| Status::invalid_argument("user_id is required"))?;
         let user_id: Uuid = user_id.parse().map_err(|_| Status::invalid_argument("user_id is not a UUID"))?;
-        if email.parse::<EmailAddress>().is_err() {
-            return Err(Status::invalid_argument("email is not an e-mail address"));
-        }
         let deleted =
             self.store.delete_user(user_id, self.clock.now(), &cause).await.map_err(|error| status(&error))?;
         tracing::info!(user.id = %user_id, "deleted the {deleted} interests of a user");

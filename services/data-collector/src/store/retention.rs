@@ -52,6 +52,14 @@ impl Store {
         sqlx::query!("DELETE FROM collected_days WHERE day < $1", day).execute(self.pool()).await?;
         sqlx::query!("DELETE FROM published_days WHERE day < $1", day).execute(self.pool()).await?;
         sqlx::query!("DELETE FROM probes WHERE day < $1", day).execute(self.pool()).await?;
+        // Nobody waits any more where nobody watches any more.
+        sqlx::query!(
+            "DELETE FROM collection_requests c WHERE NOT EXISTS (
+                 SELECT 1 FROM interests i WHERE i.airport_code = c.airport_code AND i.metric = c.metric
+             )"
+        )
+        .execute(self.pool())
+        .await?;
         loop {
             // One that a collection lists at this very moment is kept by the foreign key's lock.
             let flights = sqlx::query!(

@@ -39,7 +39,12 @@ async fn neighbours_share_one_call_and_requests_for_one_airport_are_joined() {
     world.scripted.set_flight_count("KSFO", Direction::Arrival, day, 5);
     world.scripted.set_flight_count("KSFO", Direction::Departure, day, 6);
     world.opensky.fail_always(Endpoint::States, standins::opensky::Failure::HangUp);
-    let app = world.start_with(|config| config.collect_interval = Duration::from_secs(60)).await;
+    let change = |config: &mut data_collector::Config| {
+        config.collect_interval = Duration::from_secs(60);
+        // So many failures may open the breaker, which is to be no matter here.
+        config.open_sky.open_for = Duration::from_millis(200);
+    };
+    let app = world.start_with(change).await;
     for person in ["ada", "bob", "eve"] {
         let email = format!("{person}@example.org");
         app.watch(&email, "LFPG", "live", Some(1), None).await;
