@@ -75,8 +75,8 @@ pub fn compose(alert: &Alert, airport_name: Option<&str>, now: DateTime<Utc>, ma
     if let Some(reading) = &alert.reading {
         write_line(&mut text, "Window", &window(reading.window_begin, reading.window_end));
         write_line(&mut text, "Source", &put(&one_line(&reading.source), LONGEST_SOURCE));
-        let read = format!("{}, {}", moment(reading.observed_at), age(now - reading.observed_at));
-        write_line(&mut text, "Read", &read);
+        let observed = format!("{}, {}", moment(reading.observed_at), age(now - reading.observed_at));
+        write_line(&mut text, "Observed", &observed);
     }
     text
 }
@@ -212,7 +212,7 @@ mod tests {
             Counted: arrivals and departures of one day\n\
             Window: 20 November 2026 (UTC)\n\
             Source: OpenSky Network\n\
-            Read: 21 November 2026, 09:30:00 UTC, 2 minutes ago";
+            Observed: 21 November 2026, 09:30:00 UTC, 2 minutes ago";
         assert_eq!(text, expected);
     }
 

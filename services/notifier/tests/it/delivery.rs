@@ -137,14 +137,16 @@ async fn the_age_of_the_data_is_told_by_the_clock_of_the_replay() {
     world.send_raw(&[(Some(&person.email), Some(&value), &[])]).await;
     world.wait_for_status(event.event_id, "sent").await;
     let read = &world.telegram.read_in(person.chat)[0];
-    assert!(read.ends_with("Read: 7 October 2021, 09:30:00 UTC, 3 hours ago"), "{read}");
+    assert!(read.ends_with("Observed: 7 October 2021, 09:30:00 UTC, 3 hours ago"), "{read}");
     Worker { shell }.stop().await;
 }
 
 #[tokio::test]
 async fn from_the_topic_to_telegram_takes_a_few_milliseconds() {
     let world = World::new().await;
-    let worker = world.start().await;
+    let mut config = world.config();
+    config.sending.per_second = 0;
+    let worker = Worker::start(config).await;
     worker.wait_until_leading().await;
     let warm = world.tell(&world.person(), &["warm"]).await[0];
     world.wait_for_status(warm, "sent").await;
