@@ -1,6 +1,6 @@
 //! Where Kafka is, and how our clients behave towards it.
 
-use std::{num::NonZeroU32, path::PathBuf};
+use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 use secrecy::{ExposeSecret, SecretString};
@@ -22,6 +22,9 @@ const DEFAULT_RUN_LIMIT: u32 = 1000;
 /// The largest record our producers send, in bytes. A broker takes 1 MiB by default; a dead letter
 /// is such a record with a few headers more, so its topic is made to take this.
 pub(crate) const LARGEST_RECORD: u32 = 2 * 1024 * 1024;
+
+/// The contract's session of a group's member.
+const SESSION: Duration = Duration::from_secs(10);
 
 /// What a producer is for, which decides how long a message waits for company.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +122,7 @@ impl KafkaConfig {
             .set("enable.auto.commit", "true")
             .set("auto.commit.interval.ms", "1000")
             .set("enable.auto.offset.store", "false")
-            .set("session.timeout.ms", "10000")
+            .set("session.timeout.ms", SESSION.as_millis().to_string())
             .set("heartbeat.interval.ms", "3000")
             // A rebalance then stops only the partitions that move: what a worker keeps in memory
             // for the others, and what is held, stays.
@@ -133,6 +136,12 @@ impl KafkaConfig {
             .set("fetch.max.bytes", "1048576")
             .set("statistics.interval.ms", "5000");
         self.finish(client)
+    }
+
+    /// How long a member of a group may be silent before the others share its partitions.
+    pub(crate) fn session(&self) -> Duration {
+        let own = self.overrides.iter().rev().find(|(setting, _)| setting == "session.timeout.ms");
+        own.and_then(|(_, millis)| millis.parse().ok()).map_or(SESSION, Duration::from_millis)
     }
 
     /// A reader of a topic that belongs to no group.

@@ -14,6 +14,7 @@ pub(crate) struct ConsumerMetrics {
     pub held: IntGauge,
     pub run: IntGauge,
     pub gate_closed: IntGauge,
+    pub made_anew: prometheus::IntCounter,
 }
 
 impl ConsumerMetrics {
@@ -39,12 +40,16 @@ impl ConsumerMetrics {
                 "consumer_dead_letters_closed",
                 "1 while too many rejects in a row hold partitions until somebody accepts them.",
             )?,
+            made_anew: prometheus::IntCounter::with_opts(of_topic(
+                "consumer_made_anew_total",
+                "Clients that were replaced because they did not get back into their group.",
+            ))?,
         };
         metrics.collectors().into_iter().try_for_each(|collector| registry.register(collector))?;
         Ok(metrics)
     }
 
-    fn collectors(&self) -> [Box<dyn Collector>; 7] {
+    fn collectors(&self) -> [Box<dyn Collector>; 8] {
         [
             Box::new(self.settled.clone()),
             Box::new(self.lag.clone()),
@@ -53,6 +58,7 @@ impl ConsumerMetrics {
             Box::new(self.held.clone()),
             Box::new(self.run.clone()),
             Box::new(self.gate_closed.clone()),
+            Box::new(self.made_anew.clone()),
         ]
     }
 }

@@ -153,7 +153,8 @@ impl Producer {
         Ok(())
     }
 
-    async fn probe(&self, topic: &str, limit: Duration) -> Result<(), String> {
+    /// Asks Kafka for `topic`'s leaders; the error says why there was no answer.
+    pub(crate) async fn probe(&self, topic: &str, limit: Duration) -> Result<(), String> {
         let (link, topic) = (self.link(), topic.to_owned());
         let asked = tokio::task::spawn_blocking(move || link.probe(&topic, limit)).await;
         asked.unwrap_or_else(|_| Err("could not be asked".to_owned()))

@@ -22,11 +22,17 @@ use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
 use shell::Shell;
 use tokio_util::sync::CancellationToken;
 
-use self::{context::Context, turn::Loop};
+use self::{
+    context::Context,
+    turn::{End, Loop},
+};
 use crate::{
     config::KafkaConfig, gate::DeadLetterGate, handler::Handler, metrics::ConsumerMetrics, producer::Producer,
 };
 
+/// For how many sessions a client may be outside its group while Kafka answers others. A member that
+/// died holds a rebalance up for one session.
+const SESSIONS_OF_PATIENCE: u32 = 3;
 /// How long closing may take: the last commit, and leaving the group.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -85,17 +91,33 @@ impl Consumer {
     ///
     /// # Errors
     /// When the handler is broken, or the client cannot go on. What was not settled is redelivered.
-    pub async fn run<H: Handler>(self, handler: H, stopping: CancellationToken) -> anyhow::Result<()> {
+    pub async fn run<H: Handler>(self, mut handler: H, stopping: CancellationToken) -> anyhow::Result<()> {
         let Subscription { topic, group } = &self.subscription;
-        let context = Context::new(topic, self.metrics.lag.clone());
+        loop {
+            let client = self.join()?;
+            tracing::info!("consuming {topic} as a member of {group}");
+            let turns = Loop::new(&client, topic, &mut handler, &self.dead_letters, &self.gate, &self.metrics);
+            let ended = turns.run(&stopping).await;
+            close(client, topic).await;
+            match ended.with_context(|| format!("consume {topic}"))? {
+                End::Stopped => return Ok(()),
+                // Seen after a broker was frozen for longer than a session: librdkafka 2.12 waits
+                // for the broker's connection, and does not open it.
+                End::Lost => {
+                    tracing::warn!("the consumer of {topic} does not get back into its group: made anew");
+                    self.metrics.made_anew.inc();
+                }
+            }
+        }
+    }
+
+    fn join(&self) -> anyhow::Result<StreamConsumer<Context>> {
+        let Subscription { topic, group } = &self.subscription;
+        let context = Context::new(topic, self.metrics.lag.clone(), SESSIONS_OF_PATIENCE * self.config.session());
         let client: StreamConsumer<Context> =
             self.config.consumer(group).create_with_context(context).context("create the Kafka consumer")?;
         client.subscribe(&[topic]).with_context(|| format!("subscribe to {topic}"))?;
-        tracing::info!("consuming {topic} as a member of {group}");
-        let ended =
-            Loop::new(&client, topic, handler, &self.dead_letters, &self.gate, &self.metrics).run(&stopping).await;
-        close(client, topic).await;
-        ended.with_context(|| format!("consume {topic}"))
+        Ok(client)
     }
 }
 

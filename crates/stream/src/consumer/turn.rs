@@ -32,13 +32,25 @@ const LIMITS: Limits = Limits { waiting_records: 2000, waiting_bytes: 1024 * 102
 /// How long a partition is held when nobody knows how long the trouble lasts.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
 
+/// How long Kafka may take to answer before it counts as away.
+const PROBE_LIMIT: Duration = Duration::from_millis(1500);
+
+/// Why the loop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// It was asked to.
+    Stopped,
+    /// Kafka answers others, and the client does not get back into its group.
+    Lost,
+}
+
 /// The loop's state between two turns.
 pub(super) struct Loop<'c, H> {
     client: &'c StreamConsumer<Context>,
     messages: MessageStream<'c, Context>,
     topic: &'c str,
     dead_letter_topic: String,
-    handler: H,
+    handler: &'c mut H,
     backlog: Backlog,
     dead_letters: &'c Producer,
     gate: &'c DeadLetterGate,
@@ -49,7 +61,7 @@ impl<'c, H: Handler> Loop<'c, H> {
     pub(super) fn new(
         client: &'c StreamConsumer<Context>,
         topic: &'c str,
-        handler: H,
+        handler: &'c mut H,
         dead_letters: &'c Producer,
         gate: &'c DeadLetterGate,
         metrics: &'c ConsumerMetrics,
@@ -59,17 +71,29 @@ impl<'c, H: Handler> Loop<'c, H> {
         Self { client, messages, topic, dead_letter_topic, handler, backlog, dead_letters, gate, metrics }
     }
 
-    /// Turns until `stopping`.
-    pub(super) async fn run(mut self, stopping: &CancellationToken) -> anyhow::Result<()> {
+    /// Turns until `stopping`, or until the client has lost its way.
+    pub(super) async fn run(mut self, stopping: &CancellationToken) -> anyhow::Result<End> {
         while !stopping.is_cancelled() {
             self.take_over_changes();
+            if self.client.context().take_overdue() && self.dead_letters.probe(self.topic, PROBE_LIMIT).await.is_ok() {
+                self.give_all_up();
+                return Ok(End::Lost);
+            }
             self.read_ahead()?;
             match self.backlog.next_due(Instant::now()) {
                 Some(partition) => self.work(partition).await?,
                 None => self.wait(stopping).await?,
             }
         }
-        Ok(())
+        Ok(End::Stopped)
+    }
+
+    /// Drops what is left of the partitions that the client had.
+    fn give_all_up(&mut self) {
+        for partition in self.backlog.give_all_up() {
+            self.handler.partition_revoked(partition);
+        }
+        self.count_held();
     }
 
     /// Waits until something happens: the end, a rebalance, an acceptance, the end of a hold, a record.
@@ -233,8 +257,7 @@ impl<'c, H: Handler> Loop<'c, H> {
     }
 
     fn count_held(&self) {
-        let (_, held) = self.backlog.partitions();
-        self.metrics.held.set(i64::try_from(held).unwrap_or(i64::MAX));
+        self.metrics.held.set(i64::try_from(self.backlog.held()).unwrap_or(i64::MAX));
     }
 }
 

@@ -141,9 +141,14 @@ impl Backlog {
         due.min()
     }
 
-    /// The partitions that are ours, and how many of them are held.
-    pub fn partitions(&self) -> (usize, usize) {
-        (self.lanes.len(), self.lanes.values().filter(|lane| lane.hold.is_some()).count())
+    /// How many partitions are held.
+    pub fn held(&self) -> usize {
+        self.lanes.values().filter(|lane| lane.hold.is_some()).count()
+    }
+
+    /// Nothing is ours any more. Answers what was.
+    pub fn give_all_up(&mut self) -> Vec<Partition> {
+        std::mem::take(&mut self.lanes).into_keys().collect()
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod backlog;
 pub mod backoff;
 pub mod marks;
+pub mod membership;
 pub mod rejects;
 pub mod replication;
 pub mod step;

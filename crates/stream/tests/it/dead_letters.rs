@@ -8,7 +8,7 @@ use stream::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{By, Rig, Seen, kafka, names, value, wait_for};
+use crate::support::{By, Rig, Seen, value, wait_for};
 
 /// Rejects odd numbers and what is no number.
 fn even_only(seen: &Seen) -> impl stream::Handler + use<> {
@@ -56,9 +56,9 @@ async fn a_reject_becomes_a_dead_letter_and_the_rest_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_the_dead_letters_are_away_the_partition_is_held_and_nothing_is_lost() {
-    let mut config = KafkaConfig::plain(kafka().await).with("message.timeout.ms", "1000");
+    let mut config = KafkaConfig::plain(testkit::kafka().await).with("message.timeout.ms", "1000");
     config.partitions = 1;
-    let names = names();
+    let names = testkit::topics();
     let rig = Rig::on(config, &names);
     make_topic(&rig, &rig.topic).await;
     rig.produce([2, 3, 4]).await;

@@ -1,14 +1,25 @@
 use std::time::{Duration, Instant};
 
-use rdkafka::mocking::MockCluster;
+use rdkafka::{
+    mocking::MockCluster,
+    producer::DefaultProducerContext,
+    types::{RDKafkaApiKey, RDKafkaRespErr},
+};
 use stream::KafkaConfig;
 
-use crate::support::{Rig, Seen, accepting, names, wait_for};
+use crate::support::{Rig, Seen, accepting, wait_for};
 
-fn mocked(cluster: &MockCluster<'_, rdkafka::producer::DefaultProducerContext>) -> Rig {
-    let mut config = KafkaConfig::plain(cluster.bootstrap_servers());
+fn mocked(cluster: &MockCluster<'_, DefaultProducerContext>) -> Rig {
+    mocked_with(cluster, |config| config)
+}
+
+fn mocked_with(
+    cluster: &MockCluster<'_, DefaultProducerContext>,
+    configure: impl FnOnce(KafkaConfig) -> KafkaConfig,
+) -> Rig {
+    let mut config = configure(KafkaConfig::plain(cluster.bootstrap_servers()));
     config.partitions = 1;
-    let rig = Rig::on(config, &names());
+    let rig = Rig::on(config, &testkit::topics());
     for topic in [rig.topic.clone(), rig.dead_letter_topic()] {
         cluster.create_topic(&topic, 1, 1).expect("a topic");
     }
@@ -71,4 +82,74 @@ async fn kafka_that_is_away_is_named_in_readiness() {
     shell.tasks.stopping().cancel();
     shell.tasks.join().await.expect("a clean stop");
     drop(producer);
+}
+
+/// Sessions short enough for a test.
+fn short_sessions(config: KafkaConfig) -> KafkaConfig {
+    config.with("session.timeout.ms", "2000").with("heartbeat.interval.ms", "500").with("statistics.interval.ms", "500")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_frozen_for_longer_than_a_session_loses_nothing() {
+    let kafka = testkit::lone_kafka().await;
+    let rig = Rig::with_topics(short_sessions(KafkaConfig::plain(&kafka.bootstrap)), 3).await;
+    let seen = Seen::default();
+    let member = rig.start(accepting(&seen));
+    rig.produce(0..100).await;
+    wait_for("the first records", || seen.len() >= 100).await;
+    // At once, so that what was settled is not committed yet.
+    let frozen = kafka.freeze();
+    let since = Instant::now();
+    wait_for("the freeze", || since.elapsed() > Duration::from_secs(6)).await;
+    drop(frozen);
+    rig.produce(100..130).await;
+    wait_for("the others", || (0..130).all(|value| seen.values().contains(&value))).await;
+    member.stop().await;
+    assert_eq!(rig.total_committed(), 130);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_cut_for_seconds_costs_time_and_nothing_else() {
+    let proxy = testkit::Proxy::unconnected().await;
+    let kafka = testkit::kafka_behind(proxy.addr().port()).await;
+    proxy.lead_to(kafka.behind_proxy().expect("a second listener"));
+    let rig = Rig::with_topics(KafkaConfig::plain(proxy.addr().to_string()), 3).await;
+    let seen = Seen::default();
+    let member = rig.start(accepting(&seen));
+    rig.produce(0..100).await;
+    wait_for("the first records", || seen.len() >= 100).await;
+    proxy.cut();
+    let cut = Instant::now();
+    let outage = async {
+        wait_for("five seconds", || cut.elapsed() > Duration::from_secs(5)).await;
+        proxy.heal();
+    };
+    tokio::join!(rig.produce(100..130), outage);
+    wait_for("the others", || seen.len() >= 130).await;
+    member.stop().await;
+    assert_eq!(seen.values(), (0..130).collect::<Vec<_>>());
+    assert_eq!(rig.total_committed(), 130);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_get_back_into_its_group_is_made_anew() {
+    let cluster = MockCluster::new(1).expect("a mock");
+    // The mock's first rebalance takes 3 s, which must fit into a session.
+    let sessions = |config: KafkaConfig| short_sessions(config).with("session.timeout.ms", "4000");
+    let rig = mocked_with(&cluster, sessions);
+    let seen = Seen::default();
+    let member = rig.start(accepting(&seen));
+    rig.produce(0..10).await;
+    wait_for("the first records", || seen.len() >= 10).await;
+    // Out of the group, and refused whenever it asks for it again; a new client asks anew.
+    let refusals = vec![RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS; 1000];
+    cluster.request_errors(RDKafkaApiKey::JoinGroup, &refusals);
+    cluster.request_errors(RDKafkaApiKey::Heartbeat, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID]);
+    wait_for("the loss", || !seen.revoked().is_empty()).await;
+    rig.produce(10..20).await;
+    let anew = format!("consumer_made_anew_total{{topic=\"{}\"}} 1", rig.topic);
+    wait_for("a second client", || member.metrics().contains(&anew)).await;
+    cluster.clear_request_errors(RDKafkaApiKey::JoinGroup);
+    wait_for("the others", || (0..20).all(|value| seen.values().contains(&value))).await;
+    member.stop().await;
 }

@@ -1,7 +1,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use contracts::topics::{Namespace, dead_letters_of};
@@ -9,11 +9,7 @@ use rdkafka::{
     ClientConfig, Offset as Position, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
 };
-use shell::{
-    Shell,
-    clock::Clock,
-    config::{ProcessEnv, Vars},
-};
+use shell::{Shell, clock::Clock};
 use stream::{
     Consumer, DeadLetterGate, Failure, Handler, KafkaConfig, Outgoing, Partition, Producer, Profile, Record, Settled,
     Subscription, topics,
@@ -21,7 +17,7 @@ use stream::{
 use tokio_util::sync::CancellationToken;
 
 /// How long a condition may take to come true.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Topics and groups of one test.
 pub struct Rig {
@@ -38,9 +34,14 @@ impl Rig {
     }
 
     pub async fn configured(partitions: u16, configure: impl FnOnce(KafkaConfig) -> KafkaConfig) -> Self {
-        let mut config = configure(KafkaConfig::plain(kafka().await));
+        let config = configure(KafkaConfig::plain(testkit::kafka().await));
+        Self::with_topics(config, partitions).await
+    }
+
+    /// On a Kafka of the test's own choice.
+    pub async fn with_topics(mut config: KafkaConfig, partitions: u16) -> Self {
         config.partitions = partitions;
-        let names = names();
+        let names = testkit::topics();
         topics::create(&config, &names, &CancellationToken::new(), drop).await.expect("topics");
         Self::on(config, &names)
     }
@@ -210,18 +211,5 @@ pub fn away() -> Failure {
 
 /// Waits until the condition holds.
 pub async fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !condition() {
-        assert!(begun.elapsed() < DEADLINE, "still waiting for {what} after {DEADLINE:?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-pub fn names() -> Namespace {
-    Namespace::prefixed(format!("{}-", uuid::Uuid::new_v4().simple()))
-}
-
-/// The address of a real Kafka.
-pub async fn kafka() -> String {
-    ProcessEnv.get("KAFKA_BROKER_URL").expect("KAFKA_BROKER_URL")
+    testkit::wait_for(what, DEADLINE, async || condition()).await;
 }

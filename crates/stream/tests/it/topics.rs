@@ -11,7 +11,7 @@ use stream::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{kafka, names, wait_for};
+use crate::support::wait_for;
 
 async fn settings(config: &KafkaConfig, topic: &str) -> (String, String) {
     let mut client = rdkafka::ClientConfig::new();
@@ -26,8 +26,8 @@ async fn settings(config: &KafkaConfig, topic: &str) -> (String, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn topics_are_made_as_the_contract_says_and_existing_ones_are_left_alone() {
-    let config = KafkaConfig::plain(kafka().await);
-    let (names, stopping) = (names(), CancellationToken::new());
+    let config = KafkaConfig::plain(testkit::kafka().await);
+    let (names, stopping) = (testkit::topics(), CancellationToken::new());
     create(&config, &names, &stopping, drop).await.expect("topics");
     let delete = |retention: &str| ("delete".to_owned(), retention.to_owned());
     assert_eq!(settings(&config, &names.to_notifier()).await, delete("604800000"));
@@ -40,9 +40,9 @@ async fn topics_are_made_as_the_contract_says_and_existing_ones_are_left_alone()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_replicas_than_brokers_is_told_at_once() {
-    let mut config = KafkaConfig::plain(kafka().await);
+    let mut config = KafkaConfig::plain(testkit::kafka().await);
     config.replication = 3;
-    let error = create(&config, &names(), &CancellationToken::new(), drop).await.expect_err("one broker");
+    let error = create(&config, &testkit::topics(), &CancellationToken::new(), drop).await.expect_err("one broker");
     let error = error.downcast::<TopicsError>().expect("our error");
     assert!(matches!(error, TopicsError::TooFewBrokers { replication: 3, .. }), "{error}");
 }
@@ -51,7 +51,7 @@ async fn more_replicas_than_brokers_is_told_at_once() {
 async fn while_kafka_is_away_it_waits_says_so_and_can_be_stopped() {
     let config = KafkaConfig::plain("127.0.0.1:9");
     let (stopping, said) = (CancellationToken::new(), Mutex::new(Vec::new()));
-    let names = names();
+    let names = testkit::topics();
     let waiting = create(&config, &names, &stopping, |reason| said.lock().expect("lock").push(reason));
     let stop = async {
         wait_for("a word", || !said.lock().expect("lock").is_empty()).await;
