@@ -47,6 +47,9 @@ const JAVA_FLAGS: &[&str] = &[
     "-Djava.io.tmpdir=tmp",
     "-Dlog4j2.configurationFile=log4j2.properties",
 ];
+/// A whole test run leaves a thousand topics on its broker, which the small heap does not hold. The
+/// last of two such flags counts.
+const TEST_HEAP: &str = "-Xmx256m";
 const LOG_SETTINGS: &str = include_str!("../../../packaging/kafka/log4j2.properties");
 /// The class archive as the broker leaves it at its end.
 const NEW_ARCHIVE: &str = "broker.jsa";
@@ -129,7 +132,7 @@ impl Kafka {
             let port = options.member.as_ref().map_or(free[0], |member| member.port);
             let behind_proxy = options.proxied.map(|_| free[1]);
             site.write_settings(&options, port, behind_proxy)?;
-            let (plan, archive) = site.plan();
+            let (plan, archive) = site.plan(options.durability);
             attempt += 1;
             match Supervised::start(plan).await {
                 Ok(supervised) => return Ok(Self { supervised, port, behind_proxy, archive }),
@@ -253,11 +256,14 @@ impl Site {
         self.account.write(&self.properties, &self.broker(options, port, behind_proxy).properties("data"))
     }
 
-    fn plan(&self) -> (Plan, Option<Archive>) {
+    fn plan(&self, durability: Durability) -> (Plan, Option<Archive>) {
         let kept = self.jars.archive(&self.java);
         let archive = (!kept.exists() && self.jars.may_write())
             .then(|| Archive { made: self.folder.join(NEW_ARCHIVE), kept: kept.clone() });
         let mut arguments: Vec<OsString> = JAVA_FLAGS.iter().map(OsString::from).collect();
+        if durability == Durability::ForTests {
+            arguments.push(TEST_HEAP.into());
+        }
         if kept.exists() {
             let mut flag = OsString::from("-XX:SharedArchiveFile=");
             flag.push(&kept);

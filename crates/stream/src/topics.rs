@@ -31,6 +31,9 @@ const DEAD_LETTER_RETENTION: Duration = Duration::from_secs(14 * 24 * 3600);
 const ASK_LIMIT: Duration = Duration::from_secs(2);
 /// How long the creation of topics may take.
 const CREATE_LIMIT: Duration = Duration::from_secs(10);
+/// A broker that comes back is fenced for a moment, and then Kafka counts one broker less. Only after
+/// this does that count as lasting.
+const TOO_FEW_BROKERS_GRACE: Duration = Duration::from_secs(5);
 /// How long to wait between attempts at start.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(2));
 /// Log a failed attempt at most this often, so that a long wait does not fill the log.
@@ -83,9 +86,13 @@ pub async fn create(
     let plans = plans(config, names);
     let mut lines = Throttle::new(LINE_INTERVAL);
     let mut attempt = 0;
+    let begun = Instant::now();
     let created = loop {
         match create_missing(&kafka, &plans).await {
             Ok(()) => break Ok(()),
+            Err(Obstacle::Lasting(TopicsError::TooFewBrokers { .. })) if begun.elapsed() < TOO_FEW_BROKERS_GRACE => {
+                waiting("has fewer brokers than KAFKA_REPLICATION asks for".to_owned());
+            }
             Err(Obstacle::Lasting(error)) => break Err(error.into()),
             Err(Obstacle::Passing(reason)) => {
                 if lines.admit(Instant::now()).is_some() {

@@ -151,8 +151,8 @@ fn a_key_that_cannot_be_one_is_refused() {
             HeaderValue::from_bytes(value).expect("a value"),
         )])
     };
-    assert!(Key::required(&HeaderMap::new()).err().expect("refused").body().contains("is required"));
-    assert!(Key::required(&with(b" ")).err().expect("refused").body().contains("is required"));
+    assert!(Key::required(&HeaderMap::new()).expect_err("refused").body().contains("is required"));
+    assert!(Key::required(&with(b" ")).expect_err("refused").body().contains("is required"));
     assert!(Key::optional(&with("é".as_bytes())).is_err());
     assert!(Key::optional(&with(&[b'x'; 256])).is_err());
     assert!(Key::required(&with(b"k-1")).is_ok());

@@ -4,6 +4,7 @@ use secrecy::SecretString;
 use shell::{Shell, StoppedEarly, clock::Clock, postgres};
 use sqlx::migrate::Migrator;
 use testkit::wait_for;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 fn nobody_there() -> postgres::Database {
@@ -17,8 +18,8 @@ fn nobody_there() -> postgres::Database {
 async fn a_service_waits_for_its_database_and_says_so() {
     let shell = Shell::new("test", CancellationToken::new(), Clock::system());
     let (waiting, database) = (shell.clone(), nobody_there());
-    let connecting =
-        tokio::task::spawn(async move { postgres::connect(&waiting, &database, &Migrator::DEFAULT).await });
+    let mut connecting = JoinSet::new();
+    connecting.spawn(async move { postgres::connect(&waiting, &database, &Migrator::DEFAULT).await });
     let says_so = async || {
         let report = shell.readiness.report().await;
         report.parts.iter().any(|part| {
@@ -29,7 +30,7 @@ async fn a_service_waits_for_its_database_and_says_so() {
     let report = serde_json::to_string(&shell.readiness.report().await).expect("JSON");
     assert!(!report.contains("hush"), "{report}");
     shell.tasks.stopping().cancel();
-    let error = connecting.await.expect("no panic").expect_err("stopped first");
+    let error = connecting.join_next().await.expect("a task").expect("no panic").expect_err("stopped first");
     assert!(error.is::<StoppedEarly>(), "{error:#}");
 }
 

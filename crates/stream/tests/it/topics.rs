@@ -39,7 +39,7 @@ async fn topics_are_made_as_the_contract_says_and_existing_ones_are_left_alone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_replicas_than_brokers_is_told_at_once() {
+async fn more_replicas_than_brokers_is_told_within_seconds() {
     let mut config = KafkaConfig::plain(testkit::kafka().await);
     config.replication = 3;
     let error = create(&config, &testkit::topics(), &CancellationToken::new(), drop).await.expect_err("one broker");
