@@ -4,7 +4,7 @@ SHELL := /bin/bash
 export SQLX_OFFLINE := true
 
 CARGO ?= cargo
-SERVERS := $(CARGO) run --quiet --locked -p testkit --bin with-servers --
+SERVERS = $${CARGO_TARGET_DIR:-target}/debug/with-servers --
 
 .PHONY: help deps deps-test build demo test lint bench doctor clean sqlx
 

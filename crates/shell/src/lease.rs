@@ -3,7 +3,7 @@
 //! The holder renews every two seconds on a connection of its own, outside the pool, so that a busy
 //! pool cannot cost it the lease. When it cannot renew, it stops leading before the lease runs out.
 //! Since a process may be frozen at any point, each of the leader's writes also checks the epoch
-//! with [`hold`]: an older one is refused.
+//! with [`Term::hold`]: an older one is refused.
 //!
 //! Every service that uses this has the table `leases` in its migrations.
 
