@@ -54,14 +54,8 @@ pub async fn make_topics(bootstrap: &str, names: &Namespace, partitions: u16) {
 /// An HTTP client, with what TLS needs installed.
 #[must_use]
 pub fn http_client() -> reqwest::Client {
-    install_tls();
+    shell::choose_tls();
     reqwest::Client::new()
-}
-
-/// Installs the provider of TLS' ciphers, once a process; clients refuse to be made without.
-pub fn install_tls() {
-    // An error says that it is installed already.
-    drop(rustls::crypto::ring::default_provider().install_default());
 }
 
 /// Shows the log of the code under test, as much as `RUST_LOG` says.

@@ -87,7 +87,7 @@ impl World {
     }
 
     async fn with(clock: Clock, source: Source, scripted: Scripted) -> Self {
-        testkit::install_tls();
+        shell::choose_tls();
         let options = Options::new(Arc::new(move || clock.now()));
         let opensky =
             standins::opensky::OpenSky::start(options, source, &CancellationToken::new()).await.expect("a stand-in");

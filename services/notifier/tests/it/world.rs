@@ -61,7 +61,7 @@ impl World {
     }
 
     pub async fn on(bootstrap: String, topics: Namespace) -> Self {
-        testkit::install_tls();
+        shell::choose_tls();
         let database = testkit::database(&MIGRATOR).await;
         let mut kafka = KafkaConfig::plain(bootstrap).with("auto.commit.interval.ms", "100");
         kafka.partitions = 3;
