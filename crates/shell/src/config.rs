@@ -6,6 +6,10 @@
 use std::{collections::HashMap, fmt, net::SocketAddr, str::FromStr, time::Duration};
 
 use secrecy::SecretString;
+use tonic::transport::Endpoint;
+use url::Url;
+
+use crate::postgres::Database;
 
 /// Where settings come from: the process's environment, or a map in tests.
 pub trait Vars {
@@ -216,6 +220,38 @@ impl<'a> Reader<'a> {
             self.problem(format!("{key} (or {key}_FILE) is not set: it is {meaning}"));
         }
         self.secret(key)
+    }
+
+    /// The PostgreSQL database of `service`, from `DATABASE_URL`. It holds a password, so it may come from a file.
+    pub fn database(&mut self, service: &str) -> Option<Database> {
+        const KEY: &str = "DATABASE_URL";
+        let url = self.required_secret(KEY, &format!("{service}'s PostgreSQL database, a postgres:// URL"))?;
+        Database::parse(&url).map_err(|problem| self.problem(format!("{KEY} cannot be used: {problem}"))).ok()
+    }
+
+    /// Where another of our services answers gRPC. `example` shows how such an address looks.
+    pub fn grpc_endpoint(&mut self, key: &str, service: &str, example: &str) -> Option<Endpoint> {
+        let url: Url = self.required(key, &format!("where {service} answers gRPC, such as {example}"))?;
+        // Between the services TLS is the network's part, so an https address could never be reached.
+        if url.scheme() != "http" || !url.has_host() {
+            self.problem(format!("{key}={:?} cannot be used: it must be a URL like {example}", url.as_str()));
+            return None;
+        }
+        let endpoint = Endpoint::from_shared(url.to_string());
+        endpoint.map_err(|error| self.problem(format!("{key}={:?} cannot be used: {error}", url.as_str()))).ok()
+    }
+
+    /// Where somebody else's HTTP interface is, with the address where it is for most.
+    pub fn web_url(&mut self, key: &str, default: &str) -> Option<Url> {
+        let url: Url = match self.raw(key) {
+            Some(_) => self.optional(key)?,
+            None => default.parse().ok()?,
+        };
+        if ["http", "https"].contains(&url.scheme()) && url.has_host() && url.query().is_none() {
+            return Some(url);
+        }
+        self.problem(format!("{key}={:?} cannot be used: it must be a URL like {default}", url.as_str()));
+        None
     }
 
     /// Ends the reading: the configuration, or everything that was wrong.

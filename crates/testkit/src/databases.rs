@@ -1,5 +1,7 @@
 //! A database of each test's own. All go with the server at the end of the run.
 
+use std::net::SocketAddr;
+
 use sqlx::{
     AssertSqlSafe, Connection, PgConnection, PgPool,
     migrate::Migrator,
@@ -19,6 +21,17 @@ pub struct Database {
     pub url: String,
     /// A few connections for the test itself.
     pub pool: PgPool,
+}
+
+impl Database {
+    /// The same database by way of another address, a [`crate::Proxy`]'s for instance.
+    #[must_use]
+    pub fn url_at(&self, addr: SocketAddr) -> String {
+        let mut url: url::Url = self.url.parse().expect("a URL");
+        url.set_ip_host(addr.ip()).expect("a host");
+        url.set_port(Some(addr.port())).expect("a port");
+        url.into()
+    }
 }
 
 /// A new database with these migrations.

@@ -1,10 +1,13 @@
 //! Records written and read past the code under test.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
+    consumer::{BaseConsumer, CommitMode, Consumer},
     message::{BorrowedMessage, Header, Headers, OwnedHeaders},
     producer::{FutureProducer, FutureRecord},
 };
@@ -34,6 +37,13 @@ impl Record {
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_slice())
+    }
+
+    /// The headers as text, where each is there once.
+    #[must_use]
+    pub fn headers_as_text(&self) -> HashMap<String, String> {
+        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+        self.headers.iter().map(|(name, value)| (name.clone(), text(value))).collect()
     }
 
     fn of(message: &BorrowedMessage<'_>) -> Self {
@@ -72,20 +82,53 @@ pub async fn consume_all(bootstrap: &str, topic: &str) -> Vec<Record> {
     let (bootstrap, topic) = (bootstrap.to_owned(), topic.to_owned());
     let reading = tokio::task::spawn_blocking(move || {
         let reader = Reader::of(&bootstrap, &topic);
-        let ends: Vec<i64> = reader.partitions.iter().map(|partition| reader.end(*partition)).collect();
-        let count = |records: &[Record]| {
-            let left = ends.iter().zip(&reader.partitions).filter(|(end, partition)| {
-                let last =
-                    records.iter().filter(|record| record.partition == **partition).map(|record| record.offset).max();
-                last.map_or(**end > reader.begin(**partition), |last| last + 1 < **end)
-            });
-            left.count()
-        };
-        reader.read(CALL_LIMIT, |records| count(records) == 0)
+        let mut ends: HashMap<i32, i64> = reader.ends().into_iter().filter(|(_, end)| *end > 0).collect();
+        let (mut records, mut last) = (Vec::new(), Instant::now());
+        while !ends.is_empty() {
+            assert!(last.elapsed() < CALL_LIMIT, "{} records of {topic}, and no more in {CALL_LIMIT:?}", records.len());
+            if let Some(record) = reader.next() {
+                last = Instant::now();
+                if ends.get(&record.partition).is_some_and(|end| record.offset + 1 >= *end) {
+                    ends.remove(&record.partition);
+                }
+                records.push(record);
+            }
+        }
+        records
     });
     let mut records = reading.await.expect("read");
     records.sort_by_key(|record| (record.partition, record.offset));
     records
+}
+
+/// How many records of `topic` the group has not committed yet.
+pub async fn behind(bootstrap: &str, topic: &str, group: &str) -> i64 {
+    let (bootstrap, topic, group) = (bootstrap.to_owned(), topic.to_owned(), group.to_owned());
+    let asked = tokio::task::spawn_blocking(move || {
+        let reader = Reader::in_group(&bootstrap, &topic, &group);
+        let mut wanted = TopicPartitionList::new();
+        for partition in &reader.partitions {
+            wanted.add_partition(&topic, *partition);
+        }
+        let committed = reader.consumer.committed_offsets(wanted, CALL_LIMIT).expect("committed offsets");
+        let of = |partition: i32| match committed.find_partition(&topic, partition).map(|found| found.offset()) {
+            Some(Offset::Offset(offset)) => offset,
+            _ => 0,
+        };
+        reader.ends().into_iter().map(|(partition, end)| end - of(partition)).sum()
+    });
+    asked.await.expect("an answer")
+}
+
+/// Sets the group, which must have no members, back to the beginning of `topic`.
+pub async fn rewind(bootstrap: &str, topic: &str, group: &str) {
+    let (bootstrap, topic, group) = (bootstrap.to_owned(), topic.to_owned(), group.to_owned());
+    let done = tokio::task::spawn_blocking(move || {
+        let reader = Reader::in_group(&bootstrap, &topic, &group);
+        let beginning = reader.every_partition_at(Offset::Offset(0));
+        reader.consumer.commit(&beginning, CommitMode::Sync).expect("a commit");
+    });
+    done.await.expect("a commit");
 }
 
 /// Reads a topic from its beginning until `is_enough` of what was read, and fails the test when that
@@ -115,35 +158,59 @@ struct Reader {
 }
 
 impl Reader {
+    /// A consumer that begins at the beginning.
     fn of(bootstrap: &str, topic: &str) -> Self {
-        let consumer: BaseConsumer = client(bootstrap).set("group.id", "testkit").create().expect("a consumer");
+        let reader = Self::in_group(bootstrap, topic, "testkit");
+        reader.consumer.assign(&reader.every_partition_at(Offset::Beginning)).expect("assigned");
+        reader
+    }
+
+    /// A client that knows of the group, and takes no part in it.
+    fn in_group(bootstrap: &str, topic: &str, group: &str) -> Self {
+        let config = client(bootstrap).set("group.id", group).set("enable.auto.commit", "false").to_owned();
+        let consumer: BaseConsumer = config.create().expect("a consumer");
         let metadata = consumer.fetch_metadata(Some(topic), CALL_LIMIT).expect("metadata");
         let partitions: Vec<i32> = metadata.topics()[0].partitions().iter().map(|partition| partition.id()).collect();
         assert!(!partitions.is_empty(), "there is no topic {topic}");
-        let mut from = TopicPartitionList::new();
-        for partition in &partitions {
-            from.add_partition_offset(topic, *partition, Offset::Beginning).expect("a place");
-        }
-        consumer.assign(&from).expect("assigned");
         Self { consumer, topic: topic.to_owned(), partitions }
     }
 
-    fn begin(&self, partition: i32) -> i64 {
-        self.consumer.fetch_watermarks(&self.topic, partition, CALL_LIMIT).expect("watermarks").0
+    fn every_partition_at(&self, offset: Offset) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for partition in &self.partitions {
+            list.add_partition_offset(&self.topic, *partition, offset).expect("a place");
+        }
+        list
+    }
+
+    /// Where each partition ends now.
+    fn ends(&self) -> Vec<(i32, i64)> {
+        self.partitions.iter().map(|partition| (*partition, self.end(*partition))).collect()
     }
 
     fn end(&self, partition: i32) -> i64 {
-        self.consumer.fetch_watermarks(&self.topic, partition, CALL_LIMIT).expect("watermarks").1
+        let begun = Instant::now();
+        loop {
+            match self.consumer.fetch_watermarks(&self.topic, partition, CALL_LIMIT) {
+                Ok((_, end)) => return end,
+                // A broker under load may not know at once that it leads a new partition.
+                Err(error) => assert!(begun.elapsed() < CALL_LIMIT, "read the end of {}: {error}", self.topic),
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// The next record, if one comes soon.
+    fn next(&self) -> Option<Record> {
+        // The broker may be away in the middle of a test; the callers' deadlines end this.
+        self.consumer.poll(POLL)?.ok().map(|message| Record::of(&message))
     }
 
     fn read(&self, limit: Duration, is_enough: impl Fn(&[Record]) -> bool) -> Vec<Record> {
         let (begun, mut records) = (Instant::now(), Vec::new());
         while !is_enough(&records) {
             assert!(begun.elapsed() < limit, "read {} records of {} in {limit:?}", records.len(), self.topic);
-            // The broker may be away in the middle of a test; the deadline ends this.
-            if let Some(Ok(message)) = self.consumer.poll(POLL) {
-                records.push(Record::of(&message));
-            }
+            records.extend(self.next());
         }
         records
     }

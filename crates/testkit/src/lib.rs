@@ -9,6 +9,7 @@
 pub mod kafka;
 
 mod databases;
+mod process;
 mod proxy;
 mod servers;
 mod shared;
@@ -16,6 +17,7 @@ mod wait;
 mod watchdog;
 
 pub use databases::{Database, database, empty_database};
+pub use process::{Process, free_addr, last_words, readyz, wait_until_ready};
 pub use proxy::Proxy;
 pub use servers::{Cluster, Frozen, Kafka, OwnServers, kafka_behind, kafka_cluster, lone_kafka};
 pub use shared::{KAFKA, POSTGRES, Servers, servers};

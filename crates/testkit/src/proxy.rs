@@ -46,6 +46,11 @@ impl Proxy {
         proxy
     }
 
+    /// A wire to the shared PostgreSQL.
+    pub async fn to_postgres() -> Self {
+        Self::to(crate::servers().await.postgres).await
+    }
+
     /// A wire to a Unix socket.
     pub async fn to_socket(socket: impl Into<PathBuf>) -> Self {
         let proxy = Self::unconnected().await;

@@ -1,14 +1,11 @@
 //! The worker's settings.
 
 use contracts::topics::Namespace;
-use secrecy::SecretString;
 use shell::{
     config::{ConfigError, Reader, ShellConfig, Vars},
     postgres::Database,
 };
 use stream::KafkaConfig;
-
-const DATABASE_URL: &str = "DATABASE_URL";
 
 /// The worker's settings.
 #[derive(Clone)]
@@ -30,16 +27,11 @@ impl Config {
     /// Everything that is missing or cannot be used, at once.
     pub fn from_vars(vars: &dyn Vars) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(vars);
-        let url = reader.required_secret(DATABASE_URL, "the PostgreSQL database of this service, as a postgres:// URL");
-        let database = url.and_then(|url| parse_database(&mut reader, &url));
+        let database = reader.database("alert-system");
         let kafka = KafkaConfig::read(&mut reader);
         let shell = ShellConfig::read(&mut reader);
         reader.finish(|| Some(Self { database: database?, kafka: kafka?, topics: Namespace::default(), shell }))
     }
-}
-
-fn parse_database(reader: &mut Reader<'_>, url: &SecretString) -> Option<Database> {
-    Database::parse(url).map_err(|error| reader.problem(format!("{DATABASE_URL} cannot be used: {error}"))).ok()
 }
 
 #[cfg(test)]

@@ -9,11 +9,10 @@ use shell::{
     postgres::Database,
 };
 use stream::KafkaConfig;
-use url::Url;
+use tonic::transport::Endpoint;
 
 use crate::opensky::{Credentials, OpenSkyConfig};
 
-const DATABASE_URL: &str = "DATABASE_URL";
 const HTTP_ADDR: &str = "HTTP_ADDR";
 const GRPC_ADDR: &str = "GRPC_ADDR";
 const USER_MANAGER_GRPC_URL: &str = "USER_MANAGER_GRPC_URL";
@@ -50,7 +49,7 @@ pub struct Config {
     /// Where gRPC is served.
     pub grpc: Listen,
     /// Where user-manager answers.
-    pub user_manager: Url,
+    pub user_manager: Endpoint,
     /// How OpenSky is asked.
     pub open_sky: OpenSkyConfig,
     /// The source of the data, in words that people read in messages.
@@ -71,20 +70,11 @@ impl Config {
     pub fn from_vars(vars: &dyn Vars) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(vars);
         let shell = ShellConfig::read(&mut reader);
-        let database_url = reader.required_secret(DATABASE_URL, "the address of this service's PostgreSQL database");
-        let database = database_url.and_then(|url| match Database::parse(&url) {
-            Ok(database) => Some(database),
-            Err(problem) => {
-                reader.problem(format!("{DATABASE_URL} cannot be used: {problem}"));
-                None
-            }
-        });
+        let database = reader.database("data-collector");
         let kafka = KafkaConfig::read(&mut reader);
         let http: SocketAddr = reader.or(HTTP_ADDR, SocketAddr::from(([0, 0, 0, 0], 5000)));
         let grpc: SocketAddr = reader.or(GRPC_ADDR, SocketAddr::from(([0, 0, 0, 0], 50052)));
-        let user_manager =
-            reader.required(USER_MANAGER_GRPC_URL, "where user-manager answers gRPC, such as http://localhost:50051");
-        let user_manager = user_manager.and_then(|url| web(&mut reader, USER_MANAGER_GRPC_URL, url));
+        let user_manager = reader.grpc_endpoint(USER_MANAGER_GRPC_URL, "user-manager", "http://user-manager:50051");
         let open_sky = open_sky(&mut reader);
         let collect_interval = reader.seconds(COLLECT_INTERVAL_SECONDS, 300);
         let retention_days = small(reader.number(RETENTION_DAYS, 90, 3, 36_500));
@@ -118,8 +108,8 @@ fn open_sky(reader: &mut Reader<'_>) -> Option<OpenSkyConfig> {
     }
     let credentials = client_id.zip(client_secret);
     let credentials = credentials.map(|(client_id, client_secret)| Credentials { client_id, client_secret });
-    let api_url = url(reader, OPEN_SKY_API_URL, DEFAULT_API_URL);
-    let token_url = url(reader, OPEN_SKY_TOKEN_URL, DEFAULT_TOKEN_URL);
+    let api_url = reader.web_url(OPEN_SKY_API_URL, DEFAULT_API_URL);
+    let token_url = reader.web_url(OPEN_SKY_TOKEN_URL, DEFAULT_TOKEN_URL);
     Some(OpenSkyConfig {
         api_url: api_url?,
         token_url: token_url?,
@@ -127,19 +117,6 @@ fn open_sky(reader: &mut Reader<'_>) -> Option<OpenSkyConfig> {
         time_limit: OPEN_SKY_TIME_LIMIT,
         open_for: OPEN_SKY_OPEN_FOR,
     })
-}
-
-fn url(reader: &mut Reader<'_>, key: &str, default: &str) -> Option<Url> {
-    let url = reader.optional(key).or_else(|| default.parse().ok())?;
-    web(reader, key, url)
-}
-
-fn web(reader: &mut Reader<'_>, key: &str, url: Url) -> Option<Url> {
-    if matches!(url.scheme(), "http" | "https") && url.has_host() {
-        return Some(url);
-    }
-    reader.problem(format!("{key}={:?} cannot be used: it must be an http or https address", url.as_str()));
-    None
 }
 
 fn small(number: u64) -> u32 {

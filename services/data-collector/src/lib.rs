@@ -60,7 +60,7 @@ pub struct Running {
 pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
     let metrics = Metrics::register(&shell.registry).context("register the metrics")?;
     let opensky = OpenSky::new(config.open_sky.clone(), metrics.clone()).context("create the OpenSky client")?;
-    let users = Users::new(&config.user_manager).context("create the client of user-manager")?;
+    let users = Users::new(config.user_manager.clone());
     let store = Store::new(postgres::connect(shell, &config.database, &store::MIGRATOR).await?);
     stream::topics::ensure(&config.kafka, &config.topics, shell).await?;
     let topic = config.topics.to_alert_system();

@@ -4,7 +4,6 @@ use contracts::EmailAddress;
 use proto::v1::{UserRequest, user_service_client::UserServiceClient};
 use shell::{grpc, trace::Cause};
 use tonic::transport::{Channel, Endpoint};
-use url::Url;
 use uuid::Uuid;
 
 /// The one channel to user-manager.
@@ -26,12 +25,9 @@ pub enum UsersError {
 
 impl Users {
     /// Connects when first asked.
-    ///
-    /// # Errors
-    /// When the address cannot be one.
-    pub fn new(address: &Url) -> anyhow::Result<Self> {
-        let channel = grpc::channel(Endpoint::from_shared(address.to_string())?);
-        Ok(Self { client: UserServiceClient::new(channel) })
+    #[must_use]
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self { client: UserServiceClient::new(grpc::channel(endpoint)) }
     }
 
     /// The id of whoever is registered under `email` now; none when nobody is.

@@ -11,7 +11,6 @@ use shell::{
 };
 use stream::KafkaConfig;
 use tonic::transport::Endpoint;
-use url::Url;
 
 use crate::{core::schedule::Schedule, telegram::TelegramConfig};
 
@@ -78,9 +77,9 @@ impl Config {
         let mut reader = Reader::new(vars);
         let shell = ShellConfig::read(&mut reader);
         let grpc = reader.or("GRPC_ADDR", SocketAddr::from(([0, 0, 0, 0], 50053)));
-        let database = database(&mut reader);
+        let database = reader.database("notifier");
         let kafka = KafkaConfig::read(&mut reader);
-        let user_manager = user_manager(&mut reader);
+        let user_manager = reader.grpc_endpoint("USER_MANAGER_GRPC_URL", "user-manager", "http://user-manager:50051");
         let telegram = telegram(&mut reader);
         let sending = Sending {
             per_second: limit(&mut reader, "TELEGRAM_MESSAGES_PER_SECOND", 30),
@@ -102,34 +101,9 @@ impl Config {
     }
 }
 
-fn database(reader: &mut Reader<'_>) -> Option<Database> {
-    let url = reader.required_secret("DATABASE_URL", "the notifier's PostgreSQL database, a postgres:// URL")?;
-    Database::parse(&url).map_err(|problem| reader.problem(format!("DATABASE_URL cannot be used: {problem}"))).ok()
-}
-
-fn user_manager(reader: &mut Reader<'_>) -> Option<Endpoint> {
-    const KEY: &str = "USER_MANAGER_GRPC_URL";
-    let url: Url = reader.required(KEY, "where user-manager serves gRPC, such as http://user-manager:50051")?;
-    if !["http", "https"].contains(&url.scheme()) || !url.has_host() {
-        reader.problem(format!("{KEY}={url} cannot be used: it must be a URL like http://user-manager:50051"));
-        return None;
-    }
-    Endpoint::from_shared(url.to_string())
-        .map_err(|error| reader.problem(format!("{KEY}={url} cannot be used: {error}")))
-        .ok()
-}
-
 fn telegram(reader: &mut Reader<'_>) -> Option<TelegramConfig> {
-    const URL_KEY: &str = "TELEGRAM_API_URL";
     const TOKEN_KEY: &str = "TELEGRAM_BOT_TOKEN";
-    let api_url = match reader.raw(URL_KEY) {
-        Some(_) => reader.optional::<Url>(URL_KEY),
-        None => BOT_API.parse().ok(),
-    };
-    let usable = |url: &Url| ["http", "https"].contains(&url.scheme()) && url.has_host() && url.query().is_none();
-    if let Some(url) = api_url.as_ref().filter(|url| !usable(url)) {
-        reader.problem(format!("{URL_KEY}={url} cannot be used: it must be a URL like {BOT_API}"));
-    }
+    let api_url = reader.web_url("TELEGRAM_API_URL", BOT_API);
     let token = reader.required_secret(
         TOKEN_KEY,
         "the token of the bot that sends the messages: write /newbot to @BotFather in Telegram and it answers with one",

@@ -8,7 +8,6 @@ use shell::{
     postgres::Database,
 };
 use tonic::transport::Endpoint;
-use url::Url;
 
 /// Everything user-manager is told from outside.
 pub struct Config {
@@ -34,8 +33,9 @@ impl Config {
         let shell = ShellConfig::read(&mut reader);
         let http_addr = reader.or("HTTP_ADDR", SocketAddr::from(([0, 0, 0, 0], 5000)));
         let grpc_addr = reader.or("GRPC_ADDR", SocketAddr::from(([0, 0, 0, 0], 50051)));
-        let database = database(&mut reader);
-        let data_collector = data_collector(&mut reader);
+        let database = reader.database("user-manager");
+        let data_collector =
+            reader.grpc_endpoint("DATA_COLLECTOR_GRPC_URL", "data-collector", "http://data-collector:50052");
         reader.finish(|| {
             Some(Self {
                 shell,
@@ -46,23 +46,6 @@ impl Config {
             })
         })
     }
-}
-
-fn database(reader: &mut Reader<'_>) -> Option<Database> {
-    let url = reader.required_secret("DATABASE_URL", "user-manager's PostgreSQL database, a postgres:// URL")?;
-    Database::parse(&url).map_err(|problem| reader.problem(format!("DATABASE_URL cannot be used: {problem}"))).ok()
-}
-
-fn data_collector(reader: &mut Reader<'_>) -> Option<Endpoint> {
-    const KEY: &str = "DATA_COLLECTOR_GRPC_URL";
-    let url: Url = reader.required(KEY, "where data-collector serves gRPC, such as http://data-collector:50052")?;
-    if !["http", "https"].contains(&url.scheme()) || !url.has_host() {
-        reader.problem(format!("{KEY}={url} cannot be used: it must be a URL like http://data-collector:50052"));
-        return None;
-    }
-    Endpoint::from_shared(url.to_string())
-        .map_err(|error| reader.problem(format!("{KEY}={url} cannot be used: {error}")))
-        .ok()
 }
 
 #[cfg(test)]

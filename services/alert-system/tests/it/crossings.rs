@@ -43,8 +43,8 @@ async fn an_alert_says_whom_what_and_why_and_carries_its_cause_on() {
     assert_eq!((alert.interest_id, alert.user_id), (Some(interest.id), Some(cause.user_id)));
     assert_eq!(alert.condition, "The number of flights (11) exceeded the high threshold of 10.");
     assert_eq!((alert.threshold, alert.reading), (Some(10), Some(cause.reading)));
-    assert_eq!(records[0].key.as_deref(), Some(interest.email.as_str()));
-    let header = |name: &str| records[0].headers.get(name).map(String::as_str);
+    assert_eq!(records[0].key.as_deref(), Some(interest.email.as_bytes()));
+    let header = |name: &str| records[0].header(name).map(|value| std::str::from_utf8(value).unwrap());
     assert_eq!(header(headers::TYPE), Some(headers::ALERT_V1));
     assert_eq!(header(headers::REQUEST_ID), Some("req-7"));
     assert_eq!(header(headers::TRACEPARENT), Some(traceparent));
@@ -124,7 +124,11 @@ async fn the_five_field_kind_has_one_level_for_each_person_and_airport() {
         .map(|record| {
             let alert: AlertEvent<'_> = serde_json::from_slice(record.value.as_deref().unwrap()).unwrap();
             assert_eq!((alert.interest_id, alert.user_id, alert.reading), (None, None, None));
-            (record.key.clone().unwrap(), alert.airport_code.into_owned(), alert.kind.into_owned())
+            (
+                String::from_utf8(record.key.clone().unwrap()).unwrap(),
+                alert.airport_code.into_owned(),
+                alert.kind.into_owned(),
+            )
         })
         .collect();
     said.sort();

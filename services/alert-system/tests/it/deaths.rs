@@ -1,12 +1,11 @@
 //! The real process, ended by SIGTERM, by SIGKILL, and at every point between two effects.
 
-use std::os::unix::process::ExitStatusExt;
-
 use shell::fault::FAULT_POINT;
+use testkit::last_words;
 use uuid::Uuid;
 
 use crate::{
-    processes::{Process, last_words},
+    processes::{WORKER, start},
     world::{Interest, Sent, World},
 };
 
@@ -39,14 +38,14 @@ async fn a_death_at_any_point_between_two_effects_loses_no_alert_and_invents_non
     ];
     for (seq, point) in (1..).zip(points) {
         world.send(&round(&interests, seq)).await;
-        let process = Process::start(world, &[(FAULT_POINT, point)]).await;
-        assert_eq!(process.ended().await.signal(), Some(9), "{point}");
+        println!("dies at {point}");
+        start(world, &[(FAULT_POINT, point)]).killed().await;
     }
     world.send(&round(&interests, 5)).await;
-    let process = Process::start(world, &[]).await;
+    let process = start(world, &[]);
     world.settled().await;
     assert_all_was_told(world, &interests).await;
-    process.terminate().await;
+    process.stop().await;
 }
 
 #[tokio::test]
@@ -62,21 +61,25 @@ async fn sigterm_and_sigkill_in_the_middle_of_the_work_lose_no_alert_and_invent_
     }
     // The moment is when so many alerts are out.
     for death in 1..=3 {
-        let process = Process::start(world, &[]).await;
+        let process = start(world, &[]);
         let moment = seed.wrapping_mul(death).wrapping_mul(6_364_136_223_846_793_005) >> 33;
         let moment = already + usize::try_from(moment % 400).unwrap() + 400 * usize::try_from(death - 1).unwrap();
         world.wait_until_told(moment).await;
-        if death == 2 { process.terminate().await } else { process.kill().await }
+        if death == 2 {
+            process.stop().await;
+        } else {
+            process.kill().await;
+        }
     }
-    let process = Process::start(world, &[]).await;
+    let process = start(world, &[]);
     world.settled().await;
     assert_all_was_told(world, &interests).await;
-    process.terminate().await;
+    process.stop().await;
 }
 
 #[tokio::test]
 async fn settings_that_cannot_be_used_are_all_told_before_anything_is_bound() {
-    let (code, words) = last_words(&[("KAFKA_PARTITIONS", "none"), ("ADMIN_ADDR", "somewhere")]).await;
+    let (code, words) = last_words(WORKER, &[("KAFKA_PARTITIONS", "none"), ("ADMIN_ADDR", "somewhere")]).await;
     assert_eq!(code, Some(2), "{words}");
     for key in ["DATABASE_URL", "KAFKA_BROKER_URL", "KAFKA_PARTITIONS", "ADMIN_ADDR"] {
         assert!(words.contains(key), "{key} is not in {words}");

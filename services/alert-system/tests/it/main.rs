@@ -1,8 +1,6 @@
 //! The worker on a real Kafka and a real PostgreSQL.
 #![cfg(test)]
 
-mod kafka;
-mod network;
 mod processes;
 mod world;
 

@@ -4,17 +4,18 @@ use std::net::SocketAddr;
 
 use alert_system::Config;
 use shell::{Shell, clock::Clock};
+use testkit::Proxy;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    network::Network,
-    world::{Interest, PATIENCE, Worker, World},
-};
+use crate::world::{Interest, PATIENCE, Worker, World};
 
 /// The worker's settings with its database behind a wire.
-async fn behind_a_wire(world: &World, is_cut: bool) -> (Config, Network) {
-    let network = Network::to(testkit::postgres_addr(), is_cut).await;
-    let config = world.config_with(&world.database_url_at(network.addr), &world.kafka.bootstrap);
+async fn behind_a_wire(world: &World, is_cut: bool) -> (Config, Proxy) {
+    let network = Proxy::to_postgres().await;
+    if is_cut {
+        network.cut();
+    }
+    let config = world.config_with(&world.database.url_at(network.addr()), &world.kafka.bootstrap);
     (config, network)
 }
 
@@ -38,7 +39,7 @@ async fn postgres_away_at_start_is_waited_for_and_named() {
             parts.iter().any(|part| part.name == "postgres" && !part.up)
         };
         testkit::wait_for("readiness to name postgres", PATIENCE, named).await;
-        network.mend();
+        network.heal();
     };
     let (started, ()) = tokio::join!(starting, story);
     started.expect("it starts");
@@ -53,8 +54,9 @@ async fn postgres_away_at_start_is_waited_for_and_named() {
 async fn kafka_away_at_start_is_waited_for_and_named() {
     let world = World::new().await;
     let broker: SocketAddr = world.kafka.bootstrap.parse().expect("an address");
-    let network = Network::to(broker, true).await;
-    let config = world.config_with(&world.database.url, &network.addr.to_string());
+    let network = Proxy::to(broker).await;
+    network.cut();
+    let config = world.config_with(&world.database.url, &network.addr().to_string());
     let shell = Shell::new("alert-system", CancellationToken::new(), Clock::system());
     let starting = {
         let shell = shell.clone();
@@ -66,7 +68,7 @@ async fn kafka_away_at_start_is_waited_for_and_named() {
             parts.iter().any(|part| part.name.starts_with("kafka") && !part.up)
         };
         testkit::wait_for("readiness to name kafka", PATIENCE, named).await;
-        network.mend();
+        network.heal();
     };
     let (started, ()) = tokio::join!(starting, story);
     started.expect("it starts");
@@ -103,7 +105,7 @@ async fn a_frozen_postgres_is_waited_for_and_nothing_is_lost_or_repeated() {
     world.send(&interests.iter().map(|interest| interest.reading(2, 11)).collect::<Vec<_>>()).await;
     is_held(&worker).await;
     world.send(&interests.iter().map(|interest| interest.reading(3, 5)).collect::<Vec<_>>()).await;
-    network.mend();
+    network.heal();
     world.settled().await;
     for interest in &interests {
         assert_eq!(interest.told_in(&world.ledger().await), ["high", "recovered"]);
@@ -127,7 +129,7 @@ async fn a_postgres_that_is_cut_off_is_waited_for_and_nothing_is_lost_or_repeate
     is_held(&worker).await;
     let report = worker.shell.readiness.report().await;
     assert!(!report.ready, "{report:?}");
-    network.mend();
+    network.heal();
     world.settled().await;
     assert_eq!(world.told_of(&known).await, ["high"]);
     assert_eq!(world.told_of(&new).await, ["low"]);
@@ -151,7 +153,7 @@ async fn a_frozen_kafka_is_waited_for_and_nothing_is_lost_or_invented() {
     world.send(&[interest.reading(1, 11)]).await;
     is_held(&worker).await;
     let frozen = lone.kafka.freeze();
-    network.mend();
+    network.heal();
     let attempts = || worker.metric("consumer_handle_seconds_count", "");
     let told = worker.metric("alerts_total", "");
     let before = attempts();

@@ -1,9 +1,8 @@
 //! Repeated, late, removed, shared.
 
-use crate::{
-    kafka,
-    world::{Interest, PATIENCE, Sent, World, bare},
-};
+use testkit::kafka;
+
+use crate::world::{Interest, PATIENCE, Sent, World, bare};
 
 /// Some lives, each with its crossings.
 fn lives(interests: &[Interest]) -> Vec<Sent> {

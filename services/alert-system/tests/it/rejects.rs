@@ -6,7 +6,7 @@ use contracts::headers;
 use serde_json::{Value, json};
 
 use crate::{
-    processes::Process,
+    processes::start,
     world::{Interest, PATIENCE, Sent, World},
 };
 
@@ -55,10 +55,11 @@ async fn every_kind_of_bad_message_is_kept_with_its_reason_and_the_rest_goes_on(
     let letters = world.dead_letters().await;
     assert_eq!(letters.len(), bad.len());
     for letter in &letters {
-        let said = &letter.headers[headers::DLQ_REASON];
+        let named = letter.headers_as_text();
+        let said = &named[headers::DLQ_REASON];
         let reasons = &expected[&letter.value];
         assert!(reasons.iter().any(|reason| said.contains(reason)), "{said} is none of {reasons:?}");
-        assert_eq!(letter.headers[headers::DLQ_TOPIC], world.topics.to_alert_system());
+        assert_eq!(named[headers::DLQ_TOPIC], world.topics.to_alert_system());
         assert!(!said.contains(&interest.email), "{said}");
     }
     worker.stop().await;
@@ -67,21 +68,23 @@ async fn every_kind_of_bad_message_is_kept_with_its_reason_and_the_rest_goes_on(
 #[tokio::test]
 async fn too_many_bad_messages_in_a_row_are_held_until_somebody_accepts_them() {
     let lone = World::alone().await;
-    let process = Process::start(&lone.world, &[("DEAD_LETTER_RUN_LIMIT", "3")]).await;
+    let admin = testkit::free_addr();
+    let process = start(&lone.world, &[("DEAD_LETTER_RUN_LIMIT", "3"), ("ADMIN_ADDR", &admin.to_string())]);
     let interest = Interest::new();
     let key = interest.id.to_string();
-    process.wait_until_ready().await;
+    testkit::wait_until_ready(admin).await;
     let before = lone.world.dead_letters().await.len();
     let bad: Vec<_> = (0..5).map(|_| raw(Some(&key), Some(b"not a reading"))).collect();
     lone.world.send(&bad).await;
     lone.world.send(&[interest.reading(1, 11)]).await;
-    let held = async || process.readyz().await.contains("flightbell dlq accept");
+    let held = async || testkit::readyz(admin).await.contains("flightbell dlq accept");
     testkit::wait_for("the partition to be held", PATIENCE, held).await;
     // What came in the same batch behind the bad ones may be told already; it is told once all the same.
-    let answer = process.post("/operator/accept-dead-letters").await;
+    let accept = format!("http://{admin}/operator/accept-dead-letters");
+    let answer = testkit::http_client().post(accept).send().await.expect("an answer").text().await.expect("text");
     assert!(answer.contains("accepted again"), "{answer}");
     lone.world.settled().await;
     assert_eq!(lone.world.told_of(&interest).await, ["high"]);
     assert_eq!(lone.world.dead_letters().await.len() - before, 5);
-    process.terminate().await;
+    process.stop().await;
 }

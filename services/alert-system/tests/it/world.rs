@@ -1,15 +1,14 @@
 //! One test's own database and topics, and the verbs of its story.
 
-use std::{collections::HashMap, net::SocketAddr, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use alert_system::{Config, MIGRATOR, start};
 use contracts::{AlertEvent, BareReading, ReadingEvent, ReadingRef, headers, reading_event_id, topics::Namespace};
 use stream::{KafkaConfig, Outgoing, Producer, Profile};
+use testkit::kafka;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-
-use crate::kafka;
 
 /// How long anything may take before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -100,11 +99,6 @@ impl World {
         Config { kafka, topics: self.topics.clone(), ..config }
     }
 
-    /// The database seen through another address.
-    pub fn database_url_at(&self, addr: SocketAddr) -> String {
-        self.database.url.replace(&testkit::postgres_addr().to_string(), &addr.to_string())
-    }
-
     /// One replica more.
     pub async fn start(&self) -> Worker {
         Worker::start(self.config()).await
@@ -133,8 +127,8 @@ impl World {
     }
 
     /// Every record on `to-notifier`, repeats included.
-    pub async fn alert_records(&self) -> Vec<kafka::Found> {
-        kafka::everything(&self.kafka.bootstrap, &self.topics.to_notifier()).await
+    pub async fn alert_records(&self) -> Vec<kafka::Record> {
+        kafka::consume_all(&self.kafka.bootstrap, &self.topics.to_notifier()).await
     }
 
     /// Every alert, repeats included, those of one person in their order.
@@ -160,9 +154,9 @@ impl World {
         interest.told_in(&self.ledger().await)
     }
 
-    pub async fn dead_letters(&self) -> Vec<kafka::Found> {
+    pub async fn dead_letters(&self) -> Vec<kafka::Record> {
         let topic = contracts::topics::dead_letters_of(&self.topics.to_alert_system());
-        kafka::everything(&self.kafka.bootstrap, &topic).await
+        kafka::consume_all(&self.kafka.bootstrap, &topic).await
     }
 
     pub async fn wait_until_told(&self, count: usize) {
@@ -193,7 +187,7 @@ impl Worker {
 }
 
 impl Told {
-    fn from_record(record: &kafka::Found) -> Self {
+    fn from_record(record: &kafka::Record) -> Self {
         let event: AlertEvent<'_> =
             serde_json::from_slice(record.value.as_deref().expect("a value")).expect("an alert");
         Self {

@@ -1,11 +1,6 @@
 //! The real process, killed between two effects, and started again.
 
-use std::{
-    collections::BTreeSet,
-    net::SocketAddr,
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use serde_json::{Value, json};
 use shell::clock::Clock;
@@ -16,8 +11,10 @@ use crate::support::{PARIS, Record, World, records, wait_for};
 /// The contract's own topic: a process of its own takes no other.
 const TOPIC: &str = "to-alert-system";
 
+const DATA_COLLECTOR: &str = env!("CARGO_BIN_EXE_data-collector");
+
 struct Process {
-    child: Child,
+    itself: testkit::Process,
     http: SocketAddr,
 }
 
@@ -32,15 +29,11 @@ impl Process {
     }
 
     fn spawn(world: &World, point: Option<&str>) -> Self {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let http = free.local_addr().expect("an address");
-        drop(free);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_data-collector"));
-        command.env_clear().envs(world.vars()).env("HTTP_ADDR", http.to_string()).stdout(Stdio::null());
-        if let Some(point) = point {
-            command.env(shell::fault::FAULT_POINT, point);
-        }
-        Self { child: command.spawn().expect("a process"), http }
+        let http = testkit::free_addr();
+        let more = [("HTTP_ADDR".to_owned(), http.to_string())];
+        let point = point.map(|point| (shell::fault::FAULT_POINT.to_owned(), point.to_owned()));
+        let environment = world.vars().into_iter().chain(more).chain(point);
+        Self { itself: testkit::Process::start(DATA_COLLECTOR, &[], environment), http }
     }
 
     async fn post(&self, body: &Value) -> reqwest::Result<u16> {
@@ -56,31 +49,6 @@ impl Process {
             .expect("an answer");
         let listed: Value = listed.json().await.expect("JSON");
         listed["interests"][0]["id"].as_str().expect("an id").parse().expect("an id")
-    }
-
-    /// Waits until the process is dead; answers its exit code, or none when a signal killed it.
-    async fn ended(mut self) -> Option<i32> {
-        let begun = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().expect("its status") {
-                return status.code();
-            }
-            assert!(begun.elapsed() < Duration::from_secs(30), "the process lives");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().expect("kill");
-        assert!(sent.success());
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Whatever the test came to, nothing is left running.
-        drop(self.child.kill());
-        drop(self.child.wait());
     }
 }
 
@@ -116,7 +84,7 @@ async fn killed_between_an_effect_and_its_answer_the_interest_is_there_once() {
     let world = world().await;
     let process = Process::start(&world, Some("data-collector.interest-committed-not-answered")).await;
     assert!(process.post(&interest()).await.is_err(), "no answer");
-    assert_eq!(process.ended().await, None);
+    process.itself.killed().await;
     let process = Process::start(&world, None).await;
     assert_eq!(process.post(&interest()).await.expect("an answer"), 200);
     let id = process.interest("ada@example.org").await;
@@ -128,7 +96,7 @@ async fn killed_between_asking_and_storing_the_airport_is_asked_again() {
     let world = world().await;
     let process = Process::start(&world, Some("data-collector.asked-not-stored")).await;
     drop(process.post(&interest()).await);
-    assert_eq!(process.ended().await, None);
+    process.itself.killed().await;
     let process = Process::start(&world, None).await;
     let id = process.interest("ada@example.org").await;
     wait_sent(&world, id, 1).await;
@@ -140,7 +108,7 @@ async fn killed_after_storing_a_reading_it_still_goes_out() {
     let world = world().await;
     let process = Process::start(&world, Some("data-collector.reading-stored")).await;
     drop(process.post(&interest()).await);
-    assert_eq!(process.ended().await, None);
+    process.itself.killed().await;
     let process = Process::start(&world, None).await;
     let id = process.interest("ada@example.org").await;
     let sent = wait_sent(&world, id, 1).await;
@@ -160,7 +128,7 @@ async fn killed_between_sending_an_evaluation_and_recording_it_the_same_event_co
     let mut other = interest();
     other["email"] = json!("bob@example.org");
     drop(process.post(&other).await);
-    assert_eq!(process.ended().await, None);
+    process.itself.killed().await;
     let process = Process::start(&world, None).await;
     let second = process.interest("bob@example.org").await;
     let sent = wait_sent(&world, second, 2).await;
@@ -176,7 +144,7 @@ async fn killed_between_telling_a_removal_and_recording_it_it_is_told_twice() {
     wait_sent(&world, id, 1).await;
     let url = format!("http://{}/interests", process.http);
     drop(testkit::http_client().delete(url).json(&interest()).send().await);
-    assert_eq!(process.ended().await, None);
+    process.itself.killed().await;
     let process = Process::start(&world, None).await;
     let sent = wait_for("two removals", async || {
         let sent = sent(&world, id).await;
@@ -195,15 +163,16 @@ async fn killed_between_a_page_and_its_record_at_most_that_page_is_repeated() {
          SELECT gen_random_uuid(), gen_random_uuid(), 'user' || n || '@example.org', 'LFPG', 'live', 1, null, 1, now(), now()
          FROM generate_series(1, 12000) n",
     )
-    .execute(&world.pool)
+    .execute(&world.database.pool)
     .await
     .expect("interests");
     let process = Process::spawn(&world, Some("data-collector.page-sent-not-recorded:2"));
-    assert_eq!(process.ended().await, None);
+    process.itself.killed().await;
     let process = Process::start(&world, None).await;
     wait_for("the fan-out", async || (world.scalar("SELECT count(*) FROM fan_outs").await == 0).then_some(())).await;
     drop(process);
-    let ids: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM interests").fetch_all(&world.pool).await.expect("ids");
+    let ids: Vec<Uuid> =
+        sqlx::query_scalar("SELECT id FROM interests").fetch_all(&world.database.pool).await.expect("ids");
     let ids: BTreeSet<_> = ids.into_iter().collect();
     let sent: Vec<_> =
         records(&world.kafka, TOPIC).await.into_iter().filter(|record| ids.contains(&record.key)).collect();
@@ -217,21 +186,17 @@ async fn sigterm_ends_the_process_cleanly_and_soon() {
     let world = world().await;
     let process = Process::start(&world, None).await;
     assert_eq!(process.post(&interest()).await.expect("an answer"), 201);
-    let begun = Instant::now();
-    process.signal("TERM");
-    assert_eq!(process.ended().await, Some(0));
-    assert!(begun.elapsed() < Duration::from_secs(20));
+    process.itself.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_settings_are_all_told_and_nothing_is_bound() {
     let world = world().await;
-    let mut command = Command::new(env!("CARGO_BIN_EXE_data-collector"));
-    command.env_clear().envs(world.vars()).env("KAFKA_PARTITIONS", "none").env("RETENTION_DAYS", "0");
-    command.env_remove("DATABASE_URL");
-    let ended = command.output().expect("it ends");
-    assert_eq!(ended.status.code(), Some(2));
-    let told = String::from_utf8(ended.stderr).expect("text");
+    let wrong = [("KAFKA_PARTITIONS", "none"), ("RETENTION_DAYS", "0"), ("DATABASE_URL", "")];
+    let environment = world.vars().into_iter().chain(wrong.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    let mut process = testkit::Process::start(DATA_COLLECTOR, &[], environment);
+    assert_eq!(process.code().await, 2);
+    let told = process.log();
     for key in ["KAFKA_PARTITIONS", "RETENTION_DAYS", "DATABASE_URL"] {
         assert!(told.contains(key), "{told}");
     }

@@ -18,14 +18,14 @@ async fn populate(world: &World, airport: &str, interests: i32) {
     )
     .bind(airport)
     .bind(interests)
-    .execute(&world.pool)
+    .execute(&world.database.pool)
     .await
     .expect("interests");
 }
 
 /// Stores readings as the leader does.
 async fn read(world: &World, airport: &str, values: impl IntoIterator<Item = u32>) {
-    let mut transaction = world.pool.begin().await.expect("a transaction");
+    let mut transaction = world.database.pool.begin().await.expect("a transaction");
     let day = data_collector::core::day::yesterday(world.clock.now());
     for value in values {
         let reading = data_collector::store::readings::NewReading {
@@ -50,7 +50,7 @@ async fn without_collection(world: &World) {
     world.opensky.fail_always(standins::opensky::Endpoint::Arrivals, standins::opensky::Failure::ten_hours());
     let paused = "INSERT INTO credits (bucket, day, remaining, from_header, paused_until)
                   VALUES ('flights', '2026-11-20', 4000, false, '2026-12-20')";
-    sqlx::query(paused).execute(&world.pool).await.expect("a pause");
+    sqlx::query(paused).execute(&world.database.pool).await.expect("a pause");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,7 +82,7 @@ async fn an_interest_without_a_threshold_hears_nothing() {
     without_collection(&world).await;
     populate(&world, "LFPG", 10).await;
     sqlx::query("UPDATE interests SET high_value = null WHERE high_value < 4")
-        .execute(&world.pool)
+        .execute(&world.database.pool)
         .await
         .expect("fewer");
     read(&world, "LFPG", [1]).await;

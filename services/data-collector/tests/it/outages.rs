@@ -20,8 +20,8 @@ async fn world() -> World {
 /// A world whose service reaches PostgreSQL over a wire only.
 async fn wired() -> (World, Proxy, Database) {
     let world = world().await;
-    let wire = Proxy::to(testkit::postgres_addr()).await;
-    let url = world.database_url.replace(&testkit::postgres_addr().to_string(), &wire.addr().to_string());
+    let wire = Proxy::to_postgres().await;
+    let url = world.database.url_at(wire.addr());
     let database = Database::parse(&url.into()).expect("a database");
     (world, wire, database)
 }

@@ -9,7 +9,7 @@ use crate::support::{World, wait_for};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_recordings_cross_their_thresholds_where_they_should() {
-    let world = World::replay(600).await;
+    let world = World::replay(240).await;
     world.person("ada@example.org");
     let app = world.start_with(|config| config.collect_interval = Duration::from_secs(60)).await;
     let paris = app.watch("ada@example.org", "LFPG", "live", Some(23), Some(10)).await;

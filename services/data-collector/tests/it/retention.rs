@@ -18,17 +18,17 @@ async fn what_is_old_goes_and_what_another_airport_lists_stays() {
     app.wait_reading("LFPG", "departures", |_| true).await;
     app.wait_reading("EGLL", "arrivals", |_| true).await;
     wait_for("the fan-out", async || (world.scalar("SELECT count(*) FROM fan_outs").await == 0).then_some(())).await;
-    let store = data_collector::store::Store::new(world.pool.clone());
+    let store = data_collector::store::Store::new(world.database.pool.clone());
     let later = |days| world.clock.now() + chrono::TimeDelta::days(days);
     // Nothing is old yet.
     assert_eq!(store.remove_before(later(-2)).await.expect("removed"), Default::default());
     // Paris was listed long ago, London was not: the flight stays for London.
     sqlx::query("UPDATE airport_flights SET day = '2026-01-01' WHERE airport_code = 'LFPG'")
-        .execute(&world.pool)
+        .execute(&world.database.pool)
         .await
         .expect("older");
     sqlx::query("UPDATE readings SET observed_at = '2026-01-01' WHERE airport_code = 'LFPG'")
-        .execute(&world.pool)
+        .execute(&world.database.pool)
         .await
         .expect("older");
     let removed = store.remove_before(later(-2)).await.expect("removed");
@@ -52,10 +52,10 @@ async fn a_reading_that_is_still_on_its_way_is_not_removed() {
             VALUES (gen_random_uuid(), 'LFPG', 'live', 1, 1, '2026-01-01', '2026-01-01', '2026-01-01', 'a test') RETURNING id
          ) INSERT INTO fan_outs (reading_id, airport_code, metric, seq) SELECT id, 'LFPG', 'live', 1 FROM r",
     )
-    .execute(&world.pool)
+    .execute(&world.database.pool)
     .await
     .expect("a reading");
-    let store = data_collector::store::Store::new(world.pool.clone());
+    let store = data_collector::store::Store::new(world.database.pool.clone());
     store.remove_before(world.clock.now()).await.expect("removed");
     assert_eq!(world.scalar("SELECT count(*) FROM readings").await, 1);
 }

@@ -12,10 +12,6 @@ use proto::v1::{
     ContactResponse, UserRequest, UserResponse,
     user_service_server::{UserService, UserServiceServer},
 };
-use rdkafka::{
-    ClientConfig, Message as _, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer as _},
-};
 use serde_json::{Value, json};
 use shell::{Shell, clock::Clock};
 use standins::opensky::{Options, Recording, Request, Scripted, Source};
@@ -35,8 +31,7 @@ pub const PARIS: (f64, f64) = (49.0097, 2.5479);
 pub struct World {
     pub kafka: String,
     pub topics: Namespace,
-    pub database_url: String,
-    pub pool: sqlx::PgPool,
+    pub database: testkit::Database,
     pub opensky: standins::opensky::OpenSky,
     pub scripted: Scripted,
     pub people: People,
@@ -95,8 +90,7 @@ impl World {
         Self {
             kafka: testkit::kafka().await,
             topics: testkit::topics(),
-            database_url: database.url,
-            pool: database.pool,
+            database,
             opensky,
             scripted,
             people: People::start().await,
@@ -106,7 +100,7 @@ impl World {
 
     pub fn vars(&self) -> HashMap<String, String> {
         let vars = [
-            ("DATABASE_URL", self.database_url.clone()),
+            ("DATABASE_URL", self.database.url.clone()),
             ("KAFKA_BROKER_URL", self.kafka.clone()),
             ("KAFKA_PARTITIONS", "3".to_owned()),
             ("USER_MANAGER_GRPC_URL", format!("http://{}", self.people.addr)),
@@ -173,7 +167,7 @@ impl World {
     }
 
     pub async fn scalar(&self, sql: &'static str) -> i64 {
-        sqlx::query_scalar(sql).fetch_one(&self.pool).await.expect("a number")
+        sqlx::query_scalar(sql).fetch_one(&self.database.pool).await.expect("a number")
     }
 }
 
@@ -293,38 +287,18 @@ pub async fn wait_for<T>(what: &str, check: impl AsyncFn() -> Option<T>) -> T {
 
 /// Everything on a topic so far.
 pub async fn records(kafka: &str, topic: &str) -> Vec<Record> {
-    let (kafka, topic) = (kafka.to_owned(), topic.to_owned());
-    tokio::task::spawn_blocking(move || read_topic(&kafka, &topic)).await.expect("records")
+    testkit::kafka::consume_all(kafka, topic).await.into_iter().map(Record::from).collect()
 }
 
-fn read_topic(kafka: &str, topic: &str) -> Vec<Record> {
-    let consumer: BaseConsumer =
-        ClientConfig::new().set("bootstrap.servers", kafka).set("group.id", "reader").create().expect("a consumer");
-    let limit = Duration::from_secs(10);
-    let metadata = consumer.fetch_metadata(Some(topic), limit).expect("metadata");
-    let partitions: Vec<i32> =
-        metadata.topics()[0].partitions().iter().map(rdkafka::metadata::MetadataPartition::id).collect();
-    let mut list = TopicPartitionList::new();
-    let mut expected = 0;
-    for partition in partitions {
-        let Ok((begin, end)) = consumer.fetch_watermarks(topic, partition, limit) else { continue };
-        expected += usize::try_from(end - begin).expect("a count");
-        list.add_partition_offset(topic, partition, Offset::Beginning).expect("a partition");
+impl From<testkit::kafka::Record> for Record {
+    fn from(found: testkit::kafka::Record) -> Self {
+        let key = std::str::from_utf8(found.key.as_deref().expect("a key")).expect("text");
+        Self {
+            key: key.parse().expect("an interest id"),
+            value: found.value.as_deref().map(|value| serde_json::from_slice(value).expect("JSON")),
+            headers: found.headers_as_text(),
+        }
     }
-    consumer.assign(&list).expect("assigned");
-    let mut records = Vec::with_capacity(expected);
-    while records.len() < expected {
-        let Some(message) = consumer.poll(limit) else { break };
-        let message = message.expect("a message");
-        let key = std::str::from_utf8(message.key().expect("a key")).expect("text").parse().expect("an interest id");
-        let value = message.payload().map(|value| serde_json::from_slice(value).expect("JSON"));
-        let headers = message.headers().into_iter().flat_map(rdkafka::message::Headers::iter);
-        let headers = headers.map(|header| {
-            (header.key.to_owned(), String::from_utf8_lossy(header.value.unwrap_or_default()).into_owned())
-        });
-        records.push(Record { key, value, headers: headers.collect() });
-    }
-    records
 }
 
 /// A small user-manager.

@@ -1,8 +1,8 @@
-use crate::{program::Program, town::folder};
+use crate::{program, town::folder};
 
 async fn run(arguments: &[&str], environment: &[(&str, String)]) -> (i32, String) {
-    let mut program = Program::start("flightbell", arguments, environment).await;
-    let code = program.ended().await;
+    let mut program = program::start("flightbell", arguments, environment).await;
+    let code = program.code().await;
     (code, format!("{}\n{}", program.out(), program.log()))
 }
 

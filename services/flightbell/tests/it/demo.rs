@@ -2,10 +2,7 @@ use std::{path::Path, process::Stdio};
 
 use tokio::process::Command;
 
-use crate::{
-    program::{Program, free_port},
-    town::places,
-};
+use crate::{program, town::places};
 
 /// Where a picture of the page is left for whoever wants to look.
 fn picture() -> std::path::PathBuf {
@@ -19,10 +16,10 @@ async fn within_two_minutes_the_page_shows_paris_rising_and_clearing_and_san_fra
     let installed = installed.expect("npm runs");
     assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
 
-    let page = format!("127.0.0.1:{}", free_port());
+    let page = testkit::free_addr().to_string();
     let environment = [("XDG_CACHE_HOME", places().cache_home.display().to_string())];
-    let arguments = ["demo", "--listen", "127.0.0.1:0", "--page", page.as_str()];
-    let mut demo = Program::start("flightbell", &arguments, &environment).await;
+    let arguments = ["demo", "--listen", "127.0.0.1:0", "--page", &page];
+    let mut demo = program::start("flightbell", &arguments, &environment).await;
     let address = demo.says("open ").await;
 
     let looking = Command::new("node")

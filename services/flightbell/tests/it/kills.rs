@@ -75,7 +75,7 @@ async fn a_process_killed_between_any_two_effects_loses_no_alert_and_repeats_non
         town.kill(service).await;
         town.start_with(service, &[(FAULT_POINT, point.to_owned())]).await;
         turns.turn(&town);
-        assert_eq!(town.program(service).ended().await, 128 + 9, "{service} dies at {point}");
+        assert_eq!(town.program(service).code().await, 128 + 9, "{service} dies at {point}");
         town.start(service).await;
         turns.is_told(&town, point == "notifier.sent-not-recorded", point).await;
     }

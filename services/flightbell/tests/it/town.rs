@@ -11,9 +11,10 @@ use standins::{
     system_clock,
     telegram::{self, Page, Telegram},
 };
+use testkit::Process;
 use tokio_util::sync::CancellationToken;
 
-use crate::program::{PATIENCE, Program, free_port};
+use crate::program::{self, PATIENCE};
 
 /// The services that are processes of their own, in the order in which they are started.
 pub const SERVICES: [&str; 4] = ["user-manager", "data-collector", "alert-system", "notifier"];
@@ -146,9 +147,9 @@ pub struct Town {
     pub postgres: Postgres,
     pub base: String,
     pub client: reqwest::Client,
-    programs: Vec<Option<Program>>,
+    programs: Vec<Option<Process>>,
     environments: Vec<Vec<(&'static str, String)>>,
-    _gateway: Program,
+    _gateway: Process,
     _folder: tempfile::TempDir,
 }
 
@@ -168,7 +169,7 @@ impl Town {
         }
         let certificates = folder.path().join("tls");
         let mut gateway =
-            Program::start("flightbell", &ports.gateway(&certificates), &[("ADMIN_ADDR", "127.0.0.1:0".to_owned())])
+            program::start("flightbell", &ports.gateway(&certificates), &[("ADMIN_ADDR", "127.0.0.1:0".to_owned())])
                 .await;
         let base = gateway.says("ready ").await;
         let client = client(&certificates.join("cert.pem")).await;
@@ -193,10 +194,10 @@ impl Town {
     pub async fn start_with(&mut self, service: &'static str, more: &[(&'static str, String)]) {
         let index = Self::index(service);
         let environment: Vec<_> = self.environments[index].iter().chain(more).cloned().collect();
-        self.programs[index] = Some(Program::start(service, &[], &environment).await);
+        self.programs[index] = Some(program::start(service, &[], &environment).await);
     }
 
-    pub fn program(&mut self, service: &str) -> &mut Program {
+    pub fn program(&mut self, service: &str) -> &mut Process {
         self.programs[Self::index(service)].as_mut().expect("it runs")
     }
 
@@ -231,7 +232,7 @@ struct Ports {
 
 impl Ports {
     fn choose() -> Self {
-        let port = free_port;
+        let port = || testkit::free_addr().port();
         Self { user_http: port(), user_grpc: port(), data_http: port(), data_grpc: port(), notifier_grpc: port() }
     }
 

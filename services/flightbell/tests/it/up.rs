@@ -2,20 +2,21 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use testkit::Process;
 
 use crate::{
-    program::{PATIENCE, Program},
+    program::{self, PATIENCE},
     town::{World, client, folder, is_settled, places, register},
 };
 
 /// `up` on a folder, with the world around it.
-async fn up(world: &World, folder: &std::path::Path) -> (Program, String) {
+async fn up(world: &World, folder: &std::path::Path) -> (Process, String) {
     let places = places();
     let mut environment = world.environment();
     environment.push(("XDG_CACHE_HOME", places.cache_home.display().to_string()));
     let folder = folder.display().to_string();
     let arguments = ["up", "--data-dir", folder.as_str(), "--listen", "127.0.0.1:0"];
-    let mut program = Program::start("flightbell", &arguments, &environment).await;
+    let mut program = program::start("flightbell", &arguments, &environment).await;
     let base = program.says("ready ").await;
     (program, base)
 }
@@ -68,8 +69,8 @@ async fn a_second_up_on_the_same_folder_names_folder_and_pid_and_touches_nothing
     let arguments = ["up", "--data-dir", name.as_str(), "--listen", "127.0.0.1:0"];
     let mut environment = world.environment();
     environment.push(("XDG_CACHE_HOME", places().cache_home.display().to_string()));
-    let mut second = Program::start("flightbell", &arguments, &environment).await;
-    assert_eq!(second.ended().await, 1);
+    let mut second = program::start("flightbell", &arguments, &environment).await;
+    assert_eq!(second.code().await, 1);
     let log = second.log();
     assert!(log.contains(&name) && log.contains(&format!("process {}", first.pid())), "{log}");
     assert!(!first.is_over());
@@ -77,16 +78,16 @@ async fn a_second_up_on_the_same_folder_names_folder_and_pid_and_touches_nothing
     assert_eq!(ping.expect("answered").status(), 200);
 
     // `doctor` and `dlq` find the running one by its folder.
-    let mut doctor = Program::start("flightbell", &["doctor", "--data-dir", &name], &environment).await;
-    let code = doctor.ended().await;
+    let mut doctor = program::start("flightbell", &["doctor", "--data-dir", &name], &environment).await;
+    let code = doctor.code().await;
     let said = doctor.out();
     assert_eq!(code, 0, "{said}\n{}", doctor.log());
     assert!(said.contains("runs as process") && said.contains("every service is ready"), "{said}");
-    let mut dlq = Program::start("flightbell", &["dlq", "list", "--data-dir", &name], &environment).await;
-    assert_eq!(dlq.ended().await, 0, "{}", dlq.log());
+    let mut dlq = program::start("flightbell", &["dlq", "list", "--data-dir", &name], &environment).await;
+    assert_eq!(dlq.code().await, 0, "{}", dlq.log());
     assert!(dlq.out().contains("to-notifier: 0 dead letters"), "{}", dlq.out());
-    let mut accept = Program::start("flightbell", &["dlq", "accept", "--data-dir", &name], &environment).await;
-    assert_eq!(accept.ended().await, 0, "{}", accept.log());
+    let mut accept = program::start("flightbell", &["dlq", "accept", "--data-dir", &name], &environment).await;
+    assert_eq!(accept.code().await, 0, "{}", accept.log());
     first.stop().await;
 }
 
@@ -122,7 +123,7 @@ async fn ctrl_c_while_it_starts_ends_it_cleanly() {
     let mut environment = world.environment();
     environment.push(("XDG_CACHE_HOME", places().cache_home.display().to_string()));
     let mut program =
-        Program::start("flightbell", &["up", "--data-dir", &data, "--listen", "127.0.0.1:0"], &environment).await;
+        program::start("flightbell", &["up", "--data-dir", &data, "--listen", "127.0.0.1:0"], &environment).await;
     let begun = async {
         while !program.log().contains("starting a private") {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -130,7 +131,7 @@ async fn ctrl_c_while_it_starts_ends_it_cleanly() {
     };
     tokio::time::timeout(PATIENCE, begun).await.expect("it begins");
     program.signal(Signal::INT);
-    assert_eq!(program.ended().await, 0, "{}", program.log());
+    assert_eq!(program.code().await, 0, "{}", program.log());
     let left = local_servers::leftovers::running(std::path::Path::new(&data)).await.expect("looked");
     assert!(left.is_empty(), "{left:?}");
 }

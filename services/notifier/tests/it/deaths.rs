@@ -5,9 +5,10 @@ use std::time::Duration;
 use contracts::headers;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use shell::fault::FAULT_POINT;
+use testkit::last_words;
 
 use crate::{
-    processes::{Lone, Process, last_words},
+    processes::{Lone, NOTIFIER, start},
     world::{PATIENCE, Person, World, alert},
 };
 
@@ -18,15 +19,15 @@ async fn a_death_before_the_offset_is_stored_repeats_nothing() {
     let person = world.person();
     for point in ["notifier.ledger-written", "stream.settled-not-stored"] {
         let id = world.tell(&person, &[point]).await[0];
-        Process::start(world, &[(FAULT_POINT, point)]).killed_itself().await;
+        start(world, &[(FAULT_POINT, point)]).killed().await;
         assert!(world.status(id).await.is_some(), "{point}");
     }
-    let process = Process::start(world, &[]);
+    let process = start(world, &[]);
     world.wait_for_count("sent", 2).await;
     let last = world.tell(&person, &["The last."]).await[0];
     world.wait_for_status(last, "sent").await;
     assert_eq!(world.telegram.read_in(person.chat).len(), 3);
-    process.terminate().await;
+    process.stop().await;
 }
 
 #[tokio::test]
@@ -35,13 +36,13 @@ async fn a_death_between_attempt_and_call_is_unclear_and_the_person_reads_it_onc
     let world = &lone.world;
     let person = world.person();
     let id = world.tell(&person, &["one"]).await[0];
-    Process::start(world, &[(FAULT_POINT, "notifier.attempt-written")]).killed_itself().await;
+    start(world, &[(FAULT_POINT, "notifier.attempt-written")]).killed().await;
     assert_eq!(world.outcomes(id).await, [None]);
-    let process = Process::start(world, &[]);
+    let process = start(world, &[]);
     world.wait_for_status(id, "sent").await;
     assert_eq!(world.ended(id).await, ["unclear", "sent"]);
     assert_eq!(world.telegram.read_in(person.chat).len(), 1);
-    process.terminate().await;
+    process.stop().await;
 }
 
 #[tokio::test]
@@ -50,15 +51,15 @@ async fn a_death_between_call_and_record_is_unclear_and_repeats_one_message() {
     let world = &lone.world;
     let (person, other) = (world.person(), world.person());
     let id = world.tell(&person, &["one"]).await[0];
-    Process::start(world, &[(FAULT_POINT, "notifier.sent-not-recorded")]).killed_itself().await;
+    start(world, &[(FAULT_POINT, "notifier.sent-not-recorded")]).killed().await;
     assert_eq!(world.telegram.read_in(person.chat).len(), 1);
-    let process = Process::start(world, &[]);
+    let process = start(world, &[]);
     let unaffected = world.tell(&other, &["two"]).await[0];
     world.wait_for_status(unaffected, "sent").await;
     world.wait_for_status(id, "sent").await;
     assert_eq!(world.ended(id).await, ["unclear", "sent"]);
     assert_eq!(world.telegram.read_in(person.chat).len(), 2);
-    process.terminate().await;
+    process.stop().await;
 }
 
 #[tokio::test]
@@ -71,14 +72,14 @@ async fn sigterm_in_the_middle_of_the_work_repeats_and_loses_nothing() {
         world.tell(person, &["one"]).await;
     }
     for calls in [10, 40] {
-        let process = Process::start(world, &[]);
+        let process = start(world, &[]);
         testkit::wait_for("calls", PATIENCE, async || world.telegram.sent().len() >= calls).await;
-        process.terminate().await;
+        process.stop().await;
     }
-    let process = Process::start(world, &[]);
+    let process = start(world, &[]);
     world.wait_for_count("sent", 80).await;
     assert!(people.iter().all(|person| world.telegram.read_in(person.chat).len() == 1));
-    process.terminate().await;
+    process.stop().await;
 }
 
 /// Everybody has everything, and whoever read something twice has an unclear attempt to show for it.
@@ -89,7 +90,7 @@ async fn assert_the_promise_was_kept(world: &World, people: &[Person], each: usi
             "SELECT count(*) FROM attempts JOIN alerts USING (event_id) WHERE email = $1 AND outcome = 'unclear'",
         )
         .bind(&person.email)
-        .fetch_one(&world.pool)
+        .fetch_one(&world.database.pool)
         .await
         .expect("a count");
         let mut distinct: Vec<_> = read.iter().map(|text| text.lines().nth(1)).collect();
@@ -113,15 +114,15 @@ async fn sigkill_at_any_moment_loses_nothing_and_repeats_only_what_was_unclear()
         world.tell(person, &["one", "two"]).await;
     }
     for _ in 0..3 {
-        let process = Process::start(world, &[]);
+        let process = start(world, &[]);
         let calls = world.telegram.sent().len() + random.random_range(1..15);
         testkit::wait_for("calls", PATIENCE, async || world.telegram.sent().len() >= calls).await;
         process.kill().await;
     }
-    let process = Process::start(world, &[]);
+    let process = start(world, &[]);
     world.wait_for_count("sent", 80).await;
     assert_the_promise_was_kept(world, &people, 2).await;
-    process.terminate().await;
+    process.stop().await;
 }
 
 #[tokio::test]
@@ -129,16 +130,16 @@ async fn a_second_process_takes_over_when_the_leader_is_killed() {
     let lone = Lone::new().await;
     let world = &lone.world;
     let person = world.person();
-    let leader = Process::start(world, &[]);
+    let leader = start(world, &[]);
     let id = world.tell(&person, &["one"]).await[0];
     world.wait_for_status(id, "sent").await;
-    let second = Process::start(world, &[]);
+    let second = start(world, &[]);
     testkit::wait_for("the second to consume", PATIENCE, async || second.log().contains("consuming")).await;
     leader.kill().await;
     let id = world.tell(&person, &["two"]).await[0];
     world.wait_for_status(id, "sent").await;
     assert_eq!(world.telegram.read_in(person.chat).len(), 2);
-    second.terminate().await;
+    second.stop().await;
 }
 
 #[tokio::test]
@@ -146,11 +147,11 @@ async fn a_leader_that_was_frozen_sends_nothing_after_another_took_over() {
     let lone = Lone::new().await;
     let world = &lone.world;
     let person = world.person();
-    let leader = Process::start(world, &[]);
+    let leader = start(world, &[]);
     let id = world.tell(&person, &["one"]).await[0];
     world.wait_for_status(id, "sent").await;
     leader.freeze(true);
-    let second = Process::start(world, &[]);
+    let second = start(world, &[]);
     testkit::wait_for("the second to lead", PATIENCE, async || second.log().contains("leading notifier-sending")).await;
     leader.freeze(false);
     for word in ["two", "three"] {
@@ -159,8 +160,8 @@ async fn a_leader_that_was_frozen_sends_nothing_after_another_took_over() {
     }
     testkit::wait_for("the first to notice", PATIENCE, async || leader.log().contains("no longer leading")).await;
     assert_eq!(world.telegram.read_in(person.chat).len(), 3);
-    leader.terminate().await;
-    second.terminate().await;
+    leader.stop().await;
+    second.stop().await;
 }
 
 #[tokio::test]
@@ -168,7 +169,7 @@ async fn the_log_tells_the_request_and_the_alert_and_nothing_personal() {
     let lone = Lone::new().await;
     let world = &lone.world;
     let person = world.person();
-    let process = Process::start(world, &[("RUST_LOG", "debug"), ("LOG_FORMAT", "json")]);
+    let process = start(world, &[("RUST_LOG", "debug"), ("LOG_FORMAT", "json")]);
     let event = alert(&person, "A secret sentence.", chrono::Utc::now());
     let value = serde_json::to_vec(&event).expect("JSON");
     let headers = [(headers::TYPE, headers::ALERT_V1), (headers::REQUEST_ID, "req-from-the-beginning")];
@@ -190,12 +191,12 @@ async fn the_log_tells_the_request_and_the_alert_and_nothing_personal() {
         let line = log.lines().find(|line| line.contains(secret));
         assert_eq!(line, None, "{secret} is in the log");
     }
-    process.terminate().await;
+    process.stop().await;
 }
 
 #[tokio::test]
 async fn wrong_and_missing_settings_are_all_told_and_nothing_is_started() {
-    let (code, words) = last_words(&[]).await;
+    let (code, words) = last_words(NOTIFIER, &[]).await;
     assert_eq!(code, Some(2), "{words}");
     for key in ["DATABASE_URL", "KAFKA_BROKER_URL", "USER_MANAGER_GRPC_URL", "TELEGRAM_BOT_TOKEN", "@BotFather"] {
         assert!(words.contains(key), "{words}");
@@ -208,7 +209,7 @@ async fn wrong_and_missing_settings_are_all_told_and_nothing_is_started() {
         ("TELEGRAM_MESSAGES_PER_SECOND", "fast"),
         ("LOG_FORMAT", "prose"),
     ];
-    let (code, words) = last_words(&wrong).await;
+    let (code, words) = last_words(NOTIFIER, &wrong).await;
     assert!(code == Some(2) && words.starts_with("5 settings cannot be used"), "{code:?} {words}");
     assert!(!words.contains("hush"), "{words}");
 }

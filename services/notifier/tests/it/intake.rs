@@ -39,7 +39,7 @@ async fn what_cannot_be_read_becomes_a_dead_letter_and_stops_nobody() {
 #[tokio::test]
 async fn a_batch_that_comes_twice_is_written_once_without_an_id_of_its_own_too() {
     let world = World::new().await;
-    let store = Store::new(world.pool.clone());
+    let store = Store::new(world.database.pool.clone());
     let mut intake = Intake::new(store, world.topics.to_notifier(), Arc::new(Notify::new()));
     let person = world.person();
     let full = serde_json::to_vec(&alert(&person, "Full.", chrono::Utc::now())).expect("JSON");
@@ -63,7 +63,7 @@ async fn a_batch_that_comes_twice_is_written_once_without_an_id_of_its_own_too()
 #[tokio::test]
 async fn a_batch_is_written_in_its_order() {
     let world = World::new().await;
-    let mut intake = Intake::new(Store::new(world.pool.clone()), "t".to_owned(), Arc::new(Notify::new()));
+    let mut intake = Intake::new(Store::new(world.database.pool.clone()), "t".to_owned(), Arc::new(Notify::new()));
     let person = world.person();
     let batch: Vec<_> = (0..500)
         .map(|number| {
@@ -73,7 +73,7 @@ async fn a_batch_is_written_in_its_order() {
         .collect();
     intake.handle(Partition(0), &batch).await.expect("settled");
     let written: Vec<String> = sqlx::query_scalar("SELECT content->>'condition' FROM alerts ORDER BY position")
-        .fetch_all(&world.pool)
+        .fetch_all(&world.database.pool)
         .await
         .expect("rows");
     assert_eq!(written, (0..500).map(|number| number.to_string()).collect::<Vec<_>>());

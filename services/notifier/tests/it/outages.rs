@@ -11,14 +11,11 @@ use crate::world::{PATIENCE, Worker, World};
 
 /// The notifier's settings with its database behind a wire.
 async fn behind_a_wire(world: &World, is_cut: bool) -> (Config, Proxy) {
-    let server = testkit::postgres_addr();
-    let network = Proxy::to(server).await;
+    let network = Proxy::to_postgres().await;
     if is_cut {
         network.cut();
     }
-    let url = world.database_url.replace(&server.to_string(), &network.addr().to_string());
-    assert_ne!(url, world.database_url);
-    (world.config_on(&url, &world.kafka.bootstrap), network)
+    (world.config_on(&world.database.url_at(network.addr()), &world.kafka.bootstrap), network)
 }
 
 async fn starts_when_mended(world: &World, config: Config, network: &Proxy, part: &str) -> Worker {
@@ -55,7 +52,7 @@ async fn kafka_behind_a_wire() -> (World, testkit::Kafka, Proxy) {
 async fn kafka_away_at_start_is_waited_for_and_named() {
     let (world, _kafka, network) = kafka_behind_a_wire().await;
     network.cut();
-    let config = world.config_on(&world.database_url, &network.addr().to_string());
+    let config = world.config_on(&world.database.url, &network.addr().to_string());
     starts_when_mended(&world, config, &network, "kafka").await.stop().await;
 }
 
@@ -125,7 +122,7 @@ async fn a_database_that_is_frozen_for_twenty_seconds_loses_and_repeats_nothing(
 #[tokio::test]
 async fn a_kafka_that_is_cut_off_for_five_seconds_loses_and_repeats_nothing() {
     let (world, _kafka, network) = kafka_behind_a_wire().await;
-    let worker = Worker::start(world.config_on(&world.database_url, &network.addr().to_string())).await;
+    let worker = Worker::start(world.config_on(&world.database.url, &network.addr().to_string())).await;
     let person = world.person();
     let before = world.tell(&person, &["one"]).await[0];
     world.wait_for_status(before, "sent").await;
@@ -142,7 +139,7 @@ async fn a_kafka_that_is_cut_off_for_five_seconds_loses_and_repeats_nothing() {
 #[tokio::test]
 async fn a_kafka_that_is_frozen_for_twenty_seconds_loses_and_repeats_nothing() {
     let (world, kafka, network) = kafka_behind_a_wire().await;
-    let worker = Worker::start(world.config_on(&world.database_url, &network.addr().to_string())).await;
+    let worker = Worker::start(world.config_on(&world.database.url, &network.addr().to_string())).await;
     let person = world.person();
     let before = world.tell(&person, &["one"]).await[0];
     world.wait_for_status(before, "sent").await;

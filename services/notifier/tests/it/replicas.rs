@@ -17,7 +17,7 @@ use crate::world::{PATIENCE, World};
 /// A term of leading that has just begun.
 async fn begin_term(world: &World) -> Term {
     let shell = Shell::new("notifier", CancellationToken::new(), Clock::system());
-    let database = Database::parse(&SecretString::from(world.database_url.clone())).expect("a database");
+    let database = Database::parse(&SecretString::from(world.database.url.clone())).expect("a database");
     let (begun, mut terms) = tokio::sync::mpsc::channel(1);
     let leading = lead(shell, database, "notifier-sending", move |term| {
         let begun = begun.clone();
@@ -42,8 +42,8 @@ async fn a_leader_that_was_deposed_decides_nothing_any_more() {
     world.wait_for_count("pending", 1).await;
     worker.stop().await;
     let term = begin_term(&world).await;
-    sqlx::query("UPDATE leases SET epoch = epoch + 1").execute(&world.pool).await.expect("another leader");
-    let store = Store::new(world.pool.clone());
+    sqlx::query("UPDATE leases SET epoch = epoch + 1").execute(&world.database.pool).await.expect("another leader");
+    let store = Store::new(world.database.pool.clone());
     assert!(matches!(store.begin(&term, &[id]).await, Err(HoldError::Deposed)));
     assert!(matches!(store.postpone(&term, &[(id, Duration::ZERO)]).await, Err(HoldError::Deposed)));
     let whose = (person.email.as_str(), Some(person.id));
@@ -63,7 +63,7 @@ async fn what_was_settled_long_ago_is_removed_and_nothing_else() {
     worker.stop().await;
     sqlx::query("UPDATE alerts SET settled_at = now() - interval '31 days' WHERE event_id = $1")
         .bind(ids[0])
-        .execute(&world.pool)
+        .execute(&world.database.pool)
         .await
         .expect("an old alert");
     let waiting = world.tell(&person, &["three"]).await[0];
@@ -125,7 +125,7 @@ async fn a_stop_finishes_what_is_under_way_and_hands_over_the_rest() {
     testkit::wait_for("calls", PATIENCE, async || world.telegram.sent().len() >= 10).await;
     first.stop().await;
     let unfinished: i64 = sqlx::query_scalar("SELECT count(*) FROM attempts WHERE outcome IS NULL")
-        .fetch_one(&world.pool)
+        .fetch_one(&world.database.pool)
         .await
         .expect("a count");
     assert_eq!(unfinished, 0);

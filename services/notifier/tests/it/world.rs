@@ -10,9 +10,9 @@ use chrono::{DateTime, Utc};
 use contracts::{AlertEvent, ReadingRef, headers, topics::Namespace};
 use notifier::{Config, MIGRATOR, config::Sending, core::schedule::Schedule, start};
 use shell::{Shell, clock::Clock};
-use sqlx::PgPool;
 use standins::telegram::Limits;
 use stream::{KafkaConfig, Outgoing, Producer, Profile};
+use testkit::Database;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -24,8 +24,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct World {
     pub kafka: KafkaConfig,
     pub topics: Namespace,
-    pub database_url: String,
-    pub pool: PgPool,
+    pub database: Database,
     pub telegram: Telegram,
     pub people: People,
     producer: Producer,
@@ -70,8 +69,7 @@ impl World {
         Self {
             kafka,
             topics,
-            database_url: database.url,
-            pool: database.pool,
+            database,
             telegram: Telegram::start(None).await,
             people: People::start().await,
             producer,
@@ -81,7 +79,7 @@ impl World {
 
     /// The settings, with every wait a hundredth of what it is.
     pub fn config(&self) -> Config {
-        self.config_on(&self.database_url, &self.kafka.bootstrap)
+        self.config_on(&self.database.url, &self.kafka.bootstrap)
     }
 
     pub fn config_on(&self, database_url: &str, bootstrap: &str) -> Config {
@@ -178,7 +176,7 @@ impl World {
             "SELECT status, failures, extract(epoch FROM next_attempt_at - now())::float8 FROM alerts WHERE event_id = $1",
         )
         .bind(id)
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.database.pool)
         .await
         .expect("a row")
     }
@@ -196,7 +194,7 @@ impl World {
     pub async fn outcomes(&self, id: Uuid) -> Vec<Option<String>> {
         sqlx::query_scalar("SELECT outcome FROM attempts WHERE event_id = $1 ORDER BY id")
             .bind(id)
-            .fetch_all(&self.pool)
+            .fetch_all(&self.database.pool)
             .await
             .expect("attempts")
     }
@@ -209,7 +207,7 @@ impl World {
     pub async fn count(&self, status: &str) -> i64 {
         sqlx::query_scalar("SELECT count(*) FROM alerts WHERE status = $1")
             .bind(status)
-            .fetch_one(&self.pool)
+            .fetch_one(&self.database.pool)
             .await
             .expect("a count")
     }

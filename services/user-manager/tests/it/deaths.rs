@@ -2,10 +2,11 @@
 
 use rustix::process::Signal;
 use serde_json::json;
+use testkit::{free_addr, last_words};
 
 use crate::{
     collector::Collector,
-    process::{Process, free_port, last_words},
+    process::{Process, USER_MANAGER},
     world::{PATIENCE, World, ada},
 };
 use user_manager::MIGRATOR;
@@ -29,7 +30,7 @@ async fn a_death_between_effect_and_commit_leaves_nothing_and_the_key_free() {
     let dying = process(&world, &[(POINT, "user-manager.effect-not-committed")]).await;
     let register = |process: &Process| process.call("POST", "/users").key("k").json(&ada("ada@example.org")).try_send();
     register(&dying).await.expect_err("it died before it answered");
-    dying.killed().await;
+    dying.itself.killed().await;
     assert_eq!(world.count("SELECT count(*) FROM users").await, 0);
     let next = process(&world, &[]).await;
     let answered = async || {
@@ -41,7 +42,7 @@ async fn a_death_between_effect_and_commit_leaves_nothing_and_the_key_free() {
         answer.status == 201
     };
     testkit::wait_for("the key to be free", PATIENCE, answered).await;
-    next.terminate().await;
+    next.itself.stop().await;
 }
 
 #[tokio::test]
@@ -53,7 +54,7 @@ async fn a_death_between_deletion_and_relay_is_relayed_at_the_next_start_and_rep
     let dying = process(&world, &[(POINT, "user-manager.deleted-not-relayed")]).await;
     let delete = |process: &Process| process.call("DELETE", "/users/ada@example.org").key("k").try_send();
     delete(&dying).await.expect_err("it died before it answered");
-    dying.killed().await;
+    dying.itself.killed().await;
     assert_eq!(world.collector.calls(), []);
 
     let next = process(&world, &[]).await;
@@ -63,7 +64,7 @@ async fn a_death_between_deletion_and_relay_is_relayed_at_the_next_start_and_rep
     let again = delete(&next).await.expect("an answer");
     again.says(200, "User deleted successfully");
     assert!(again.is_replayed());
-    next.terminate().await;
+    next.itself.stop().await;
 }
 
 #[tokio::test]
@@ -75,7 +76,7 @@ async fn a_death_between_call_and_record_repeats_the_call_with_the_same_id() {
     let dying = process(&world, &[(POINT, "user-manager.relayed-not-recorded")]).await;
     // The answer and the death race each other.
     drop(dying.call("DELETE", "/users/ada@example.org").key("k").try_send().await);
-    dying.killed().await;
+    dying.itself.killed().await;
     assert_eq!(world.collector.calls().len(), 1);
 
     let next = process(&world, &[]).await;
@@ -86,7 +87,7 @@ async fn a_death_between_call_and_record_repeats_the_call_with_the_same_id() {
     assert_eq!(calls.len(), 2);
     assert!(calls.iter().all(|call| call.user_id.as_deref() == Some(&id)), "{calls:?}");
     next.call("GET", "/users/ada@example.org").send().await.expect(200);
-    next.terminate().await;
+    next.itself.stop().await;
 }
 
 #[tokio::test]
@@ -102,14 +103,14 @@ async fn a_request_under_way_is_answered_before_the_process_ends() {
         let waiting =
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
         testkit::wait_for("the call to wait", PATIENCE, async || world.count(waiting).await == 1).await;
-        process.signal(Signal::TERM);
-        let unready = async || process.readyz().await.contains("\"status\":\"stopping\"");
+        process.itself.signal(Signal::TERM);
+        let unready = async || testkit::readyz(process.admin).await.contains("\"status\":\"stopping\"");
         testkit::wait_for("the process to stop taking", PATIENCE, unready).await;
         other.rollback().await.expect("a rollback");
     };
     let (answer, ()) = futures::join!(register, stopping);
     answer.says(201, "User created successfully");
-    process.clean_end().await;
+    process.itself.clean_end().await;
     assert_eq!(world.count("SELECT count(*) FROM users").await, 1);
 }
 
@@ -141,7 +142,7 @@ async fn nothing_personal_reaches_the_log() {
     world.collector.fail([crate::collector::Fault::Refused(tonic::Code::Internal)]);
     drop(process.call("DELETE", "/users/secret.person@example.org").key("d").send().await);
     world.settled().await;
-    let log = process.terminate().await;
+    let log = process.itself.stop().await;
     assert!(log.contains("/users/{email}") && log.contains("tell data-collector of a deletion"), "{log}");
     for secret in ["secret.person", "onfidentia", "HUSH", "IT60", "987654321"] {
         assert!(!log.contains(secret), "{secret} is in the log");
@@ -150,21 +151,24 @@ async fn nothing_personal_reaches_the_log() {
 
 #[tokio::test]
 async fn every_setting_that_is_missing_or_wrong_is_told_and_nothing_is_bound() {
-    let (code, words) = last_words(&[]).await;
+    let (code, words) = last_words(USER_MANAGER, &[]).await;
     assert_eq!(code, Some(2), "{words}");
     assert!(words.contains("DATABASE_URL") && words.contains("DATA_COLLECTOR_GRPC_URL"), "{words}");
 
     let held = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = held.local_addr().expect("an address").to_string();
-    let (code, words) = last_words(&[
-        // Were anything bound, this address, which is taken, would be what it complains of.
-        ("ADMIN_ADDR", &addr),
-        ("HTTP_ADDR", "nowhere"),
-        ("GRPC_ADDR", "50051"),
-        ("DATABASE_URL", "mysql://root:hush@localhost/x"),
-        ("DATA_COLLECTOR_GRPC_URL", "data-collector:50052"),
-        ("LOG_FORMAT", "xml"),
-    ])
+    let (code, words) = last_words(
+        USER_MANAGER,
+        &[
+            // Were anything bound, this address, which is taken, would be what it complains of.
+            ("ADMIN_ADDR", &addr),
+            ("HTTP_ADDR", "nowhere"),
+            ("GRPC_ADDR", "50051"),
+            ("DATABASE_URL", "mysql://root:hush@localhost/x"),
+            ("DATA_COLLECTOR_GRPC_URL", "data-collector:50052"),
+            ("LOG_FORMAT", "xml"),
+        ],
+    )
     .await;
     assert_eq!(code, Some(2), "{words}");
     assert!(words.contains("5 settings cannot be used"), "{words}");
@@ -177,14 +181,17 @@ async fn an_address_that_is_taken_is_named() {
     let collector = Collector::start().await;
     let held = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = held.local_addr().expect("an address").to_string();
-    let (code, words) = last_words(&[
-        ("DATABASE_URL", &database.url),
-        ("DATA_COLLECTOR_GRPC_URL", &format!("http://{}", collector.addr)),
-        ("HTTP_ADDR", &addr),
-        ("GRPC_ADDR", &free_port().to_string()),
-        ("ADMIN_ADDR", &free_port().to_string()),
-        ("RUST_LOG", "off"),
-    ])
+    let (code, words) = last_words(
+        USER_MANAGER,
+        &[
+            ("DATABASE_URL", &database.url),
+            ("DATA_COLLECTOR_GRPC_URL", &format!("http://{}", collector.addr)),
+            ("HTTP_ADDR", &addr),
+            ("GRPC_ADDR", &free_addr().to_string()),
+            ("ADMIN_ADDR", &free_addr().to_string()),
+            ("RUST_LOG", "off"),
+        ],
+    )
     .await;
     assert_eq!(code, Some(1), "{words}");
     assert!(words.contains(&addr), "{words}");

@@ -5,7 +5,6 @@ use tonic::Code;
 
 use crate::{
     collector::{Collector, Fault},
-    process::free_port,
     world::{PATIENCE, Service, World, fresh_key},
 };
 use user_manager::MIGRATOR;
@@ -53,7 +52,7 @@ async fn whatever_goes_wrong_the_call_is_repeated_until_it_succeeds() {
 #[tokio::test]
 async fn a_deletion_while_data_collector_is_down_succeeds_and_is_relayed_when_it_is_back() {
     let database = testkit::database(&MIGRATOR).await;
-    let addr = free_port();
+    let addr = testkit::free_addr();
     let service = Service::start(&database.url, addr).await;
     service.register("ada@example.org").await;
     let old = service.check("ada@example.org", None).await.expect("an answer").user_id;
@@ -99,7 +98,7 @@ async fn several_replicas_relay_each_deletion_once() {
 #[tokio::test]
 async fn data_collector_being_down_is_named_and_does_not_decide() {
     let database = testkit::database(&MIGRATOR).await;
-    let addr = free_port();
+    let addr = testkit::free_addr();
     let service = Service::start(&database.url, addr).await;
     let part = async || {
         let report = service.call("GET", "/readyz").send().await.expect(200).body;

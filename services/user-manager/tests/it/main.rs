@@ -2,7 +2,6 @@
 #![cfg(test)]
 
 mod collector;
-mod network;
 mod process;
 mod world;
 

@@ -3,20 +3,20 @@
 use std::time::{Duration, Instant};
 
 use shell::StoppedEarly;
+use testkit::Proxy;
 use tonic::Code;
 use user_manager::{MIGRATOR, start};
 
 use crate::{
     collector::Collector,
-    network::Network,
     world::{Call, PATIENCE, Service, World, ada, config, fresh_key, shell},
 };
 
-async fn world_on_a_wire() -> (World, Network) {
+async fn world_on_a_wire() -> (World, Proxy) {
     let database = testkit::database(&MIGRATOR).await;
-    let wire = Network::to(&database.url, false).await;
+    let wire = Proxy::to_postgres().await;
     let collector = Collector::start().await;
-    let service = Service::start(&wire.url, collector.addr).await;
+    let service = Service::start(&database.url_at(wire.addr()), collector.addr).await;
     (World { database, collector, service }, wire)
 }
 
@@ -47,16 +47,17 @@ async fn everything_is_unavailable(service: &Service) {
 #[tokio::test]
 async fn a_start_waits_for_the_database_and_answers_meanwhile_that_it_does() {
     let database = testkit::empty_database().await;
-    let wire = Network::to(&database.url, true).await;
+    let wire = Proxy::to_postgres().await;
+    wire.cut();
     let collector = Collector::start().await;
     let shell = shell();
-    let config = config(&wire.url, collector.addr);
+    let config = config(&database.url_at(wire.addr()), collector.addr);
     let addr = |listen: &shell::listen::Listen| listen.addr().expect("an address");
     let service = Service { shell: shell.clone(), http: addr(&config.http_addr), grpc: addr(&config.grpc_addr) };
     let waiting = async {
         everything_is_unavailable(&service).await;
         assert_eq!(service.check("a@b.cd", None).await.expect_err("nobody can say").code(), Code::Unavailable);
-        wire.mend();
+        wire.heal();
     };
     let (started, ()) = futures::join!(start(config, &shell), waiting);
     started.expect("a start");
@@ -66,9 +67,9 @@ async fn a_start_waits_for_the_database_and_answers_meanwhile_that_it_does() {
 
 #[tokio::test]
 async fn a_stop_while_the_start_waits_is_a_clean_end() {
-    let wire = Network::to("postgres://nobody@127.0.0.1:1/nothing", true).await;
+    let nowhere = testkit::free_addr();
     let shell = shell();
-    let config = config(&wire.url, wire.addr);
+    let config = config(&format!("postgres://nobody@{nowhere}/nothing"), nowhere);
     let stop = async {
         let waiting = async || format!("{:?}", shell.readiness.report().await).contains("cannot be reached");
         testkit::wait_for("the start to wait", PATIENCE, waiting).await;
@@ -85,7 +86,7 @@ async fn without_the_database_everything_is_unavailable_and_nothing_is_lost() {
     world.service.register("ada@example.org").await;
     wire.cut();
     everything_is_unavailable(&world.service).await;
-    wire.mend();
+    wire.heal();
     let back = async || world.service.show("ada@example.org").await.status == 200;
     testkit::wait_for("the database to be used again", PATIENCE, back).await;
     // The relay has come through it too.
@@ -100,7 +101,7 @@ async fn a_frozen_database_holds_nobody_for_long() {
     world.service.register("ada@example.org").await;
     wire.freeze();
     everything_is_unavailable(&world.service).await;
-    wire.mend();
+    wire.heal();
     let back = async || world.service.show("ada@example.org").await.status == 200;
     testkit::wait_for("the database to be used again", PATIENCE, back).await;
     let again =
