@@ -65,9 +65,9 @@ impl Term {
 
 /// Does `work` whenever this process is the leader for `name`, until the shell stops.
 ///
-/// Work that is under way when the lease is lost is dropped at its next await. When the shell stops,
-/// work is expected to end by itself; then the lease is given back, so that the next leader need not
-/// wait.
+/// Work that is under way when the lease is lost is dropped at its next await; work that [`Term::hold`] refuses
+/// ends well, and the lease is asked for again. When the shell stops, work is expected to end by itself; then the
+/// lease is given back, so that the next leader need not wait.
 ///
 /// # Errors
 /// The error of `work`.
@@ -109,6 +109,9 @@ where
                 let term = Term { epoch, name };
                 tokio::select! {
                     ended = work(term) => {
+                        if ended.is_ok() && !stopping.is_cancelled() {
+                            tracing::warn!(epoch, "no longer leading {name}: a later leader's term refused the work");
+                        }
                         release(connection, name, holder, epoch).await;
                         return ended.with_context(|| format!("lead {name}"));
                     }

@@ -3,7 +3,7 @@
 //! A pid says nothing by itself, since pids are used again. What a process was started as does: the
 //! servers name the folder they work in among their arguments.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
 /// What a process was started as.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +12,22 @@ pub(crate) enum CommandLine {
     Arguments(Vec<String>),
     /// The arguments with spaces between (what `ps` tells elsewhere).
     Joined(String),
+}
+
+/// A process as the system lists it.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) pid: u32,
+    /// The process that started it.
+    pub(crate) parent: u32,
+    pub(crate) line: CommandLine,
+}
+
+/// Without the processes that were started as the same as their parent: what a server has forked
+/// looks like the server itself until it has given itself a name of its own.
+pub(crate) fn without_forks(entries: Vec<Entry>) -> Vec<Entry> {
+    let lines: HashMap<u32, CommandLine> = entries.iter().map(|entry| (entry.pid, entry.line.clone())).collect();
+    entries.into_iter().filter(|entry| lines.get(&entry.parent) != Some(&entry.line)).collect()
 }
 
 /// The class that is Kafka's `main`.
