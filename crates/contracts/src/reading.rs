@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -53,6 +53,15 @@ pub struct ReadingRef<'a> {
     /// The source, in words a person understands.
     #[serde(borrow)]
     pub source: Cow<'a, str>,
+}
+
+impl ReadingRef<'_> {
+    /// Whether every time lies in a year from 1 to 9999. RFC 3339 knows no others, though some
+    /// decoders take them, and a database need not be able to hold them.
+    #[must_use]
+    pub fn has_usable_times(&self) -> bool {
+        [self.window_begin, self.window_end, self.observed_at].iter().all(|time| (1..=9999).contains(&time.year()))
+    }
 }
 
 /// The oldest shape on [`TO_ALERT_SYSTEM`](crate::topics::TO_ALERT_SYSTEM), still valid: five

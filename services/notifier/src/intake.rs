@@ -42,29 +42,69 @@ impl Intake {
             cause: record.cause(),
         })
     }
+
+    /// Writes alerts in one statement. Should the database be unable to hold one of them, each is
+    /// written by itself, and that one is named by its place.
+    async fn write(&self, alerts: &[NewAlert]) -> Result<Vec<usize>, Failure> {
+        match self.write_together(alerts).await? {
+            Written::All => return Ok(Vec::new()),
+            Written::None if alerts.len() == 1 => return Ok(vec![0]),
+            Written::None => {}
+        }
+        let mut refused = Vec::new();
+        for (place, alert) in alerts.iter().enumerate() {
+            if self.write_together(std::slice::from_ref(alert)).await? == Written::None {
+                refused.push(place);
+            }
+        }
+        Ok(refused)
+    }
+
+    async fn write_together(&self, alerts: &[NewAlert]) -> Result<Written, Failure> {
+        match timeout(WRITE_LIMIT, self.store.keep(alerts)).await {
+            Ok(Ok(fresh)) => {
+                tracing::debug!(given = alerts.len(), fresh, "wrote alerts into the ledger");
+                Ok(Written::All)
+            }
+            Ok(Err(error)) if is_unavailable(&error) => Err(Failure::unavailable(error)),
+            Ok(Err(error)) if is_about_the_data(&error) => Ok(Written::None),
+            Ok(Err(error)) => Err(Failure::broken(anyhow!(error).context("write alerts into the ledger"))),
+            Err(_) => Err(Failure::unavailable(anyhow!("the ledger does not answer"))),
+        }
+    }
+}
+
+/// What became of alerts that were written together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Written {
+    All,
+    /// The database cannot hold one of them.
+    None,
+}
+
+/// Whether the values are to blame: class 22 of SQLSTATE (PostgreSQL manual, appendix A).
+fn is_about_the_data(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code.starts_with("22"))
 }
 
 impl Handler for Intake {
-    async fn handle(&mut self, partition: Partition, batch: &[Record]) -> Result<Vec<Settled>, Failure> {
-        let mut alerts = Vec::with_capacity(batch.len());
+    async fn handle(&mut self, _: Partition, batch: &[Record]) -> Result<Vec<Settled>, Failure> {
+        let (mut alerts, mut places) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
         let mut settled = Vec::with_capacity(batch.len());
-        for record in batch {
+        for (place, record) in batch.iter().enumerate() {
             settled.push(match self.read(record) {
                 Ok(alert) => {
                     alerts.push(alert);
+                    places.push(place);
                     Settled::Done("handled")
                 }
                 Err(reason) => Settled::rejected(reason),
             });
         }
         if !alerts.is_empty() {
-            let fresh = match timeout(WRITE_LIMIT, self.store.keep(&alerts)).await {
-                Ok(Ok(fresh)) => fresh,
-                Ok(Err(error)) if is_unavailable(&error) => return Err(Failure::unavailable(error)),
-                Ok(Err(error)) => return Err(Failure::broken(anyhow!(error).context("write alerts into the ledger"))),
-                Err(_) => return Err(Failure::unavailable(anyhow!("the ledger does not answer"))),
-            };
-            tracing::debug!(%partition, read = batch.len(), fresh, "wrote alerts into the ledger");
+            for refused in self.write(&alerts).await? {
+                settled[places[refused]] = Settled::rejected("the ledger cannot hold one of its values");
+            }
             self.news.notify_one();
         }
         fault::point("notifier.ledger-written");

@@ -164,6 +164,9 @@ fn full<'a>(mut event: ReadingEvent<'a>, key: Option<&[u8]>, value: &[u8]) -> Re
     if event.metric.len().max(event.reading.source.len()) > LONGEST_NAME {
         return Err(Rejection::new("metric and reading.source must not be longer than 1024 bytes"));
     }
+    if !event.reading.has_usable_times() {
+        return Err(Rejection::new("the times of a reading must be in the years 1 to 9999"));
+    }
     check_value(event.flight_count, value)?;
     check_thresholds(event.high_value, event.low_value)?;
     event.user_email = email(event.user_email)?;
@@ -390,6 +393,16 @@ mod tests {
         for field in ["metric", "reading.source"] {
             let said = reason(Some(INTEREST), Some(&with(GOLDEN, &[(field, Some(json!("x".repeat(1025))))])));
             assert!(said.contains("must not be longer"), "{said}");
+        }
+    }
+
+    #[test]
+    fn times_that_no_database_need_hold_are_rejected() {
+        for time in ["-9999-01-01T00:00:00Z", "0000-12-31T23:59:59Z", "+12026-11-20T00:00:00Z"] {
+            for field in ["reading.window_begin", "reading.window_end", "reading.observed_at"] {
+                let said = reason(Some(INTEREST), Some(&with(GOLDEN, &[(field, Some(json!(time)))])));
+                assert!(said.contains("in the years 1 to 9999"), "{field} {time}: {said}");
+            }
         }
     }
 

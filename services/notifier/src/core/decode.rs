@@ -1,6 +1,9 @@
 //! A message on the topic, read into an alert or refused.
 
-use contracts::{AlertEvent, BareAlert, EmailAddress, headers};
+use std::borrow::Cow;
+
+use contracts::{AlertEvent, AlertKind, BareAlert, EmailAddress, ReadingRef, headers};
+use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -32,8 +35,7 @@ pub fn decode(kind: Option<&str>, value: Option<&[u8]>) -> Result<Decoded, &'sta
     let json: Value = serde_json::from_slice(value).map_err(|_| "the value is not JSON")?;
     let fields = json.as_object().ok_or("the value is not a JSON object")?;
     let decoded = if fields.contains_key("event_id") || fields.contains_key("kind") {
-        let text = str::from_utf8(value).map_err(|_| "the value is not UTF-8")?;
-        full(&serde_json::from_str(text).map_err(|_| "a field of the alert is missing or of the wrong type")?)?
+        full(str::from_utf8(value).map_err(|_| "the value is not UTF-8")?)?
     } else {
         let text = str::from_utf8(value).map_err(|_| "the value is not UTF-8")?;
         bare(&serde_json::from_str(text).map_err(|_| "user_email, airport_code or condition is missing or no text")?)?
@@ -44,17 +46,46 @@ pub fn decode(kind: Option<&str>, value: Option<&[u8]>) -> Result<Decoded, &'sta
     Ok(decoded)
 }
 
-fn full(event: &AlertEvent<'_>) -> Result<Decoded, &'static str> {
+/// What is told of an alert, whatever its kind: a kind that is yet to come may count nothing, cross
+/// nothing and have no reading.
+#[derive(Deserialize)]
+struct Told<'a> {
+    event_id: Option<Uuid>,
+    user_id: Option<Uuid>,
+    #[serde(borrow)]
+    user_email: Cow<'a, str>,
+    #[serde(borrow)]
+    airport_code: Cow<'a, str>,
+    metric: Option<String>,
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    condition: Cow<'a, str>,
+    #[serde(borrow)]
+    reading: Option<ReadingRef<'a>>,
+}
+
+fn full(text: &str) -> Result<Decoded, &'static str> {
+    const SPOILT: &str = "a field of the alert is missing or of the wrong type";
+    let told: Told<'_> = serde_json::from_str(text).map_err(|_| SPOILT)?;
+    let is_known =
+        [AlertKind::High, AlertKind::Low, AlertKind::Recovered].iter().any(|kind| kind.as_str() == told.kind);
+    if is_known {
+        serde_json::from_str::<AlertEvent<'_>>(text).map_err(|_| SPOILT)?;
+    }
+    if !told.reading.as_ref().is_none_or(ReadingRef::has_usable_times) {
+        return Err("the times of the reading must be in the years 1 to 9999");
+    }
     Ok(Decoded {
-        event_id: Some(event.event_id),
-        email: address(&event.user_email)?,
-        user_id: event.user_id,
+        event_id: told.event_id,
+        email: address(&told.user_email)?,
+        user_id: told.user_id,
         alert: Alert {
-            airport_code: storable(&event.airport_code),
-            condition: storable(&event.condition),
-            kind: Some(storable(&event.kind)),
-            metric: Some(storable(&event.metric)),
-            reading: event.reading.as_ref().map(|reading| Reading {
+            airport_code: storable(&told.airport_code),
+            condition: storable(&told.condition),
+            kind: Some(storable(&told.kind)),
+            metric: told.metric.as_deref().map(storable),
+            reading: told.reading.map(|reading| Reading {
                 window_begin: reading.window_begin,
                 window_end: reading.window_end,
                 observed_at: reading.observed_at,
@@ -137,6 +168,32 @@ mod tests {
     fn a_kind_and_fields_of_a_newer_version_are_taken() {
         let newer = with(&with(FULL, "kind", "digest".into()), "colour", "blue".into());
         assert_eq!(read(&newer).expect("a newer kind").alert.kind.as_deref(), Some("digest"));
+    }
+
+    #[test]
+    fn of_a_newer_kind_only_what_is_told_must_be_there() {
+        let newer = r#"{"user_email":"ada@example.org","airport_code":"LFPG","kind":"no-data","condition":"No data.",
+                        "flight_count":null,"threshold":"none"}"#;
+        let decoded = read(newer).expect("a newer kind");
+        assert_eq!((decoded.event_id, decoded.alert.metric, decoded.alert.reading), (None, None, None));
+        for kind in ["high", "low", "recovered"] {
+            assert!(read(&with(newer, "kind", kind.into())).is_err(), "{kind}");
+        }
+        for field in ["condition", "user_email", "airport_code", "kind"] {
+            assert!(read(&with(newer, field, Value::Null)).is_err(), "{field}");
+        }
+    }
+
+    #[test]
+    fn times_that_no_database_need_hold_are_refused() {
+        for time in ["-9999-01-01T00:00:00Z", "0000-12-31T23:59:59Z", "+12026-11-20T00:00:00Z"] {
+            for field in ["window_begin", "window_end", "observed_at"] {
+                let mut value: Value = serde_json::from_str(FULL).expect("JSON");
+                value["reading"][field] = time.into();
+                let said = read(&value.to_string());
+                assert_eq!(said, Err("the times of the reading must be in the years 1 to 9999"), "{field} {time}");
+            }
+        }
     }
 
     #[test]

@@ -78,3 +78,36 @@ async fn a_batch_is_written_in_its_order() {
         .expect("rows");
     assert_eq!(written, (0..500).map(|number| number.to_string()).collect::<Vec<_>>());
 }
+
+#[tokio::test]
+async fn what_the_ledger_cannot_hold_becomes_a_dead_letter_and_stops_nobody() {
+    let world = World::new().await;
+    // A rule of the database that no reader of messages knows.
+    sqlx::query(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                   IF NEW.content->>'condition' = 'Bad.' THEN RAISE SQLSTATE '22008'; END IF; RETURN NEW; END $$",
+    )
+    .execute(&world.pool)
+    .await
+    .expect("a function");
+    sqlx::query("CREATE TRIGGER refuse BEFORE INSERT ON alerts FOR EACH ROW EXECUTE FUNCTION refuse()")
+        .execute(&world.pool)
+        .await
+        .expect("a trigger");
+    let mut intake = Intake::new(Store::new(world.pool.clone()), "t".to_owned(), Arc::new(Notify::new()));
+    let person = world.person();
+    let batch: Vec<_> = ["Good.", "Bad.", "Better."]
+        .iter()
+        .zip(0..)
+        .map(|(condition, offset)| {
+            let value = serde_json::to_vec(&alert(&person, condition, chrono::Utc::now())).expect("JSON");
+            Record::new(Partition(0), Offset(offset)).with_value(value)
+        })
+        .collect();
+    let settled = intake.handle(Partition(0), &batch).await.expect("settled");
+    let rejected: Vec<_> = settled.iter().map(|settled| matches!(settled, Settled::Rejected(_))).collect();
+    assert_eq!(rejected, [false, true, false]);
+    assert_eq!(world.count("pending").await, 2);
+    let alone = intake.handle(Partition(0), &batch[1..2]).await.expect("settled");
+    assert!(matches!(alone[..], [Settled::Rejected(_)]));
+}
