@@ -17,7 +17,7 @@ use stream::{Failure, Handler, Outgoing, Partition, Producer, Record, Settled};
 use uuid::Uuid;
 
 use crate::{
-    core::{Kept, Message, Outcome, Plan, Raised, Reading, Rejection, WireRecord, plan, read},
+    core::{Kept, Message, Outcome, Plan, Raised, Reading, Rejection, WireRecord, in_turns, plan, read},
     memory::Memory,
     metrics::Metrics,
     store::{LevelStore, Rows},
@@ -100,19 +100,28 @@ impl AlertHandler {
             return Ok(());
         }
         fault::point("alert-system.decided-not-told");
+        // An interest's next alert leaves when its last one is acknowledged. Together, one could fail
+        // while the other is kept; sent again they would come the wrong way round, and a person
+        // would read last what is no longer so.
+        for together in in_turns(untold) {
+            self.tell_together(&together, batch).await?;
+            together.iter().for_each(|alert| self.metrics.alerted(alert.kind));
+            memory.acknowledged(together.iter().map(|alert| alert.event.event_id));
+        }
+        fault::point("alert-system.told-not-written");
+        Ok(())
+    }
+
+    async fn tell_together(&self, alerts: &[&Raised<'_>], batch: &[Record]) -> Result<(), Failure> {
         let mut sending = self.producer.batch();
-        for alert in &untold {
+        for alert in alerts {
             let cause = batch.get(alert.index).map(Record::cause).unwrap_or_default();
             self.hand_over(&mut sending, alert, &cause).await?;
         }
         sending.acknowledged().await.map_err(|error| match error.is_permanent() {
             true => Failure::broken(anyhow!(error).context("send alerts")),
             false => Failure::unavailable(anyhow!(error).context("send alerts")),
-        })?;
-        untold.iter().for_each(|alert| self.metrics.alerted(alert.kind));
-        memory.acknowledged(untold.iter().map(|alert| alert.event.event_id));
-        fault::point("alert-system.told-not-written");
-        Ok(())
+        })
     }
 
     async fn hand_over(&self, sending: &mut stream::Batch, alert: &Raised<'_>, cause: &Cause) -> Result<(), Failure> {

@@ -24,6 +24,8 @@ pub struct Plan<'a> {
 pub struct Raised<'a> {
     /// Which message of the batch raised it.
     pub index: usize,
+    /// The interest or identity it is about.
+    pub about: Uuid,
     /// What happened.
     pub kind: AlertKind,
     /// What is sent.
@@ -75,7 +77,7 @@ impl<'a> Plan<'a> {
         touched.write |= settled.write || (is_bare && moved);
         touched.kept = touched.kept.after(&settled);
         if let (Message::Reading(reading), Some(crossing)) = (message, settled.decision.crossing) {
-            self.alerts.push(Raised { index, kind: crossing.kind, event: compose(reading, &crossing) });
+            self.alerts.push(Raised { index, about: id, kind: crossing.kind, event: compose(reading, &crossing) });
         }
         settled.decision.outcome
     }
@@ -85,6 +87,22 @@ impl<'a> Plan<'a> {
         let rows = self.touched.iter().filter(|(_, touched)| touched.write && touched.is_bare == is_bare);
         rows.map(|(id, touched)| (*id, touched.kept.state)).collect()
     }
+}
+
+/// Alerts in as many turns as it takes to have each interest only once in a turn, and in its order.
+#[must_use]
+pub fn in_turns<'r, 'a>(alerts: Vec<&'r Raised<'a>>) -> Vec<Vec<&'r Raised<'a>>> {
+    let mut before: HashMap<Uuid, usize> = HashMap::new();
+    let mut turns: Vec<Vec<_>> = Vec::new();
+    for alert in alerts {
+        let turn = before.entry(alert.about).or_default();
+        if *turn == turns.len() {
+            turns.push(Vec::new());
+        }
+        turns[*turn].push(alert);
+        *turn += 1;
+    }
+    turns
 }
 
 #[cfg(test)]
@@ -111,6 +129,17 @@ mod tests {
         assert_eq!(outcomes, [told, None, quiet, told, quiet]);
         let kinds: Vec<_> = plan.alerts.iter().map(|alert| (alert.index, alert.kind)).collect();
         assert_eq!(kinds, [(0, AlertKind::High), (3, AlertKind::Recovered)]);
+    }
+
+    #[test]
+    fn an_interest_has_one_alert_in_a_turn_and_its_alerts_are_in_order() {
+        let another = ABOVE.replace("a@b.c", "d@e.f").leak();
+        let messages = [bare(0, ABOVE), bare(1, WITHIN), bare(2, another), bare(3, ABOVE)];
+        let plan = plan(&messages, &HashMap::new());
+        let turns = in_turns(plan.alerts.iter().collect());
+        let indexes: Vec<Vec<_>> = turns.iter().map(|turn| turn.iter().map(|alert| alert.index).collect()).collect();
+        assert_eq!(indexes, [vec![0, 2], vec![1], vec![3]]);
+        assert!(in_turns(Vec::new()).is_empty());
     }
 
     #[test]
