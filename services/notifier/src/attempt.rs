@@ -24,7 +24,7 @@ use crate::{
         channel::{Blame, Channel, Gate},
         ending::{self, Ending, Next, Outcome, Unsent, decide},
         message::{Markup, compose},
-        pacing::{ChatId, Pacing, Wait},
+        pacing::{ChatId, LONGEST_SPAN, Pacing, Wait},
         throttle::{Scope, Throttle},
         verdict::{ChannelFault, Verdict},
     },
@@ -104,6 +104,14 @@ struct State {
 pub struct Slot {
     attempts: Arc<Attempts>,
     chat: ChatId,
+}
+
+impl Slot {
+    /// Which chat it is for.
+    #[must_use]
+    pub fn chat(&self) -> ChatId {
+        self.chat
+    }
 }
 
 impl Drop for Slot {
@@ -198,13 +206,25 @@ impl Attempts {
         (0..MOVES).try_fold(chat, |id, _| state.moved.get(&id).copied().ok_or(id)).unwrap_or_else(|id| id)
     }
 
-    /// Reads which groups moved.
+    /// Learns what whoever sent before knew: which groups moved, what the limits have to count, and
+    /// how long the bot is to be silent.
     ///
     /// # Errors
     /// When the ledger cannot answer.
-    pub async fn learn_migrations(&self) -> sqlx::Result<()> {
+    pub async fn take_over(&self) -> sqlx::Result<()> {
         let moved = self.store.migrations().await?;
-        self.state().moved.extend(moved);
+        let calls = self.store.latest_calls(LONGEST_SPAN).await?;
+        let silence = self.store.silence().await?;
+        let now = Instant::now();
+        let mut state = self.state();
+        state.moved.extend(moved);
+        state.pacing.take_over(calls.into_iter().map(|(chat, age)| (chat, now.checked_sub(age).unwrap_or(now))));
+        if let Some(wait) = silence {
+            let before = state.channel.fault();
+            state.channel.was_silenced(now + wait);
+            self.metrics.channel(false);
+            self.health.channel(before, state.channel.fault());
+        }
         Ok(())
     }
 
@@ -243,10 +263,19 @@ impl Attempts {
         let markup = if alert.history.plain_text { Markup::None } else { Markup::Html };
         let airport = airport_name(&alert.alert.airport_code);
         let text = compose(&alert.alert, airport, self.clock.now(), markup);
+        let sent = Instant::now();
         let verdict = self.telegram.send(chat, &text, markup).await;
         fault::point("notifier.sent-not-recorded");
         drop(slot);
-        let ending = self.judge(&alert, chat, verdict);
+        let asked_to_wait = match verdict {
+            Verdict::TooMany { retry_after } => Some(retry_after),
+            _ => None,
+        };
+        let ending = self.judge(&alert, chat, verdict, sent);
+        if let Some(wait) = asked_to_wait.filter(|_| ending.next == Next::Unchanged) {
+            // Known here in any case; should the ledger not take it, a successor is told by Telegram.
+            drop(timeout(RECORD_LIMIT, self.store.remember_silence(wait)).await);
+        }
         if let Next::Moved { from, to } = ending.next {
             self.state().moved.insert(from, to);
         }
@@ -259,8 +288,8 @@ impl Attempts {
         self.news.notify_one();
     }
 
-    /// Whose matter the answer is, and what follows from it.
-    fn judge(&self, alert: &DueAlert, chat: ChatId, verdict: Verdict) -> Ending {
+    /// Whose matter the answer to what was sent at `sent` is, and what follows from it.
+    fn judge(&self, alert: &DueAlert, chat: ChatId, verdict: Verdict, sent: Instant) -> Ending {
         use ending::Attempt as Seen;
         let (id, now) = (alert.event_id, Instant::now());
         let mut state = self.state();
@@ -279,7 +308,10 @@ impl Attempts {
                     Seen::ChatIsBusy(retry_after)
                 }
             }
-            Verdict::Delivered { message_id } => Seen::Delivered { message_id },
+            Verdict::Delivered { message_id } => {
+                state.throttle.accepted(sent);
+                Seen::Delivered { message_id }
+            }
             Verdict::ChatGone => Seen::ChatGone,
             Verdict::Migrated(to) => Seen::Moved { from: chat, to },
             Verdict::MarkupRefused => Seen::MarkupRefused,

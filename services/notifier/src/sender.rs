@@ -56,7 +56,7 @@ const FORBEARANCE: Duration = Duration::from_secs(2);
 pub struct Sender {
     attempts: Arc<Attempts>,
     term: Term,
-    knows_migrations: bool,
+    has_taken_over: bool,
     /// People who are left alone for a moment, and until when.
     resting: HashMap<String, Instant>,
     /// When to look for attempts that were cut off.
@@ -125,7 +125,7 @@ impl Sender {
     #[must_use]
     pub fn new(attempts: Arc<Attempts>, term: Term) -> Self {
         let look_back_at = Some(Instant::now() + FORBEARANCE);
-        Self { attempts, term, knows_migrations: false, resting: HashMap::new(), look_back_at }
+        Self { attempts, term, has_taken_over: false, resting: HashMap::new(), look_back_at }
     }
 
     /// Sends until the shell stops or another process leads; then waits for what is under way.
@@ -196,11 +196,12 @@ impl Sender {
         Ok(if again { Pause::None } else { self.sleep(next_due) })
     }
 
-    /// Declares attempts unclear that nobody will complete any more, and learns which groups moved.
+    /// Learns what the leader before knew, and declares attempts unclear that nobody will complete any
+    /// more.
     async fn look_back(&mut self) -> Result<(), Stop> {
-        if !self.knows_migrations {
-            self.attempts.learn_migrations().await?;
-            self.knows_migrations = true;
+        if !self.has_taken_over {
+            self.attempts.take_over().await?;
+            self.has_taken_over = true;
         }
         if self.look_back_at.is_none_or(|at| at > Instant::now()) {
             return Ok(());
@@ -288,7 +289,7 @@ impl Sender {
                 Err(Wait::Everybody(_)) => break,
             }
         }
-        let ids: Vec<_> = chosen.keys().copied().collect();
+        let ids: Vec<_> = chosen.iter().map(|(id, (slot, _))| (*id, slot.chat())).collect();
         // The channel may have closed while this round asked where to send.
         let has_closed = !is_probe && self.attempts.gate(Instant::now()) != Gate::Open;
         if ids.is_empty() || has_closed {

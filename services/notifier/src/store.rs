@@ -8,6 +8,8 @@
 //! for as long as the attempt has no outcome. Refusing it would repeat a message that is known to
 //! have been delivered.
 
+mod handover;
+
 use std::time::Duration;
 
 use shell::{
@@ -191,15 +193,19 @@ impl Store {
     ///
     /// # Errors
     /// When a later leader has begun, or the database cannot answer; then nothing was written.
-    pub async fn begin(&self, term: &Term, alerts: &[Uuid]) -> Result<Vec<(Uuid, AttemptId)>, HoldError> {
+    pub async fn begin(&self, term: &Term, alerts: &[(Uuid, ChatId)]) -> Result<Vec<(Uuid, AttemptId)>, HoldError> {
+        let (ids, chats): (Vec<_>, Vec<_>) = alerts.iter().map(|(id, chat)| (*id, chat.0)).unzip();
         let mut transaction = self.pool.begin().await?;
         term.hold(&mut transaction).await?;
         let begun = sqlx::query!(
-            "INSERT INTO attempts (event_id, epoch)
-             SELECT a.event_id, $2 FROM alerts a WHERE a.event_id = ANY($1) AND a.status = 'pending'
+            "INSERT INTO attempts (event_id, chat_id, epoch)
+             SELECT a.event_id, given.chat_id, $3
+             FROM unnest($1::uuid[], $2::bigint[]) AS given(event_id, chat_id)
+             JOIN alerts a ON a.event_id = given.event_id AND a.status = 'pending'
              ON CONFLICT (event_id) WHERE outcome IS NULL DO NOTHING
              RETURNING event_id, id",
-            alerts,
+            &ids,
+            &chats,
             term.epoch,
         )
         .fetch_all(&mut *transaction)
@@ -350,27 +356,6 @@ impl Store {
         let next_in =
             next_in.map(|seconds| Duration::try_from_secs_f64(seconds + grace.as_secs_f64()).unwrap_or_default());
         Ok(CutOff { unclear: declared.rows_affected(), next_in })
-    }
-
-    /// Every group that is known to have moved.
-    ///
-    /// # Errors
-    /// When the database cannot answer.
-    pub async fn migrations(&self) -> sqlx::Result<Vec<(ChatId, ChatId)>> {
-        let rows = sqlx::query!("SELECT old_chat_id, new_chat_id FROM chat_migrations").fetch_all(&self.pool).await?;
-        Ok(rows.into_iter().map(|row| (ChatId(row.old_chat_id), ChatId(row.new_chat_id))).collect())
-    }
-
-    async fn remember_migration(&self, from: ChatId, to: ChatId) -> sqlx::Result<()> {
-        sqlx::query!(
-            "INSERT INTO chat_migrations (old_chat_id, new_chat_id) VALUES ($1, $2)
-             ON CONFLICT (old_chat_id) DO UPDATE SET new_chat_id = excluded.new_chat_id, migrated_at = now()",
-            from.0,
-            to.0,
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(())
     }
 
     /// How many alerts are not settled.

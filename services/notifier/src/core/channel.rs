@@ -54,7 +54,8 @@ pub struct Channel {
 #[derive(Debug)]
 struct Hold {
     fault: ChannelFault,
-    closed_by: Uuid,
+    /// Which message; `None` when another process learnt it.
+    closed_by: Option<Uuid>,
     until: Instant,
     probe: Option<Uuid>,
 }
@@ -100,13 +101,21 @@ impl Channel {
         }
     }
 
+    /// Telegram asked another process to be silent until then.
+    pub fn was_silenced(&mut self, until: Instant) {
+        match &mut self.held {
+            Some(hold) => hold.until = hold.until.max(until),
+            None => self.held = Some(Hold { fault: ChannelFault::TooMany, closed_by: None, until, probe: None }),
+        }
+    }
+
     /// `message` met `fault`; the next probe may be sent after `wait`.
     pub fn failed(&mut self, message: Uuid, fault: ChannelFault, wait: Duration, now: Instant) -> Blame {
         let until = now + wait;
         let is_to_blame = self.is_to_blame(message, fault);
         match &mut self.held {
             None if is_to_blame => return Blame::Message,
-            None => self.held = Some(Hold { fault, closed_by: message, until, probe: None }),
+            None => self.held = Some(Hold { fault, closed_by: Some(message), until, probe: None }),
             Some(hold) if hold.probe == Some(message) => {
                 *hold = Hold { fault, closed_by: hold.closed_by, until, probe: None };
             }
@@ -125,10 +134,10 @@ impl Channel {
         if self.held.as_ref().is_none_or(|hold| hold.probe != Some(message)) {
             return false;
         }
-        if let Some(hold) = self.held.take()
-            && hold.closed_by != message
+        if let Some(closed_by) = self.held.take().and_then(|hold| hold.closed_by)
+            && closed_by != message
         {
-            *self.proofs.entry(hold.closed_by).or_default() += 1;
+            *self.proofs.entry(closed_by).or_default() += 1;
         }
         self.failures.clear();
         true
@@ -224,6 +233,19 @@ mod tests {
         }
         assert!(channel.answered(ONE));
         assert_eq!(channel.failed(ONE, ChannelFault::TimedOut, WAIT, now), Blame::Channel);
+    }
+
+    #[test]
+    fn a_silence_that_another_process_was_asked_for_is_kept() {
+        let (mut channel, now) = (Channel::default(), Instant::now());
+        channel.was_silenced(now + WAIT);
+        assert_eq!((channel.gate(now), channel.fault()), (Gate::ClosedUntil(now + WAIT), Some(ChannelFault::TooMany)));
+        channel.probe(ONE);
+        assert!(channel.answered(ONE));
+        assert!(channel.proofs.is_empty());
+        channel.failed(ONE, ChannelFault::TooMany, 2 * WAIT, now);
+        channel.was_silenced(now + WAIT);
+        assert_eq!(channel.gate(now), Gate::ClosedUntil(now + 2 * WAIT));
     }
 
     #[test]

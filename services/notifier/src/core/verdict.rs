@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde_json::Value;
 
 use super::pacing::ChatId;
 
 /// How long to wait after a 429 that does not say it.
 const UNSAID_WAIT: Duration = Duration::from_secs(5);
+/// The shortest wait, whatever is asked: to come back at once would be told off at once.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 /// The longest wait that is believed; Telegram names minutes at most, and a day of silence because
 /// of one strange number would help nobody.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
@@ -80,38 +82,24 @@ impl ChannelFault {
     }
 }
 
-#[derive(Deserialize)]
-struct Answer {
-    ok: bool,
-    result: Option<serde_json::Value>,
-    error_code: Option<u16>,
-    #[serde(default)]
-    description: String,
-    parameters: Option<Parameters>,
-}
-
-#[derive(Default, Deserialize)]
-struct Parameters {
-    retry_after: Option<u64>,
-    migrate_to_chat_id: Option<i64>,
-}
-
 /// Reads an answer: `error_code` and `parameters` first, then the text, whose wording and case
 /// change. `retry_after` is the header of that name in seconds, which speaks when the body does not.
 #[must_use]
-pub fn judge(status: u16, retry_after: Option<u64>, body: &[u8]) -> Verdict {
-    let Ok(answer) = serde_json::from_slice::<Answer>(body) else { return judge_unreadable(status, retry_after) };
-    if answer.ok && (200..300).contains(&status) {
-        let message_id = answer.result.as_ref().and_then(|result| result.get("message_id")?.as_i64());
-        return Verdict::Delivered { message_id };
+pub fn judge(status: u16, retry_after: Option<f64>, body: &[u8]) -> Verdict {
+    // Field by field, so that one of a strange type does not hide what the others say.
+    let answer: Value = serde_json::from_slice(body).unwrap_or_default();
+    let Some(ok) = answer["ok"].as_bool() else { return judge_unreadable(status, retry_after) };
+    if ok && (200..300).contains(&status) {
+        return Verdict::Delivered { message_id: answer["result"]["message_id"].as_i64() };
     }
-    let parameters = answer.parameters.unwrap_or_default();
-    match answer.error_code.unwrap_or(status) {
-        429 => too_many(parameters.retry_after.or(retry_after)),
+    let (parameters, description) = (&answer["parameters"], answer["description"].as_str().unwrap_or_default());
+    let code = answer["error_code"].as_u64().and_then(|code| u16::try_from(code).ok());
+    match code.unwrap_or(status) {
+        429 => too_many(number(&parameters["retry_after"]).or(retry_after)),
         401 | 404 => Verdict::ChannelDown(ChannelFault::WrongToken),
         500.. => Verdict::ChannelDown(ChannelFault::ServerError),
         403 => Verdict::ChatGone,
-        400 => judge_bad_request(&parameters, &answer.description),
+        400 => judge_bad_request(&parameters["migrate_to_chat_id"], description),
         402..500 => Verdict::Refused,
         // Neither a success that says so nor a failure that names itself.
         _ if (200..300).contains(&status) => Verdict::ChannelDown(ChannelFault::UnreadableSuccess),
@@ -119,7 +107,12 @@ pub fn judge(status: u16, retry_after: Option<u64>, body: &[u8]) -> Verdict {
     }
 }
 
-fn judge_unreadable(status: u16, retry_after: Option<u64>) -> Verdict {
+/// A number that makes sense as a wait, also where it stands as text.
+fn number(value: &Value) -> Option<f64> {
+    value.as_f64().or_else(|| value.as_str()?.trim().parse().ok()).filter(|seconds| *seconds >= 0.0)
+}
+
+fn judge_unreadable(status: u16, retry_after: Option<f64>) -> Verdict {
     match status {
         200..300 => Verdict::ChannelDown(ChannelFault::UnreadableSuccess),
         429 => too_many(retry_after),
@@ -129,12 +122,14 @@ fn judge_unreadable(status: u16, retry_after: Option<u64>) -> Verdict {
     }
 }
 
-fn too_many(seconds: Option<u64>) -> Verdict {
-    let retry_after = seconds.map_or(UNSAID_WAIT, Duration::from_secs);
-    Verdict::TooMany { retry_after: retry_after.min(LONGEST_WAIT) }
+fn too_many(seconds: Option<f64>) -> Verdict {
+    let asked = seconds.filter(|seconds| *seconds >= 0.0);
+    // What no duration can hold is longer than any that is believed.
+    let wait = asked.map_or(UNSAID_WAIT, |asked| Duration::try_from_secs_f64(asked).unwrap_or(LONGEST_WAIT));
+    Verdict::TooMany { retry_after: wait.clamp(SHORTEST_WAIT, LONGEST_WAIT) }
 }
 
-fn judge_bad_request(parameters: &Parameters, description: &str) -> Verdict {
+fn judge_bad_request(moved_to: &Value, description: &str) -> Verdict {
     /// The chat, or the person behind it, is not there (any more).
     const GONE: [&str; 6] = [
         "chat not found",
@@ -144,7 +139,7 @@ fn judge_bad_request(parameters: &Parameters, description: &str) -> Verdict {
         "group chat was deleted",
         "chat_id_invalid",
     ];
-    if let Some(id) = parameters.migrate_to_chat_id {
+    if let Some(id) = moved_to.as_i64().or_else(|| moved_to.as_str()?.trim().parse().ok()) {
         return Verdict::Migrated(ChatId(id));
     }
     let description = description.to_lowercase();
@@ -226,10 +221,41 @@ mod tests {
     fn too_many_says_how_long_in_the_body_the_header_or_not_at_all() {
         let after = |seconds| Verdict::TooMany { retry_after: Duration::from_secs(seconds) };
         assert_eq!(error(429, "Too Many Requests: retry after 17", r#"{"retry_after":17}"#), after(17));
-        assert_eq!(judge(429, Some(9), br#"{"ok":false,"error_code":429}"#), after(9));
-        assert_eq!(judge(429, Some(9), b"slow down"), after(9));
+        assert_eq!(judge(429, Some(9.0), br#"{"ok":false,"error_code":429}"#), after(9));
+        assert_eq!(judge(429, Some(9.0), b"slow down"), after(9));
         assert_eq!(judge(429, None, b"slow down"), after(5));
         assert_eq!(error(429, "", r#"{"retry_after":99999999}"#), after(86_400));
+    }
+
+    #[test]
+    fn a_strange_wait_is_made_a_sensible_one() {
+        for (asked, waited) in [
+            ("0", 1.0),
+            ("0.2", 1.0),
+            ("2.5", 2.5),
+            (r#""17""#, 17.0),
+            ("1e30", 86_400.0),
+            ("123456789012345678901234567890", 86_400.0),
+            ("-3", 9.0),
+            ("null", 9.0),
+            (r#""soon""#, 9.0),
+            ("[]", 9.0),
+        ] {
+            let body = format!(r#"{{"ok":false,"error_code":429,"parameters":{{"retry_after":{asked}}}}}"#);
+            let verdict = judge(429, Some(9.0), body.as_bytes());
+            assert_eq!(verdict, Verdict::TooMany { retry_after: Duration::from_secs_f64(waited) }, "{asked}");
+        }
+        let unsaid = Verdict::TooMany { retry_after: Duration::from_secs(5) };
+        assert_eq!(judge(429, Some(-1.0), b""), unsaid);
+        assert_eq!(judge(429, Some(f64::NAN), b""), unsaid);
+    }
+
+    #[test]
+    fn a_field_of_a_strange_type_does_not_hide_the_others() {
+        let body = br#"{"ok":false,"error_code":403,"description":7,"parameters":[],"result":"x"}"#;
+        assert_eq!(judge(403, None, body), Verdict::ChatGone);
+        let body = br#"{"ok":false,"error_code":400,"parameters":{"migrate_to_chat_id":"-1001234567890"}}"#;
+        assert_eq!(judge(400, None, body), Verdict::Migrated(ChatId(-1_001_234_567_890)));
     }
 
     #[test]

@@ -87,14 +87,14 @@ async fn what_the_ledger_cannot_hold_becomes_a_dead_letter_and_stops_nobody() {
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
                    IF NEW.content->>'condition' = 'Bad.' THEN RAISE SQLSTATE '22008'; END IF; RETURN NEW; END $$",
     )
-    .execute(&world.pool)
+    .execute(&world.database.pool)
     .await
     .expect("a function");
     sqlx::query("CREATE TRIGGER refuse BEFORE INSERT ON alerts FOR EACH ROW EXECUTE FUNCTION refuse()")
-        .execute(&world.pool)
+        .execute(&world.database.pool)
         .await
         .expect("a trigger");
-    let mut intake = Intake::new(Store::new(world.pool.clone()), "t".to_owned(), Arc::new(Notify::new()));
+    let mut intake = Intake::new(Store::new(world.database.pool.clone()), "t".to_owned(), Arc::new(Notify::new()));
     let person = world.person();
     let batch: Vec<_> = ["Good.", "Bad.", "Better."]
         .iter()

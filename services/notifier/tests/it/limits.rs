@@ -45,6 +45,24 @@ async fn a_group_that_has_had_its_share_waits_and_holds_nobody_else() {
 }
 
 #[tokio::test]
+async fn what_a_group_has_had_still_counts_after_a_restart() {
+    let world = World::new().await;
+    let group = world.group();
+    for (round, conditions) in [(1, ["one", "two"]), (2, ["three", "four"])] {
+        let mut config = world.config();
+        config.sending.group_per_minute = 2;
+        let worker = Worker::start(config).await;
+        world.tell(&group, &conditions).await;
+        world.tell(&world.person(), &["one"]).await;
+        // Two to the group in the first round, none in the second, and one to somebody else in each.
+        world.wait_for_count("sent", 2 + round).await;
+        worker.stop().await;
+        assert_eq!(world.telegram.calls_in(group.chat), 2, "round {round}");
+    }
+    assert_eq!(world.count("pending").await, 2);
+}
+
+#[tokio::test]
 async fn lifted_limits_let_everything_through_at_once() {
     let world = World::new().await;
     let mut config = world.config();

@@ -174,3 +174,34 @@ async fn a_limit_of_the_whole_bot_silences_everybody_for_as_long_as_it_says() {
     }
     worker.stop().await;
 }
+
+#[tokio::test]
+async fn a_silence_of_the_whole_bot_outlasts_a_restart() {
+    let world = World::new().await;
+    let worker = world.start().await;
+    let told_off = Failure::TooManyRequests { retry_after: 6 };
+    let people = [world.person(), world.person(), world.person()];
+    for person in &people[..2] {
+        world.telegram.next_in(person.chat, told_off.clone());
+        world.tell(person, &["Soon."]).await;
+        testkit::wait_for("a refusal", PATIENCE, async || world.telegram.calls_in(person.chat) == 1).await;
+    }
+    testkit::wait_for("the channel to close", PATIENCE, async || worker.metric("telegram_channel_open", "") < 0.1)
+        .await;
+    let kept = async || {
+        let row = sqlx::query_scalar("SELECT count(*) FROM silence").fetch_one(&world.database.pool).await;
+        row.is_ok_and(|count: i64| count == 1)
+    };
+    testkit::wait_for("the ledger to keep it", PATIENCE, kept).await;
+    worker.stop().await;
+    let worker = world.start().await;
+    world.tell(&people[2], &["Soon."]).await;
+    worker.wait_until_leading().await;
+    testkit::wait_for("the channel to be closed", PATIENCE, async || worker.metric("telegram_channel_open", "") < 0.1)
+        .await;
+    world.wait_for_count("sent", 3).await;
+    let calls = world.telegram.sent();
+    let silence = gap(&calls[1], &calls[2]);
+    assert!(silence >= Duration::from_millis(5900), "{silence:?}");
+    worker.stop().await;
+}

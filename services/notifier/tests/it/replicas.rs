@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use notifier::core::pacing::ChatId;
 use notifier::{core::ending::Unsent, store::Store};
 use secrecy::SecretString;
 use shell::{
@@ -44,7 +45,7 @@ async fn a_leader_that_was_deposed_decides_nothing_any_more() {
     let term = begin_term(&world).await;
     sqlx::query("UPDATE leases SET epoch = epoch + 1").execute(&world.database.pool).await.expect("another leader");
     let store = Store::new(world.database.pool.clone());
-    assert!(matches!(store.begin(&term, &[id]).await, Err(HoldError::Deposed)));
+    assert!(matches!(store.begin(&term, &[(id, ChatId(7))]).await, Err(HoldError::Deposed)));
     assert!(matches!(store.postpone(&term, &[(id, Duration::ZERO)]).await, Err(HoldError::Deposed)));
     let whose = (person.email.as_str(), Some(person.id));
     let settled = store.settle_unsent(&term, whose, Duration::ZERO, Unsent::Cancelled).await;
@@ -115,7 +116,7 @@ async fn of_two_replicas_one_sends_and_the_other_takes_over() {
 #[tokio::test]
 async fn a_stop_finishes_what_is_under_way_and_hands_over_the_rest() {
     let world = World::new().await;
-    world.telegram.takes(Duration::from_millis(500));
+    world.telegram.takes(Duration::from_millis(250));
     let first = world.start().await;
     first.wait_until_leading().await;
     let people: Vec<_> = (0..60).map(|_| world.person()).collect();
