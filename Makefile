@@ -38,6 +38,11 @@ lint: ## Checks format, lints, documentation, licences and advisories
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check bans licenses sources; \
 	else echo "cargo-deny is not installed: licences and bans were not checked (cargo install cargo-deny --locked)"; fi
 
+bench: deps ## Measures speed and memory on a release build (10 minutes the first time on two cores)
+	@echo "==> building for release (10 minutes the first time on two cores)"
+	$(CARGO) build --locked --release --workspace --bins
+	$(CARGO) bench --locked --workspace --bench speed -- $(PARTS)
+
 doctor: build ## Says what is wrong on this machine, and how to mend it
 	@target/debug/flightbell doctor
 

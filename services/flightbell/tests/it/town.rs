@@ -88,6 +88,19 @@ impl World {
     }
 }
 
+/// `flightbell up` on a folder, with the world around it and `more` in its environment; ready, with its
+/// address.
+pub async fn up(world: &World, folder: &std::path::Path, more: &[(&'static str, String)]) -> (Process, String) {
+    let mut environment = world.environment();
+    environment.push(("XDG_CACHE_HOME", places().cache_home.display().to_string()));
+    environment.extend(more.iter().cloned());
+    let folder = folder.display().to_string();
+    let arguments = ["up", "--data-dir", folder.as_str(), "--listen", "127.0.0.1:0"];
+    let mut program = program::start("flightbell", &arguments, &environment).await;
+    let base = program.says("ready ").await;
+    (program, base)
+}
+
 /// A client that trusts the certificate a gateway made.
 pub async fn client(certificate: &std::path::Path) -> reqwest::Client {
     shell::choose_tls();
@@ -155,9 +168,18 @@ pub struct Town {
 
 impl Town {
     pub async fn build() -> Self {
+        let mut town = Self::empty(Durability::ForTests, &[("KAFKA_PARTITIONS", "3".to_owned())]).await;
+        for service in SERVICES {
+            town.start(service).await;
+        }
+        town
+    }
+
+    /// Servers of that kind, and a gateway. No service runs yet; each will have `more` in its environment.
+    pub async fn empty(durability: Durability, more: &[(&'static str, String)]) -> Self {
         let (world, folder, places) = (Arc::new(World::new().await), folder(), places());
-        let postgres = Postgres::start(PostgresOptions::new(&places, folder.path(), Durability::ForTests));
-        let kafka = Kafka::start(KafkaOptions::new(&places, folder.path(), Durability::ForTests));
+        let postgres = Postgres::start(PostgresOptions::new(&places, folder.path(), durability));
+        let kafka = Kafka::start(KafkaOptions::new(&places, folder.path(), durability));
         let (postgres, kafka) = tokio::join!(postgres, kafka);
         let (postgres, kafka) = (postgres.expect("a PostgreSQL"), kafka.expect("a Kafka"));
         let ports = Ports::choose();
@@ -165,7 +187,9 @@ impl Town {
         for service in SERVICES {
             let database = service.replace('-', "_");
             postgres.create_database(&database).await.expect("a database");
-            environments.push(ports.environment(service, &world, &postgres.url(&database), &kafka.bootstrap()));
+            let mut own = ports.environment(service, &world, &postgres.url(&database), &kafka.bootstrap());
+            own.extend(more.iter().cloned());
+            environments.push(own);
         }
         let certificates = folder.path().join("tls");
         let mut gateway =
@@ -174,12 +198,7 @@ impl Town {
         let base = gateway.says("ready ").await;
         let client = client(&certificates.join("cert.pem")).await;
         let programs = SERVICES.iter().map(|_| None).collect();
-        let mut town =
-            Self { world, kafka, postgres, base, client, programs, environments, _gateway: gateway, _folder: folder };
-        for service in SERVICES {
-            town.start(service).await;
-        }
-        town
+        Self { world, kafka, postgres, base, client, programs, environments, _gateway: gateway, _folder: folder }
     }
 
     fn index(service: &str) -> usize {
@@ -246,7 +265,6 @@ impl Ports {
         environment.extend([
             ("DATABASE_URL", database.to_owned()),
             ("KAFKA_BROKER_URL", kafka.to_owned()),
-            ("KAFKA_PARTITIONS", "3".to_owned()),
             ("ADMIN_ADDR", "127.0.0.1:0".to_owned()),
             ("HTTP_ADDR", format!("127.0.0.1:{http}")),
             ("GRPC_ADDR", format!("127.0.0.1:{grpc}")),

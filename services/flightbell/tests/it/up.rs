@@ -2,30 +2,17 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use testkit::Process;
 
 use crate::{
     program::{self, PATIENCE},
-    town::{World, client, folder, is_settled, places, register},
+    town::{World, client, folder, is_settled, places, register, up},
 };
-
-/// `up` on a folder, with the world around it.
-async fn up(world: &World, folder: &std::path::Path) -> (Process, String) {
-    let places = places();
-    let mut environment = world.environment();
-    environment.push(("XDG_CACHE_HOME", places.cache_home.display().to_string()));
-    let folder = folder.display().to_string();
-    let arguments = ["up", "--data-dir", folder.as_str(), "--listen", "127.0.0.1:0"];
-    let mut program = program::start("flightbell", &arguments, &environment).await;
-    let base = program.says("ready ").await;
-    (program, base)
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_command_watches_an_airport_and_survives_its_own_death() {
     let (world, parent) = (World::new().await, folder());
     let data = parent.path().join("data");
-    let (program, base) = up(&world, &data).await;
+    let (program, base) = up(&world, &data, &[]).await;
     let client = client(&data.join("tls/cert.pem")).await;
     world.aircraft(8);
     let interest = json!({"airport_code": "LFPG", "metric": "live", "high_value": 5});
@@ -37,7 +24,7 @@ async fn one_command_watches_an_airport_and_survives_its_own_death() {
     // Killed, it leaves its servers behind; the next start stops them and goes on where it was.
     program.kill().await;
     world.aircraft(3);
-    let (program, base) = up(&world, &data).await;
+    let (program, base) = up(&world, &data, &[]).await;
     let texts = world.texts(|texts| texts.len() == 2).await;
     assert!(texts[1].contains("is back within the thresholds"), "{texts:?}");
     let watched: Value = client
@@ -53,7 +40,7 @@ async fn one_command_watches_an_airport_and_survives_its_own_death() {
     // And after a clean stop nothing is told twice.
     program.stop().await;
     assert!(local_servers::leftovers::running(&data).await.expect("looked").is_empty());
-    let (program, _) = up(&world, &data).await;
+    let (program, _) = up(&world, &data, &[]).await;
     world.aircraft(9);
     let texts = world.texts(|texts| texts.len() >= 3).await;
     assert_eq!(texts.len(), 3, "{texts:#?}");
@@ -64,7 +51,7 @@ async fn one_command_watches_an_airport_and_survives_its_own_death() {
 async fn a_second_up_on_the_same_folder_names_folder_and_pid_and_touches_nothing() {
     let (world, parent) = (World::new().await, folder());
     let data = parent.path().join("data");
-    let (mut first, base) = up(&world, &data).await;
+    let (mut first, base) = up(&world, &data, &[]).await;
     let name = data.display().to_string();
     let arguments = ["up", "--data-dir", name.as_str(), "--listen", "127.0.0.1:0"];
     let mut environment = world.environment();
@@ -95,7 +82,7 @@ async fn a_second_up_on_the_same_folder_names_folder_and_pid_and_touches_nothing
 async fn a_private_server_that_is_killed_comes_back_and_nothing_is_lost() {
     let (world, parent) = (World::new().await, folder());
     let data = parent.path().join("data");
-    let (program, base) = up(&world, &data).await;
+    let (program, base) = up(&world, &data, &[]).await;
     let client = client(&data.join("tls/cert.pem")).await;
     world.aircraft(3);
     let interest = json!({"airport_code": "LFPG", "metric": "live", "high_value": 5});

@@ -1,0 +1,92 @@
+//! From a reading to Telegram: how long somebody waits for a message.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+use sqlx::{Connection, PgConnection};
+
+use crate::{
+    program::PATIENCE,
+    table::{Table, Target},
+    town::{World, register},
+};
+
+/// People who watch the airport, each in a chat of their own.
+const PEOPLE: i64 = 25;
+/// How often the airport crosses its threshold, about once a second.
+const CROSSINGS: u32 = 60;
+/// The first ones, which are not counted: connections are made.
+const WARM_UP: u32 = 5;
+
+/// What these figures need of the environment: collection each second, Telegram's limits lifted.
+pub fn settings() -> Vec<(&'static str, String)> {
+    let settings = [
+        ("COLLECT_INTERVAL_SECONDS", "1"),
+        ("TELEGRAM_MESSAGES_PER_SECOND", "0"),
+        ("TELEGRAM_CHAT_MESSAGES_PER_MINUTE", "0"),
+    ];
+    settings.map(|(key, value)| (key, value.to_owned())).into()
+}
+
+/// Lets an airport cross its threshold again and again, and measures each message: from the reading's
+/// `observed_at`, which is when OpenSky had answered, to the moment Telegram's stand-in takes it.
+pub async fn measure(
+    what: &'static str,
+    table: &mut Table,
+    world: &World,
+    (client, base): (&reqwest::Client, &str),
+    ledger: &str,
+) {
+    world.aircraft(3);
+    for person in 1..=PEOPLE {
+        let interest = json!({"airport_code": "LFPG", "metric": "live", "high_value": 5});
+        register(client, base, &email(person), person, interest).await;
+    }
+    let mut expected = 0;
+    for crossing in 0..CROSSINGS + WARM_UP {
+        world.aircraft(if crossing.is_multiple_of(2) { 8 } else { 3 });
+        expected += usize::try_from(PEOPLE).expect("a number");
+        testkit::wait_for("the messages", PATIENCE, async || world.telegram.delivered().len() >= expected).await;
+    }
+    let mut waits = waits(world, ledger).await;
+    waits.sort_unstable();
+    let at = |percent: usize| millis(waits[(waits.len() * percent / 100).min(waits.len() - 1)]);
+    let detail = format!(
+        "{} messages, {PEOPLE} chats a reading; median {:.0} ms, slowest {:.0} ms",
+        waits.len(),
+        at(50),
+        at(100)
+    );
+    table.add(what, Target::Under(100.0), at(99), "ms", detail);
+}
+
+/// How long each message took, without those of the first crossings.
+async fn waits(world: &World, ledger: &str) -> Vec<Duration> {
+    let mut ledger = PgConnection::connect(ledger).await.expect("the ledger");
+    let delivered = world.telegram.delivered();
+    let mut waits = Vec::new();
+    for person in 1..=PEOPLE {
+        // A person's alerts are sent in the order of the ledger.
+        let observed: Vec<DateTime<Utc>> =
+            sqlx::query_scalar("SELECT observed_at FROM alerts WHERE email = $1 ORDER BY position")
+                .bind(email(person))
+                .fetch_all(&mut ledger)
+                .await
+                .expect("the alerts");
+        let received: Vec<_> =
+            delivered.iter().filter(|sent| sent.chat_id == person).map(|sent| sent.received_at).collect();
+        assert_eq!(received.len(), observed.len(), "each alert is one message");
+        let pairs = received.iter().zip(&observed).skip(WARM_UP as usize);
+        waits.extend(pairs.map(|(received, observed)| (*received - *observed).to_std().expect("later")));
+    }
+    waits
+}
+
+fn email(person: i64) -> String {
+    format!("person{person}@example.org")
+}
+
+fn millis(wait: Duration) -> f64 {
+    wait.as_secs_f64() * 1000.0
+}

@@ -1,0 +1,58 @@
+//! How fast and how small Flightbell is, beside what it set out to reach: `make bench`.
+//!
+//! The real binaries, built for release, on a private PostgreSQL and Kafka that keep what they
+//! acknowledge, between the stand-ins for OpenSky and Telegram. Linux only: sizes and CPU times come
+//! from `/proc`. Arguments name the parts to measure (all without any); `--check` makes a missed target
+//! an error.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "what cannot be measured ends the benchmark")]
+
+mod fan_out;
+mod latency;
+mod process;
+#[allow(dead_code, reason = "the tests use the rest")]
+#[path = "../../tests/it/program.rs"]
+mod program;
+mod separate;
+mod table;
+#[allow(dead_code, reason = "the tests use the rest")]
+#[path = "../../tests/it/town.rs"]
+mod town;
+mod up;
+
+use std::process::ExitCode;
+
+use table::Table;
+
+const PARTS: [&str; 5] = ["start", "idle", "latency", "separate", "fan-out"];
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    // Cargo adds `--bench`.
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let is_strict = arguments.iter().any(|argument| argument == "--check");
+    let named: Vec<&str> = arguments.iter().map(String::as_str).filter(|argument| *argument != "--check").collect();
+    if let Some(unknown) = named.iter().find(|name| !PARTS.contains(name)) {
+        eprintln!("there is no part {unknown:?}: --check and any of {} are known", PARTS.join(", "));
+        return ExitCode::from(2);
+    }
+    let wants = |part: &str| named.is_empty() || named.contains(&part);
+    let mut table = Table::default();
+    if wants("start") {
+        up::starts(&mut table).await;
+    }
+    if wants("idle") {
+        up::idle(&mut table).await;
+    }
+    if wants("latency") {
+        up::latency(&mut table).await;
+    }
+    if wants("separate") {
+        separate::idle_and_latency(&mut table).await;
+    }
+    if wants("fan-out") {
+        fan_out::measure(&mut table).await;
+    }
+    println!("\n{table}");
+    if is_strict && table.missed() > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
