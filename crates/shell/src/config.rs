@@ -6,10 +6,7 @@
 use std::{collections::HashMap, fmt, net::SocketAddr, str::FromStr, time::Duration};
 
 use secrecy::SecretString;
-use tonic::transport::Endpoint;
 use url::Url;
-
-use crate::postgres::Database;
 
 /// Where settings come from: the process's environment, or a map in tests.
 pub trait Vars {
@@ -220,25 +217,6 @@ impl<'a> Reader<'a> {
             self.problem(format!("{key} (or {key}_FILE) is not set: it is {meaning}"));
         }
         self.secret(key)
-    }
-
-    /// The PostgreSQL database of `service`, from `DATABASE_URL`. It holds a password, so it may come from a file.
-    pub fn database(&mut self, service: &str) -> Option<Database> {
-        const KEY: &str = "DATABASE_URL";
-        let url = self.required_secret(KEY, &format!("{service}'s PostgreSQL database, a postgres:// URL"))?;
-        Database::parse(&url).map_err(|problem| self.problem(format!("{KEY} cannot be used: {problem}"))).ok()
-    }
-
-    /// Where another of our services answers gRPC. `example` shows how such an address looks.
-    pub fn grpc_endpoint(&mut self, key: &str, service: &str, example: &str) -> Option<Endpoint> {
-        let url: Url = self.required(key, &format!("where {service} answers gRPC, such as {example}"))?;
-        // Between the services TLS is the network's part, so an https address could never be reached.
-        if url.scheme() != "http" || !url.has_host() {
-            self.problem(format!("{key}={:?} cannot be used: it must be a URL like {example}", url.as_str()));
-            return None;
-        }
-        let endpoint = Endpoint::from_shared(url.to_string());
-        endpoint.map_err(|error| self.problem(format!("{key}={:?} cannot be used: {error}", url.as_str()))).ok()
     }
 
     /// Where somebody else's HTTP interface is, with the address where it is for most.

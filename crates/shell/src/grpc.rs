@@ -9,8 +9,9 @@ use tonic::{
     service::Routes,
     transport::{Channel, Endpoint, Server, server::TcpIncoming},
 };
+use url::Url;
 
-use crate::{Shell, listen::Listen, trace::Cause};
+use crate::{Shell, config::Reader, listen::Listen, trace::Cause};
 
 /// How long a caller waits for an answer.
 pub const DEADLINE: Duration = Duration::from_secs(3);
@@ -37,6 +38,18 @@ pub async fn serve(shell: &Shell, listen: Listen, routes: Routes) -> anyhow::Res
             .context("serve gRPC")
     });
     Ok(addr)
+}
+
+/// Where another of our services answers gRPC, from `key`. `example` shows how such an address looks.
+pub fn endpoint(reader: &mut Reader<'_>, key: &str, service: &str, example: &str) -> Option<Endpoint> {
+    let url: Url = reader.required(key, &format!("where {service} answers gRPC, such as {example}"))?;
+    // Between the services TLS is the network's part, so an https address could never be reached.
+    if url.scheme() != "http" || !url.has_host() {
+        reader.problem(format!("{key}={:?} cannot be used: it must be a URL like {example}", url.as_str()));
+        return None;
+    }
+    let endpoint = Endpoint::from_shared(url.to_string());
+    endpoint.map_err(|error| reader.problem(format!("{key}={:?} cannot be used: {error}", url.as_str()))).ok()
 }
 
 /// One channel to another service: connects when first used, again when the connection broke, and

@@ -11,7 +11,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::{Shell, http::Problem, process::StoppedEarly, readiness::Need};
+use crate::{Shell, config::Reader, http::Problem, process::StoppedEarly, readiness::Need};
 
 /// Connections a service keeps at most. Few: each costs the server a process.
 const POOL_SIZE: u32 = 6;
@@ -31,6 +31,13 @@ pub struct Database {
 }
 
 impl Database {
+    /// The database of `service`, from `DATABASE_URL`. It holds a password, so it may come from a file.
+    pub fn read(reader: &mut Reader<'_>, service: &str) -> Option<Self> {
+        const KEY: &str = "DATABASE_URL";
+        let url = reader.required_secret(KEY, &format!("{service}'s PostgreSQL database, a postgres:// URL"))?;
+        Self::parse(&url).map_err(|problem| reader.problem(format!("{KEY} cannot be used: {problem}"))).ok()
+    }
+
     /// Reads a `postgres://` URL.
     ///
     /// # Errors

@@ -27,7 +27,7 @@ impl Config {
     /// Everything that is missing or cannot be used, at once.
     pub fn from_vars(vars: &dyn Vars) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(vars);
-        let database = reader.database("alert-system");
+        let database = Database::read(&mut reader, "alert-system");
         let kafka = KafkaConfig::read(&mut reader);
         let shell = ShellConfig::read(&mut reader);
         reader.finish(|| Some(Self { database: database?, kafka: kafka?, topics: Namespace::default(), shell }))

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use contracts::topics::Namespace;
 use shell::{
     config::{ConfigError, Reader, ShellConfig, Vars},
+    grpc,
     listen::Listen,
     postgres::Database,
 };
@@ -70,11 +71,12 @@ impl Config {
     pub fn from_vars(vars: &dyn Vars) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(vars);
         let shell = ShellConfig::read(&mut reader);
-        let database = reader.database("data-collector");
+        let database = Database::read(&mut reader, "data-collector");
         let kafka = KafkaConfig::read(&mut reader);
         let http: SocketAddr = reader.or(HTTP_ADDR, SocketAddr::from(([0, 0, 0, 0], 5000)));
         let grpc: SocketAddr = reader.or(GRPC_ADDR, SocketAddr::from(([0, 0, 0, 0], 50052)));
-        let user_manager = reader.grpc_endpoint(USER_MANAGER_GRPC_URL, "user-manager", "http://user-manager:50051");
+        let user_manager =
+            grpc::endpoint(&mut reader, USER_MANAGER_GRPC_URL, "user-manager", "http://user-manager:50051");
         let open_sky = open_sky(&mut reader);
         let collect_interval = reader.seconds(COLLECT_INTERVAL_SECONDS, 300);
         let retention_days = small(reader.number(RETENTION_DAYS, 90, 3, 36_500));

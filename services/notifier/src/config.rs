@@ -6,6 +6,7 @@ use contracts::topics::Namespace;
 use secrecy::{ExposeSecret, SecretString};
 use shell::{
     config::{ConfigError, Reader, ShellConfig, Vars},
+    grpc,
     listen::Listen,
     postgres::Database,
 };
@@ -77,9 +78,10 @@ impl Config {
         let mut reader = Reader::new(vars);
         let shell = ShellConfig::read(&mut reader);
         let grpc = reader.or("GRPC_ADDR", SocketAddr::from(([0, 0, 0, 0], 50053)));
-        let database = reader.database("notifier");
+        let database = Database::read(&mut reader, "notifier");
         let kafka = KafkaConfig::read(&mut reader);
-        let user_manager = reader.grpc_endpoint("USER_MANAGER_GRPC_URL", "user-manager", "http://user-manager:50051");
+        let user_manager =
+            grpc::endpoint(&mut reader, "USER_MANAGER_GRPC_URL", "user-manager", "http://user-manager:50051");
         let telegram = telegram(&mut reader);
         let sending = Sending {
             per_second: limit(&mut reader, "TELEGRAM_MESSAGES_PER_SECOND", 30),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use shell::{
     config::{ConfigError, Reader, ShellConfig, Vars},
+    grpc,
     listen::Listen,
     postgres::Database,
 };
@@ -33,9 +34,9 @@ impl Config {
         let shell = ShellConfig::read(&mut reader);
         let http_addr = reader.or("HTTP_ADDR", SocketAddr::from(([0, 0, 0, 0], 5000)));
         let grpc_addr = reader.or("GRPC_ADDR", SocketAddr::from(([0, 0, 0, 0], 50051)));
-        let database = reader.database("user-manager");
+        let database = Database::read(&mut reader, "user-manager");
         let data_collector =
-            reader.grpc_endpoint("DATA_COLLECTOR_GRPC_URL", "data-collector", "http://data-collector:50052");
+            grpc::endpoint(&mut reader, "DATA_COLLECTOR_GRPC_URL", "data-collector", "http://data-collector:50052");
         reader.finish(|| {
             Some(Self {
                 shell,
