@@ -10,7 +10,7 @@ mod scripted;
 mod sending;
 
 use std::{
-    sync::{Arc, Mutex, Once},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -27,8 +27,7 @@ use tokio_util::sync::CancellationToken;
 const SOON: Duration = Duration::from_secs(20);
 
 fn client() -> Client {
-    static PROVIDER: Once = Once::new();
-    PROVIDER.call_once(|| rustls::crypto::ring::default_provider().install_default().expect("one provider"));
+    shell::choose_tls();
     Client::builder().timeout(SOON).build().expect("a client")
 }
 
