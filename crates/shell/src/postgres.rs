@@ -146,6 +146,12 @@ pub fn problem(error: &sqlx::Error) -> Problem {
     Problem::internal("use the database", error)
 }
 
+impl From<sqlx::Error> for Problem {
+    fn from(error: sqlx::Error) -> Self {
+        problem(&error)
+    }
+}
+
 /// The answer to a caller whose request broke a constraint, where the constraint has one.
 #[must_use]
 pub fn problem_on_constraint(error: &sqlx::Error, known: &[(&str, StatusCode, &'static str)]) -> Problem {

@@ -27,7 +27,10 @@ mod retention;
 mod users;
 mod wake;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
 
 use anyhow::Context;
 use chrono::TimeDelta;
@@ -81,6 +84,7 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
         tier: if config.open_sky.credentials.is_some() { Tier::Standard } else { Tier::Anonymous },
         wake: wake.collect.clone(),
         part: shell.readiness.part("opensky credits", Need::Optional, "not planned yet"),
+        alone: Mutex::default(),
     };
     spawn(&config, shell, &store, wake, fan_out, relay, collector);
 

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, sync::Mutex, sync::PoisonError, time::Duration};
 
+use chrono::{DateTime, Utc};
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use shell::metrics::LATENCY_BUCKETS;
 
@@ -13,6 +14,7 @@ pub struct Metrics {
     calls: IntCounterVec,
     duration: Histogram,
     credits: IntGaugeVec,
+    lasts_until: IntGaugeVec,
     breakers: IntGaugeVec,
     flights: IntGaugeVec,
     /// The airports that have a label now, so that those nobody watches any more can lose theirs.
@@ -36,6 +38,13 @@ impl Metrics {
                 Opts::new("opensky_credits_remaining", "Credits left of the day's, as far as is known."),
                 &["bucket"],
             )?,
+            lasts_until: IntGaugeVec::new(
+                Opts::new(
+                    "opensky_credits_last_until_timestamp_seconds",
+                    "Until when credits last at the present pace; at most until they are filled again.",
+                ),
+                &["bucket"],
+            )?,
             breakers: IntGaugeVec::new(
                 Opts::new("opensky_breaker_state", "Circuit breakers: 0 closed, 1 half open, 2 open."),
                 &["breaker"],
@@ -49,6 +58,7 @@ impl Metrics {
         registry.register(Box::new(metrics.calls.clone()))?;
         registry.register(Box::new(metrics.duration.clone()))?;
         registry.register(Box::new(metrics.credits.clone()))?;
+        registry.register(Box::new(metrics.lasts_until.clone()))?;
         registry.register(Box::new(metrics.breakers.clone()))?;
         registry.register(Box::new(metrics.flights.clone()))?;
         Ok(metrics)
@@ -66,9 +76,10 @@ impl Metrics {
         self.breakers.with_label_values(&[breaker])
     }
 
-    /// What is left in a bucket.
-    pub fn credits_remaining(&self, bucket: Bucket, remaining: u32) {
+    /// What is left in a bucket, and until when.
+    pub fn credits(&self, bucket: Bucket, remaining: u32, lasts_until: DateTime<Utc>) {
         self.credits.with_label_values(&[bucket.as_str()]).set(i64::from(remaining));
+        self.lasts_until.with_label_values(&[bucket.as_str()]).set(lasts_until.timestamp());
     }
 
     /// What the last collection of an airport brought.

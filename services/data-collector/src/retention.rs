@@ -9,6 +9,9 @@ use crate::store::Store;
 
 const INTERVAL: Duration = Duration::from_secs(3600);
 
+/// How long it is known when an airport was tried that nobody watches any more.
+const TRIED_FOR: TimeDelta = TimeDelta::days(1);
+
 /// Runs until the shell stops.
 ///
 /// # Errors
@@ -16,7 +19,8 @@ const INTERVAL: Duration = Duration::from_secs(3600);
 pub async fn run(shell: Shell, store: Store, days: u32) -> anyhow::Result<()> {
     let stopping = shell.tasks.stopping().clone();
     loop {
-        match store.remove_before(shell.clock.now() - TimeDelta::days(i64::from(days))).await {
+        let now = shell.clock.now();
+        match store.remove_before(now - TimeDelta::days(i64::from(days)), now - TRIED_FOR).await {
             Ok(removed) if removed.readings + removed.flights > 0 => tracing::info!(
                 readings = removed.readings,
                 flights = removed.flights,

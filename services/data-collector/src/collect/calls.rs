@@ -15,7 +15,7 @@ impl Collector {
         let reply = self.unless_stopping(self.opensky.states(&call.area)).await?;
         self.settle(term, Bucket::States, call.cost(), &reply).await?;
         // A box always has an answer, if only an empty one: nothing there is no count.
-        Ok(reply.and_then(|reply| reply.content.ok_or(CallError::Status(404))))
+        Ok(reply.content.and_then(|sky| sky.ok_or(CallError::Status(404))))
     }
 
     /// Asks for a day of an airport; none is "nothing there".
@@ -29,7 +29,7 @@ impl Collector {
     ) -> Result<Result<Option<Vec<Flight>>, CallError>, TurnError> {
         let reply = self.unless_stopping(self.opensky.flights(airport, direction, day)).await?;
         self.settle(term, Bucket::Flights, cost, &reply).await?;
-        Ok(reply.map(|reply| reply.content))
+        Ok(reply.content)
     }
 
     async fn unless_stopping<T>(&self, call: impl Future<Output = T>) -> Result<T, TurnError> {
@@ -39,17 +39,11 @@ impl Collector {
         }
     }
 
-    async fn settle<T>(
-        &self,
-        term: &Term,
-        bucket: Bucket,
-        cost: u32,
-        reply: &Result<Reply<T>, CallError>,
-    ) -> Result<(), TurnError> {
+    /// Writes down what a question has cost, and how long the source wants silence.
+    async fn settle<T>(&self, term: &Term, bucket: Bucket, cost: u32, reply: &Reply<T>) -> Result<(), TurnError> {
         let now = self.shell.clock.now();
-        match reply {
-            Ok(reply) => self.record_credits(term, bucket, |credits| credits.after_call(cost, reply.remaining)).await,
-            Err(CallError::TooManyRequests { seconds }) => {
+        match (&reply.content, reply.remaining) {
+            (Err(CallError::TooManyRequests { seconds }), _) => {
                 tracing::warn!(
                     "opensky {}: too many requests, silent for {}",
                     bucket.as_str(),
@@ -57,10 +51,8 @@ impl Collector {
                 );
                 self.record_credits(term, bucket, |credits| credits.after_refusal(now, *seconds)).await
             }
-            Err(error) if error.may_have_cost() => {
-                self.record_credits(term, bucket, |credits| credits.after_call(cost, None)).await
-            }
-            Err(_) => Ok(()),
+            (Err(error), None) if !error.may_have_cost() => Ok(()),
+            (_, header) => self.record_credits(term, bucket, |credits| credits.after_call(cost, header)).await,
         }
     }
 }

@@ -31,8 +31,21 @@ struct Found {
     in_vain: bool,
     /// A direction could not be collected, for want of an answer or of a published day.
     incomplete: bool,
+    /// Nothing was asked, or the answer was silence: no failure of this airport.
+    unasked: bool,
     /// The source asked for silence.
     refused: bool,
+}
+
+impl Found {
+    /// How many attempts in a row have failed with this one.
+    fn failures(&self, need: &DailyNeed) -> u32 {
+        match (self.incomplete, self.unasked) {
+            (false, _) => 0,
+            (true, false) => need.failures.saturating_add(1),
+            (true, true) => need.failures,
+        }
+    }
 }
 
 impl Collector {
@@ -70,8 +83,8 @@ impl Collector {
             if asked.is_empty() {
                 collection::forget_requests(&mut transaction, &need.airport, Kind::Daily).await?;
             } else {
-                let (at, waiting) = (known.situation.now, found.refused);
-                collection::record_attempt(&mut transaction, &need.airport, Kind::Daily, at, waiting).await?;
+                let (at, failures, waiting) = (known.situation.now, found.failures(need), found.refused);
+                collection::record_attempt(&mut transaction, &need.airport, Kind::Daily, at, failures, waiting).await?;
             }
         }
         transaction.commit().await?;
@@ -120,6 +133,7 @@ impl Collector {
                     calls::in_words(&error)
                 );
                 found.refused = matches!(error, CallError::TooManyRequests { .. });
+                found.unasked = found.refused || matches!(error, CallError::BreakerOpen);
                 found.incomplete = true;
                 // A day that could not be looked for is not looked for again at once.
                 found.in_vain |= days == AskFor::Probe;

@@ -1,5 +1,7 @@
 //! One cycle for live figures.
 
+use std::collections::VecDeque;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use contracts::Metric;
 use shell::{fault, lease::Term};
@@ -7,7 +9,7 @@ use shell::{fault, lease::Term};
 use super::{Collector, TurnError, calls};
 use crate::{
     core::{
-        boxes::BoxCall,
+        boxes::{self, BoxCall},
         live::{self, Sky},
         plan::Kind,
     },
@@ -35,21 +37,7 @@ impl Collector {
         regular: bool,
     ) -> Result<(), TurnError> {
         let begun_at = known.situation.now;
-        let mut skies: Vec<Option<Sky>> = Vec::with_capacity(calls.len());
-        let mut refused = false;
-        for call in calls {
-            // After "too many requests" the rest of the cycle is silent too.
-            if refused {
-                skies.push(None);
-                continue;
-            }
-            let answer = self.ask_states(term, call).await?;
-            refused = matches!(answer, Err(CallError::TooManyRequests { .. }));
-            if let Err(error) = &answer {
-                tracing::warn!(airports = call.airports.len(), "live figures are unknown: {}", calls::in_words(error));
-            }
-            skies.push(answer.ok());
-        }
+        let Seen { calls, skies, refused } = self.look(term, known, airports, calls).await?;
         fault::point("data-collector.asked-not-stored");
         let observed_at = self.shell.clock.now();
         let mut counted = Vec::with_capacity(airports.len());
@@ -74,7 +62,7 @@ impl Collector {
                 let reading = NewReading { airport, metric, value: *value, window, observed_at, source: &self.source };
                 readings::insert(&mut transaction, &reading).await?;
                 let still_waiting = refused && value.is_none();
-                collection::record_attempt(&mut transaction, airport, Kind::Live, begun_at, still_waiting).await?;
+                collection::record_attempt(&mut transaction, airport, Kind::Live, begun_at, 0, still_waiting).await?;
             }
             transaction.commit().await?;
         }
@@ -87,6 +75,50 @@ impl Collector {
         }
         Ok(())
     }
+
+    /// Asks for the boxes. One that several airports share and that the source refuses as wrong says
+    /// nothing about most of them, so each of those is asked for alone, at once and until the day ends.
+    async fn look(&self, term: &Term, known: &Known, airports: &[usize], calls: &[BoxCall]) -> Result<Seen, TurnError> {
+        let mut seen = Seen::default();
+        let mut queue: VecDeque<BoxCall> = calls.iter().cloned().collect();
+        let mut left = known.situation.states.remaining;
+        while let Some(call) = queue.pop_front() {
+            // After "too many requests" the rest of the cycle is silent too.
+            if seen.refused || call.cost() > left {
+                seen.calls.push(call);
+                seen.skies.push(None);
+                continue;
+            }
+            let answer = self.ask_states(term, &call).await?;
+            left -= call.cost();
+            seen.refused = matches!(answer, Err(CallError::TooManyRequests { .. }));
+            if let Err(error) = &answer {
+                tracing::warn!(airports = call.airports.len(), "live figures are unknown: {}", calls::in_words(error));
+            }
+            if matches!(answer, Err(CallError::BadRequest)) && call.airports.len() > 1 {
+                for place in call.airports {
+                    let need = &known.situation.live[airports[place]];
+                    self.keep_alone(&need.airport, known.situation.now);
+                    let own = boxes::calls(&[need.position]).into_iter();
+                    queue.extend(own.map(|own| BoxCall { airports: vec![place], ..own }));
+                }
+                continue;
+            }
+            seen.calls.push(call);
+            seen.skies.push(answer.ok());
+        }
+        Ok(seen)
+    }
+}
+
+/// What was asked, and what was seen.
+#[derive(Default)]
+struct Seen {
+    calls: Vec<BoxCall>,
+    /// One for each call; none where it has no usable answer.
+    skies: Vec<Option<Sky>>,
+    /// The source asked for silence.
+    refused: bool,
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a time that is out of range is none")]

@@ -5,9 +5,13 @@ mod daily;
 mod live;
 mod outlook;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use shell::{
     Shell,
     lease::{HoldError, Term},
@@ -23,11 +27,17 @@ use crate::{
     },
     metrics::Metrics,
     opensky::OpenSky,
-    store::{Store, collection::Known},
+    store::{
+        Store,
+        collection::{self, Known},
+    },
 };
 
-/// How long to wait after the database could not answer.
+/// How long to wait after the database could not answer; twice as long after every further failure.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// The longest such wait. What was asked for meanwhile has cost credits and could not be kept.
+const LONGEST_AFTER_FAILURE: Duration = Duration::from_secs(60);
 
 /// What collection works with.
 pub struct Collector {
@@ -49,6 +59,15 @@ pub struct Collector {
     pub wake: Arc<Notify>,
     /// Where the credits' outlook is shown.
     pub part: Part,
+    /// Airports that share no box on this day, since the source refused one that they shared.
+    pub alone: Mutex<Alone>,
+}
+
+/// Airports that are asked for alone until the day ends.
+#[derive(Default)]
+pub struct Alone {
+    day: NaiveDate,
+    airports: BTreeSet<String>,
 }
 
 /// Why a turn could not be finished.
@@ -88,8 +107,13 @@ impl Collector {
     pub async fn lead(self: Arc<Self>, term: Term) -> anyhow::Result<()> {
         let stopping = self.shell.tasks.stopping().clone();
         let mut told = outlook::Told::default();
+        let mut wait = AFTER_FAILURE;
         while !stopping.is_cancelled() {
-            match self.turn(&term, &mut told).await {
+            let turn = self.turn(&term, &mut told).await;
+            if turn.is_ok() {
+                wait = AFTER_FAILURE;
+            }
+            match turn {
                 Ok(None) => {}
                 Ok(Some(wake_at)) => self.wait_until(wake_at).await,
                 Err(TurnError::Stopping) => break,
@@ -101,8 +125,9 @@ impl Collector {
                     tracing::warn!("collection waits for the database: {error}");
                     tokio::select! {
                         () = stopping.cancelled() => {}
-                        () = tokio::time::sleep(AFTER_FAILURE) => {}
+                        () = tokio::time::sleep(wait) => {}
                     }
+                    wait = (wait * 2).min(LONGEST_AFTER_FAILURE);
                 }
             }
         }
@@ -112,9 +137,13 @@ impl Collector {
 
     /// Plans and does one step; answers until when there is nothing to do, when there is none.
     async fn turn(&self, term: &Term, told: &mut outlook::Told) -> Result<Option<DateTime<Utc>>, TurnError> {
-        let known = self.store.known(self.shell.clock.now(), self.interval, self.tier, locate).await?;
+        let now = self.shell.clock.now();
+        let known = self.store.known(now, self.interval, self.tier, locate, &self.alone(now)).await?;
         let plan = plan::plan(&known.situation);
-        self.store.record_plan(&plan.next_at).await?;
+        let mut transaction = self.store.begin().await?;
+        term.hold(&mut transaction).await?;
+        collection::record_plan(&mut transaction, &plan.next_at).await?;
+        transaction.commit().await?;
         self.show(&known, &plan, told);
         match plan.step {
             None => return Ok(Some(plan.wake_at)),
@@ -132,7 +161,7 @@ impl Collector {
         let watched: BTreeSet<&str> = known.watches.keys().map(String::as_str).collect();
         self.metrics.keep_airports(&watched);
         for outlook in &plan.outlook {
-            self.metrics.credits_remaining(outlook.bucket, outlook.remaining);
+            self.metrics.credits(outlook.bucket, outlook.remaining, outlook.lasts_until);
         }
         let words = outlook::in_words(&plan.outlook, known.situation.now);
         if plan.outlook.iter().any(|outlook| outlook.paused_until.is_some() || outlook.remaining == 0) {
@@ -155,6 +184,22 @@ impl Collector {
         }
     }
 
+    /// The airports that share no box on `now`'s day.
+    fn alone(&self, now: DateTime<Utc>) -> BTreeSet<String> {
+        let mut alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        if alone.day != now.date_naive() {
+            *alone = Alone { day: now.date_naive(), ..Alone::default() };
+        }
+        alone.airports.clone()
+    }
+
+    fn keep_alone(&self, airport: &str, now: DateTime<Utc>) {
+        let mut alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        if alone.day == now.date_naive() {
+            alone.airports.insert(airport.to_owned());
+        }
+    }
+
     async fn record_credits(
         &self,
         term: &Term,
@@ -165,7 +210,7 @@ impl Collector {
         let credits = change(self.store.credits(bucket, self.tier, now).await?);
         let mut transaction = self.store.begin().await?;
         term.hold(&mut transaction).await?;
-        crate::store::collection::record_credits(&mut transaction, bucket, &credits).await?;
+        collection::record_credits(&mut transaction, bucket, &credits).await?;
         transaction.commit().await?;
         Ok(())
     }

@@ -13,8 +13,15 @@ pub const STATES_COST_OF_THE_GLOBE: u32 = 4;
 /// What one direction of one airport on one finished UTC day is taken to cost until headers show it.
 pub const FLIGHTS_COST: u32 = 30;
 
+/// More than one such call can cost: a header that fell by more was lowered by somebody else who uses
+/// the account.
+const HIGHEST_FLIGHTS_COST: u32 = 60;
+
 /// How long a bucket rests when the source says "too many requests" but not until when.
 const PAUSE_WITHOUT_HEADER: TimeDelta = TimeDelta::hours(1);
+
+/// The shortest pause: "again in no time" must not become a question without end.
+const SHORTEST_PAUSE: TimeDelta = TimeDelta::seconds(1);
 
 /// The longest pause that is believed; a bucket is filled every day.
 const LONGEST_PAUSE: TimeDelta = TimeDelta::days(7);
@@ -101,7 +108,10 @@ impl Credits {
     #[must_use]
     pub fn after_call(self, cost: u32, header: Option<u32>) -> Self {
         let Some(header) = header else { return Self { remaining: self.remaining.saturating_sub(cost), ..self } };
-        let spent = self.remaining.checked_sub(header).filter(|spent| self.from_header && *spent > 0);
+        let spent = self
+            .remaining
+            .checked_sub(header)
+            .filter(|spent| self.from_header && (1..=HIGHEST_FLIGHTS_COST).contains(spent));
         Self { remaining: header, from_header: true, seen_cost: spent.or(self.seen_cost), ..self }
     }
 
@@ -109,7 +119,8 @@ impl Credits {
     #[must_use]
     pub fn after_refusal(self, now: DateTime<Utc>, seconds: Option<u64>) -> Self {
         let pause = seconds.map_or(PAUSE_WITHOUT_HEADER, |seconds| {
-            i64::try_from(seconds).ok().and_then(TimeDelta::try_seconds).unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE)
+            let pause = i64::try_from(seconds).ok().and_then(TimeDelta::try_seconds).unwrap_or(LONGEST_PAUSE);
+            pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
         });
         Self { paused_until: Some(now + pause), ..self }
     }
@@ -182,6 +193,7 @@ mod tests {
         assert_eq!(credits.flights_cost(), 4);
         assert_eq!(credits.after_call(4, Some(3_992)).flights_cost(), 4, "a free call shows nothing");
         assert_eq!(credits.after_call(4, Some(4_000)).flights_cost(), 4, "nor does a bucket that was filled");
+        assert_eq!(credits.after_call(4, Some(100)).flights_cost(), 4, "nor what somebody else has spent");
     }
 
     #[test]
@@ -203,6 +215,7 @@ mod tests {
         assert_eq!(until(Some(38_715)), at("2026-11-20T22:45:15Z"));
         assert_eq!(until(None), at("2026-11-20T13:00:00Z"));
         assert_eq!(until(Some(u64::MAX)), at("2026-11-27T12:00:00Z"));
+        assert_eq!(until(Some(0)), at("2026-11-20T12:00:01Z"));
     }
 
     #[test]

@@ -7,6 +7,10 @@ pub const HIGHEST_THRESHOLD: i64 = 100_000;
 /// that sees traffic at all shows more.
 const HARDLY_ANY_A_DAY: f64 = 1.0;
 
+/// Airports known to be out of the receivers' reach before anything was collected there: Catania showed
+/// 0 to 11 departures a month.
+const KNOWN_TO_BE_HARDLY_SEEN: [&str; 1] = ["LICC"];
+
 /// How many live readings without a single aircraft make one suspect that nobody listens there.
 const EMPTY_LIVE_READINGS: i64 = 12;
 
@@ -34,6 +38,15 @@ pub enum Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Crossed;
 
+/// Why thresholds cannot be changed as asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The high threshold would not be greater than the low one.
+    Crossed,
+    /// No threshold would be left.
+    NoneLeft,
+}
+
 impl Thresholds {
     /// Thresholds that make sense together.
     ///
@@ -49,9 +62,13 @@ impl Thresholds {
     /// The thresholds after a change.
     ///
     /// # Errors
-    /// When the result makes no sense.
-    pub fn changed(self, high: Change, low: Change) -> Result<Self, Crossed> {
-        Self::new(high.of(self.high), low.of(self.low))
+    /// When the result makes no sense, or has no threshold.
+    pub fn changed(self, high: Change, low: Change) -> Result<Self, Refused> {
+        match Self::new(high.of(self.high), low.of(self.low)) {
+            Ok(Self { high: None, low: None }) => Err(Refused::NoneLeft),
+            Ok(thresholds) => Ok(thresholds),
+            Err(Crossed) => Err(Refused::Crossed),
+        }
     }
 }
 
@@ -74,15 +91,20 @@ pub struct Coverage {
     pub seen: i64,
 }
 
-/// Whether so little is seen of the airport that "fewer than" would be about missing receivers.
+/// Whether so little is seen of the airport that "fewer than" would be about missing receivers. What we
+/// saw ourselves counts; where that is too little to tell, what is known of the airport.
 #[must_use]
-pub fn is_hardly_seen(coverage: Coverage, live: bool) -> bool {
+pub fn is_hardly_seen(airport: &str, coverage: Coverage, live: bool) -> bool {
+    let enough = if live { EMPTY_LIVE_READINGS } else { 1 };
+    if coverage.looked < enough {
+        return coverage.seen == 0 && KNOWN_TO_BE_HARDLY_SEEN.contains(&airport);
+    }
     if live {
-        return coverage.looked >= EMPTY_LIVE_READINGS && coverage.seen == 0;
+        return coverage.seen == 0;
     }
     #[expect(clippy::cast_precision_loss, reason = "counts of flights are far below 2^52")]
     let (looked, seen) = (coverage.looked as f64, coverage.seen as f64);
-    looked > 0.0 && seen / looked < HARDLY_ANY_A_DAY
+    seen / looked < HARDLY_ANY_A_DAY
 }
 
 #[cfg(test)]
@@ -101,7 +123,8 @@ mod tests {
     #[test]
     fn a_change_is_judged_by_its_result() {
         let before = Thresholds { high: Some(10), low: Some(5) };
-        assert_eq!(before.changed(Change::Set(4), Change::Keep), Err(Crossed));
+        assert_eq!(before.changed(Change::Set(4), Change::Keep), Err(Refused::Crossed));
+        assert_eq!(before.changed(Change::Clear, Change::Clear), Err(Refused::NoneLeft));
         assert_eq!(before.changed(Change::Set(4), Change::Clear), Ok(Thresholds { high: Some(4), low: None }));
         assert_eq!(before.changed(Change::Keep, Change::Keep), Ok(before));
         assert_eq!(before.changed(Change::Clear, Change::Set(50)), Ok(Thresholds { high: None, low: Some(50) }));
@@ -109,15 +132,22 @@ mod tests {
 
     #[test]
     fn few_flights_over_the_days_held_are_hardly_any() {
-        let seen = |looked, seen| is_hardly_seen(Coverage { looked, seen }, false);
+        let seen = |looked, seen| is_hardly_seen("LIRQ", Coverage { looked, seen }, false);
         assert!(seen(30, 11) && seen(1, 0));
         assert!(!seen(0, 0) && !seen(1, 1) && !seen(30, 400));
     }
 
     #[test]
     fn an_empty_sky_must_be_seen_often_to_mean_something() {
-        let seen = |looked, seen| is_hardly_seen(Coverage { looked, seen }, true);
+        let seen = |looked, seen| is_hardly_seen("LIRQ", Coverage { looked, seen }, true);
         assert!(seen(12, 0));
         assert!(!seen(11, 0) && !seen(500, 1));
+    }
+
+    #[test]
+    fn catania_is_known_to_be_hardly_seen_until_we_saw_otherwise() {
+        let seen = |looked, seen, live| is_hardly_seen("LICC", Coverage { looked, seen }, live);
+        assert!(seen(0, 0, false) && seen(0, 0, true) && seen(11, 0, true));
+        assert!(!seen(1, 40, false) && !seen(3, 2, true) && !seen(500, 1, true));
     }
 }

@@ -5,16 +5,13 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use shell::{
-    http::{Page, PageQuery, Problem},
-    postgres,
-};
+use shell::http::{Page, PageQuery, Problem};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Api, airport, readings::not_found};
+use super::{Api, airport, not_found};
 use crate::{
     core::day::Direction,
-    store::flights::{After, ListedFlight},
+    store::flights::{After, ListedFlight, days_held},
 };
 
 #[derive(Deserialize, IntoParams)]
@@ -84,7 +81,7 @@ pub(super) async fn list(
     };
     let after = page.cursor.as_deref().map(|cursor| after(cursor).ok_or_else(PageQuery::wrong_cursor)).transpose()?;
     let flights = api.store.flights(airport.icao.as_str(), direction, after, i64::from(page.limit) + 1).await;
-    let flights = flights.map_err(|error| postgres::problem(&error))?;
+    let flights = flights?;
     let bodies = flights.into_iter().map(FlightBody::from).collect();
     Ok(page.page(bodies, |last: &FlightBody| {
         format!("{}_{}_{}", last.happened_at.timestamp(), last.icao24, last.first_seen.timestamp())
@@ -112,7 +109,7 @@ fn after(cursor: &str) -> Option<After> {
 )]
 pub(super) async fn average(State(api): State<Api>, Path(code): Path<String>) -> Result<Json<AverageBody>, Problem> {
     let airport = airport(&code)?;
-    let held = api.store.days_held(airport.icao.as_str()).await.map_err(|error| postgres::problem(&error))?;
+    let held = days_held(api.store.pool(), airport.icao.as_str()).await?;
     if held.days == 0 {
         return Err(not_found("No flights are held for this airport"));
     }
@@ -140,7 +137,7 @@ pub(super) async fn average(State(api): State<Api>, Path(code): Path<String>) ->
 pub(super) async fn last(State(api): State<Api>, Path(code): Path<String>) -> Result<Json<FlightBody>, Problem> {
     let airport = airport(&code)?;
     let newest = api.store.flights(airport.icao.as_str(), None, None, 1).await;
-    let newest = newest.map_err(|error| postgres::problem(&error))?.into_iter().next();
+    let newest = newest?.into_iter().next();
     newest.map(|flight| Json(flight.into())).ok_or_else(|| not_found("No flights are held for this airport"))
 }
 

@@ -1,33 +1,35 @@
 use axum::{
     Extension, Json,
     extract::{Path, State},
-    http::{HeaderMap, Method, StatusCode},
+    http::StatusCode,
     response::Response,
 };
 use chrono::{DateTime, Utc};
 use contracts::{EmailAddress, Metric};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use shell::{
-    fault,
-    http::{
-        Body, Fields, Given, Problem,
-        idempotency::{self, Answer, Begun, Fingerprint, Key},
-    },
-    postgres,
+    http::{Given, Problem, idempotency::Answer},
     trace::Cause,
 };
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{Api, airport, readings::not_found};
+use super::{
+    Api, bad_request,
+    mutation::{Mutation, Target, thresholds},
+    not_found,
+};
 use crate::{
-    core::interest::{Change, Crossed, HIGHEST_THRESHOLD, Thresholds, is_hardly_seen},
+    core::{
+        interest::{Change, Coverage, Crossed, Refused, Thresholds, is_hardly_seen},
+        plan::Kind,
+    },
     store::interests::{self, Added, Changed, Named},
 };
 
 const CROSSED: &str = "high_value must be greater than low_value";
-const MISSING: &str = "Missing email or airport_code";
+const NO_THRESHOLD: &str = "At least one of high_value or low_value is required";
 const NO_USER: &str = "User does not exist";
 const NO_INTEREST: &str = "Interest not found";
 
@@ -91,21 +93,6 @@ struct InterestBody {
     next_collection_at: DateTime<Utc>,
 }
 
-/// What all three mutations read from their body.
-struct Target {
-    email: EmailAddress,
-    airport: String,
-    metric: Metric,
-}
-
-/// The request as the idempotency key sees it.
-struct Call<'a> {
-    method: Method,
-    headers: &'a HeaderMap,
-    bytes: &'a [u8],
-    cause: &'a Cause,
-}
-
 /// Registers an airport for somebody, and has it collected at once.
 #[utoipa::path(
     post,
@@ -121,27 +108,20 @@ struct Call<'a> {
         (status = 503, description = "The user cannot be checked now", body = shell::http::ProblemBody),
     )
 )]
-pub(super) async fn add(
-    State(api): State<Api>,
-    Extension(cause): Extension<Cause>,
-    headers: HeaderMap,
-    mut body: Body,
-) -> Result<Response, Problem> {
-    let thresholds = [threshold(&mut body.fields, "high_value"), threshold(&mut body.fields, "low_value")];
-    let target = target(body.fields)?;
-    let [high, low] = thresholds.map(Given::value);
+pub(super) async fn add(State(api): State<Api>, Mutation { mut fields, call }: Mutation) -> Result<Response, Problem> {
+    let given = thresholds(&mut fields);
+    let target = Target::read(fields)?;
+    let [high, low] = given.map(Given::value);
     let thresholds = Thresholds::new(high, low).map_err(|Crossed| bad_request(CROSSED))?;
-    let call = Call { method: Method::POST, headers: &headers, bytes: &body.bytes, cause: &cause };
-    api.answer(call, &target, NO_USER, async |api, connection, user_id| {
-        let named = Named { user_id, airport: &target.airport, metric: target.metric };
+    call.answer(&api, &target, NO_USER, async |connection, named| {
         let limit = i64::from(api.interests_per_user);
-        let added = interests::add(connection, named, &target.email, thresholds, limit, api.clock.now(), &cause);
-        match added.await.map_err(|error| postgres::problem(&error))? {
+        let now = api.clock.now();
+        match interests::add(connection, named, &target.email, thresholds, limit, now, &call.cause).await? {
             Added::Created => {
-                let message = "Interest added and data fetch initiated";
-                Ok(Answer { status: StatusCode::CREATED, body: api.with_warning(&target, message, low).await? })
+                let warning = warning(connection, named, low).await?;
+                Ok(done(StatusCode::CREATED, "Interest added and data fetch initiated", warning))
             }
-            Added::Exists => Ok(Answer { status: StatusCode::OK, body: json!({"message": "Interest already exists"}) }),
+            Added::Exists => Ok(done(StatusCode::OK, "Interest already exists", None)),
             Added::UserDeleted => Err(not_found(NO_USER)),
             Added::TooMany => {
                 let words = format!("A user can have at most {limit} interests");
@@ -168,15 +148,12 @@ pub(super) async fn add(
 )]
 pub(super) async fn change(
     State(api): State<Api>,
-    Extension(cause): Extension<Cause>,
-    headers: HeaderMap,
-    mut body: Body,
+    Mutation { mut fields, call }: Mutation,
 ) -> Result<Response, Problem> {
-    let named_one = body.fields.has("high_value") || body.fields.has("low_value");
-    let given = [threshold(&mut body.fields, "high_value"), threshold(&mut body.fields, "low_value")];
-    let target = target(body.fields)?;
-    if !named_one {
-        return Err(bad_request("At least one of high_value or low_value is required"));
+    let given = thresholds(&mut fields);
+    let target = Target::read(fields)?;
+    if given.iter().all(|given| *given == Given::Absent) {
+        return Err(bad_request(NO_THRESHOLD));
     }
     let changes = given.clone().map(|given| match given {
         Given::Absent => Change::Keep,
@@ -184,17 +161,15 @@ pub(super) async fn change(
         Given::Value(value) => Change::Set(value),
     });
     let [_, low] = given.map(Given::value);
-    let call = Call { method: Method::PUT, headers: &headers, bytes: &body.bytes, cause: &cause };
-    api.answer(call, &target, NO_INTEREST, async |api, connection, user_id| {
-        let named = Named { user_id, airport: &target.airport, metric: target.metric };
-        let changed = interests::change(connection, named, changes, api.clock.now(), &cause);
-        match changed.await.map_err(|error| postgres::problem(&error))? {
+    call.answer(&api, &target, NO_INTEREST, async |connection, named| {
+        match interests::change(connection, named, changes, api.clock.now(), &call.cause).await? {
             Changed::Done => {
-                let message = "Interest updated successfully";
-                Ok(Answer { status: StatusCode::OK, body: api.with_warning(&target, message, low).await? })
+                let warning = warning(connection, named, low).await?;
+                Ok(done(StatusCode::OK, "Interest updated successfully", warning))
             }
             Changed::NotFound => Err(not_found(NO_INTEREST)),
-            Changed::Crossed => Err(bad_request(CROSSED)),
+            Changed::Refused(Refused::Crossed) => Err(bad_request(CROSSED)),
+            Changed::Refused(Refused::NoneLeft) => Err(bad_request(NO_THRESHOLD)),
         }
     })
     .await
@@ -214,19 +189,11 @@ pub(super) async fn change(
         (status = 503, description = "The user cannot be checked now", body = shell::http::ProblemBody),
     )
 )]
-pub(super) async fn remove(
-    State(api): State<Api>,
-    Extension(cause): Extension<Cause>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let target = target(body.fields)?;
-    let call = Call { method: Method::DELETE, headers: &headers, bytes: &body.bytes, cause: &cause };
-    api.answer(call, &target, NO_INTEREST, async |_, connection, user_id| {
-        let named = Named { user_id, airport: &target.airport, metric: target.metric };
-        let removed = interests::remove(connection, named, &cause).await;
-        if removed.map_err(|error| postgres::problem(&error))? {
-            Ok(Answer { status: StatusCode::OK, body: json!({"message": "Interest removed and cleanup initiated"}) })
+pub(super) async fn remove(State(api): State<Api>, Mutation { fields, call }: Mutation) -> Result<Response, Problem> {
+    let target = Target::read(fields)?;
+    call.answer(&api, &target, NO_INTEREST, async |connection, named| {
+        if interests::remove(connection, named, &call.cause).await? {
+            Ok(done(StatusCode::OK, "Interest removed and cleanup initiated", None))
         } else {
             Err(not_found(NO_INTEREST))
         }
@@ -253,110 +220,51 @@ pub(super) async fn list(
     // What is no address is nobody's.
     let email: EmailAddress = email.parse().map_err(|_| not_found(NO_USER))?;
     let user_id = api.user(&email, &cause).await?.ok_or_else(|| not_found(NO_USER))?;
-    let interests = api.store.interests_of(user_id).await.map_err(|error| postgres::problem(&error))?;
+    let interests = api.store.interests_of(user_id).await?;
+    let planned = api.store.next_collections(user_id).await?;
     let now = api.clock.now();
-    let interests = interests.into_iter().map(|(interest, next_at)| InterestBody {
+    let interests = interests.into_iter().map(|interest| InterestBody {
         id: interest.id,
-        airport_code: interest.airport,
         metric: interest.metric.as_str(),
         high_value: interest.thresholds.high,
         low_value: interest.thresholds.low,
         // An airport that has no plan yet is about to be collected.
-        next_collection_at: next_at.unwrap_or(now),
+        next_collection_at: planned.get(&(interest.airport.clone(), Kind::of(interest.metric))).copied().unwrap_or(now),
+        airport_code: interest.airport,
     });
     Ok(Json(InterestsBody { email: email.to_string(), interests: interests.collect() }))
 }
 
-impl Api {
-    /// Who is registered under `email`.
-    async fn user(&self, email: &EmailAddress, cause: &Cause) -> Result<Option<Uuid>, Problem> {
-        self.users.find(email, cause).await.map_err(|error| {
-            tracing::warn!("the user cannot be checked: {error}");
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Cannot check the user, try again later")
-                .retry_after(std::time::Duration::from_secs(5))
-        })
+/// An answer that says what was done.
+fn done(status: StatusCode, message: &str, warning: Option<String>) -> Answer {
+    let mut body = json!({"message": message});
+    if let Some(warning) = warning {
+        body["warning"] = warning.into();
     }
-
-    /// Checks the user and has `effect` done once, in one transaction with its answer. A key that came
-    /// with the request is looked at first, so that an answer can be replayed whatever happened since.
-    async fn answer<F>(
-        &self,
-        call: Call<'_>,
-        target: &Target,
-        nobody: &'static str,
-        effect: F,
-    ) -> Result<Response, Problem>
-    where
-        F: AsyncFnOnce(&Self, &mut sqlx::PgConnection, Uuid) -> Result<Answer, Problem>,
-    {
-        let key = Key::optional(call.headers)?;
-        let caller = target.email.as_str();
-        let fingerprint = Fingerprint { caller, method: &call.method, path: "/interests", body: call.bytes };
-        let user_id = match &key {
-            // No transaction is open while user-manager is asked, unless a key makes one necessary.
-            None => Some(self.user(&target.email, call.cause).await?.ok_or_else(|| not_found(nobody))?),
-            Some(_) => None,
-        };
-        let mut attempt = match idempotency::begin(self.store.pool(), key, fingerprint).await? {
-            Begun::Replayed(answer) => return Ok(answer),
-            Begun::Fresh(attempt) => attempt,
-        };
-        let user_id = match user_id {
-            Some(user_id) => Ok(user_id),
-            None => self.user(&target.email, call.cause).await.and_then(|found| found.ok_or_else(|| not_found(nobody))),
-        };
-        let outcome = match user_id {
-            Ok(user_id) => effect(self, attempt.connection(), user_id).await,
-            Err(problem) => Err(problem),
-        };
-        let answer = attempt.finish(outcome).await;
-        fault::point("data-collector.interest-committed-not-answered");
-        answer
-    }
-
-    /// The answer to a change that set `low`, with a warning where hardly anything is ever seen.
-    async fn with_warning(&self, target: &Target, message: &str, low: Option<i32>) -> Result<Value, Problem> {
-        let mut body = json!({"message": message});
-        if low.is_none_or(|low| low == 0) {
-            return Ok(body);
-        }
-        let coverage = self.store.coverage(&target.airport, target.metric).await;
-        let coverage = coverage.map_err(|error| postgres::problem(&error))?;
-        let live = target.metric == Metric::Live;
-        if is_hardly_seen(coverage, live) {
-            let counted = if live { "aircraft in as many readings as" } else { "flights in as many days as" };
-            body["warning"] = format!(
-                "OpenSky sees hardly anything at {}: {} {counted} {}. An alert below a threshold there speaks of \
-                 missing receivers rather than of missing flights.",
-                target.airport, coverage.seen, coverage.looked
-            )
-            .into();
-        }
-        Ok(body)
-    }
+    Answer { status, body }
 }
 
-fn bad_request(words: &'static str) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, words)
-}
-
-fn threshold(fields: &mut Fields, name: &str) -> Given<i32> {
-    match fields.integer(name, 0..=HIGHEST_THRESHOLD) {
-        Given::Absent => Given::Absent,
-        Given::Null => Given::Null,
-        Given::Value(value) => i32::try_from(value).map_or(Given::Absent, Given::Value),
+/// What to say to somebody who set `low` where hardly anything is ever seen.
+async fn warning(
+    connection: &mut sqlx::PgConnection,
+    named: Named<'_>,
+    low: Option<i32>,
+) -> sqlx::Result<Option<String>> {
+    if low.is_none_or(|low| low == 0) {
+        return Ok(None);
     }
-}
-
-/// Reads whom and what a body means; what was noted as wrong before is told too.
-fn target(mut fields: Fields) -> Result<Target, Problem> {
-    if fields.is_missing("email") || fields.is_missing("airport_code") {
-        return Err(bad_request(MISSING));
+    let (airport, live) = (named.airport, named.metric == Metric::Live);
+    let coverage = interests::coverage(connection, airport, named.metric).await?;
+    if !is_hardly_seen(airport, coverage, live) {
+        return Ok(None);
     }
-    let email = fields.parsed::<EmailAddress>("email").value();
-    let code = fields.text("airport_code", 100).value();
-    let metric = fields.parsed::<Metric>("metric").value().unwrap_or_default();
-    fields.finish()?;
-    let (Some(email), Some(code)) = (email, code) else { return Err(bad_request(MISSING)) };
-    Ok(Target { email, airport: airport(&code)?.icao.to_string(), metric })
+    let seen = match (coverage, live) {
+        (Coverage { looked: 0, .. }, _) => "few of its receivers are near".to_owned(),
+        (Coverage { looked, seen }, true) => format!("{seen} aircraft in {looked} readings"),
+        (Coverage { looked, seen }, false) => format!("{seen} flights in {looked} days"),
+    };
+    Ok(Some(format!(
+        "OpenSky sees hardly anything at {airport}: {seen}. An alert below a threshold there speaks of missing \
+         receivers rather than of missing flights."
+    )))
 }

@@ -2,16 +2,22 @@
 
 mod flights;
 mod interests;
+mod mutation;
 mod readings;
+
+use std::time::Duration;
 
 use airports::Airport;
 use axum::http::StatusCode;
+use contracts::EmailAddress;
 use shell::{
     clock::Clock,
     http::{Problem, Routes},
+    trace::Cause,
 };
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
 
 use crate::{store::Store, users::Users};
 
@@ -53,7 +59,28 @@ pub fn routes(api: Api) -> Routes {
     Routes { router, openapi }
 }
 
+impl Api {
+    /// Who is registered under `email`.
+    async fn user(&self, email: &EmailAddress, cause: &Cause) -> Result<Option<Uuid>, Problem> {
+        self.users.find(email, cause).await.map_err(|error| {
+            tracing::warn!("the user cannot be checked: {error}");
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Cannot check the user, try again later")
+                .retry_after(Duration::from_secs(5))
+        })
+    }
+}
+
 /// The airport that somebody means.
 fn airport(code: &str) -> Result<Airport, Problem> {
-    airports::lookup(code).ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "Unknown airport code"))
+    airports::lookup(code).ok_or_else(|| bad_request("Unknown airport code"))
+}
+
+/// 400 with the contract's words.
+fn bad_request(words: &'static str) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, words)
+}
+
+/// 404 with the contract's words.
+fn not_found(words: &'static str) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, words)
 }

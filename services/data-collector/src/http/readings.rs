@@ -1,14 +1,8 @@
-use axum::{
-    extract::{Path, Query, State},
-    http::StatusCode,
-};
+use axum::extract::{Path, Query, State};
 use chrono::{DateTime, Utc};
 use contracts::Metric;
 use serde::{Deserialize, Serialize};
-use shell::{
-    http::{FieldError, Page, PageQuery, Problem},
-    postgres,
-};
+use shell::http::{FieldError, Page, PageQuery, Problem};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -69,7 +63,7 @@ pub(super) async fn list(
     let after = page.cursor.as_deref().map(|cursor| after(cursor).ok_or_else(PageQuery::wrong_cursor)).transpose()?;
     let limit = i64::from(page.limit) + 1;
     let readings = api.store.readings(airport.icao.as_str(), metric, after, limit).await;
-    let readings = readings.map_err(|error| postgres::problem(&error))?;
+    let readings = readings?;
     let bodies = readings.into_iter().map(ReadingBody::from).collect();
     Ok(page.page(bodies, |last: &ReadingBody| format!("{}_{}", last.observed_at.timestamp_micros(), last.id)))
 }
@@ -93,9 +87,4 @@ impl From<store::Reading> for ReadingBody {
             source: reading.source,
         }
     }
-}
-
-/// 404 with the contract's words.
-pub(super) fn not_found(words: &'static str) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, words)
 }

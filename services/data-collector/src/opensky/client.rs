@@ -20,7 +20,8 @@ use crate::{
 const LARGEST_BODY: usize = 32 * 1024 * 1024;
 
 const REMAINING: &str = "x-rate-limit-remaining";
-const RETRY_AFTER: &str = "x-rate-limit-retry-after-seconds";
+/// How long to be silent: OpenSky's own header, and the one that everybody knows.
+const RETRY_AFTER: [&str; 2] = ["x-rate-limit-retry-after-seconds", "retry-after"];
 
 /// Where OpenSky is, and how patient we are.
 #[derive(Clone)]
@@ -53,12 +54,6 @@ struct Inner {
     metrics: Metrics,
 }
 
-/// A reply before its content is read.
-struct Raw {
-    body: Option<Vec<u8>>,
-    remaining: Option<u32>,
-}
-
 impl OpenSky {
     /// A client that has not asked anything yet.
     ///
@@ -85,18 +80,19 @@ impl OpenSky {
 
     /// Asks, and reads the answer with `read`. One 401 means an expired token and is repeated with a
     /// fresh one.
-    pub(super) async fn ask<T>(
-        &self,
-        question: &Question<'_>,
-        read: fn(&[u8]) -> Result<T, Unreadable>,
-    ) -> Result<Reply<T>, CallError> {
+    pub(super) async fn ask<T>(&self, question: &Question<'_>, read: fn(&[u8]) -> Result<T, Unreadable>) -> Reply<T> {
         let this = &*self.inner;
         let breaker = if question.bucket() == Bucket::States { &this.states_breaker } else { &this.flights_breaker };
         let url = question.url(&this.config.api_url);
-        let token = this.token().await?;
-        // Both attempts are one call to the breaker: a 401 by itself would count as neither success
-        // nor failure, which the breaker does not know.
-        breaker.call(CallError::counts, this.get_with_fresh_token(&url, token, read)).await
+        let mut remaining = None;
+        let content = async {
+            let token = this.token().await?;
+            // Both attempts are one call to the breaker: a 401 by itself would count as neither success
+            // nor failure, which the breaker does not know.
+            breaker.call(CallError::counts, this.get_with_fresh_token(&url, token, read, &mut remaining)).await
+        };
+        let content = content.await;
+        Reply { content, remaining }
     }
 }
 
@@ -130,14 +126,15 @@ impl Inner {
         url: &Url,
         token: Option<SecretString>,
         read: fn(&[u8]) -> Result<T, Unreadable>,
-    ) -> Result<Reply<T>, CallError> {
-        let answer = self.get(url, token.as_ref(), read).await;
+        remaining: &mut Option<u32>,
+    ) -> Result<Option<T>, CallError> {
+        let answer = self.get(url, token.as_ref(), read, remaining).await;
         let (Err(CallError::Unauthorized), Some(sign_in), Some(refused)) = (&answer, &self.sign_in, &token) else {
             return answer;
         };
         sign_in.forget(refused).await;
         let token = self.token().await?;
-        self.get(url, token.as_ref(), read).await
+        self.get(url, token.as_ref(), read, remaining).await
     }
 
     async fn get<T>(
@@ -145,37 +142,45 @@ impl Inner {
         url: &Url,
         token: Option<&SecretString>,
         read: fn(&[u8]) -> Result<T, Unreadable>,
-    ) -> Result<Reply<T>, CallError> {
+        remaining: &mut Option<u32>,
+    ) -> Result<Option<T>, CallError> {
         let begun = Instant::now();
-        let sent = timeout(self.config.time_limit, self.send(url, token)).await;
-        let raw = sent.unwrap_or(Err(CallError::TimedOut(self.config.time_limit)));
-        let reply = raw.and_then(|raw| {
-            let content = raw.body.map(|body| read(&body)).transpose().map_err(CallError::Unreadable)?;
-            Ok(Reply { content, remaining: raw.remaining })
-        });
-        let status = match &reply {
-            Ok(Reply { content: Some(_), .. }) => "200",
-            Ok(Reply { content: None, .. }) => "404",
+        let sent = timeout(self.config.time_limit, self.send(url, token, remaining)).await;
+        let body = sent.unwrap_or(Err(CallError::TimedOut(self.config.time_limit)));
+        let content = body.and_then(|body| body.map(|body| read(&body)).transpose().map_err(CallError::Unreadable));
+        let status = match &content {
+            Ok(Some(_)) => "200",
+            Ok(None) => "404",
             Err(error) => error.label(),
         };
         self.metrics.opensky_call(status, begun.elapsed());
-        reply
+        content
     }
 
-    async fn send(&self, url: &Url, token: Option<&SecretString>) -> Result<Raw, CallError> {
+    /// The body of a reply; none when there is nothing (404). What is left of the credits is noted
+    /// whatever the reply.
+    async fn send(
+        &self,
+        url: &Url,
+        token: Option<&SecretString>,
+        remaining: &mut Option<u32>,
+    ) -> Result<Option<Vec<u8>>, CallError> {
         let mut request = self.http.get(url.clone());
         if let Some(token) = token {
             request = request.bearer_auth(token.expose_secret());
         }
         let response = request.send().await.map_err(|error| CallError::Unreachable(error.without_url()))?;
-        let remaining = number(&response, REMAINING).and_then(|number| u32::try_from(number).ok());
+        if let Some(left) = number(&response, REMAINING) {
+            *remaining = Some(u32::try_from(left).unwrap_or(u32::MAX));
+        }
         match response.status() {
-            StatusCode::OK => Ok(Raw { body: Some(body(response).await?), remaining }),
-            StatusCode::NOT_FOUND => Ok(Raw { body: None, remaining }),
+            StatusCode::OK => Ok(Some(body(response).await?)),
+            StatusCode::NOT_FOUND => Ok(None),
             StatusCode::UNAUTHORIZED => Err(CallError::Unauthorized),
             StatusCode::BAD_REQUEST => Err(CallError::BadRequest),
             StatusCode::TOO_MANY_REQUESTS => {
-                Err(CallError::TooManyRequests { seconds: number(&response, RETRY_AFTER) })
+                let seconds = RETRY_AFTER.into_iter().find_map(|header| number(&response, header));
+                Err(CallError::TooManyRequests { seconds })
             }
             status => Err(CallError::Status(status.as_u16())),
         }
@@ -236,6 +241,8 @@ impl Question<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+
     use super::*;
     use crate::core::{day::Direction, geo::GeoBox};
 
@@ -251,5 +258,55 @@ mod tests {
         let url = Question::Flights { airport: "KSFO", direction: Direction::Arrival, day }.url(&base);
         let expected = "https://opensky.example/api/flights/arrival?airport=KSFO&begin=1584748800&end=1584835199";
         assert_eq!(url.as_str(), expected);
+    }
+
+    /// Answers one request with `head` and no body. Answers the address to ask.
+    fn answering(head: &'static str) -> Url {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let addr = listener.local_addr().expect("an address");
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            let mut request = [0; 4096];
+            let read = stream.read(&mut request).expect("a request");
+            assert!(request[..read].starts_with(b"GET /states/all?"));
+            write!(stream, "HTTP/1.1 {head}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").expect("answered");
+        });
+        format!("http://{addr}").parse().expect("a URL")
+    }
+
+    async fn ask(head: &'static str) -> Reply<crate::core::live::Sky> {
+        shell::choose_tls();
+        let api_url = answering(head);
+        let (time_limit, open_for) = (Duration::from_secs(5), Duration::from_secs(60));
+        let config = OpenSkyConfig { token_url: api_url.clone(), api_url, credentials: None, time_limit, open_for };
+        let metrics = Metrics::register(&prometheus::Registry::new()).expect("metrics");
+        let area = GeoBox { south: 48.5, west: -1.25, north: 49.5, east: 2.0 };
+        OpenSky::new(config, metrics).expect("a client").states(&area).await
+    }
+
+    #[tokio::test]
+    async fn what_is_left_is_believed_whatever_else_a_reply_says() {
+        for (head, left) in [
+            ("503 Unavailable\r\nX-Rate-Limit-Remaining: 17", Some(17)),
+            ("404 Not Found\r\nX-Rate-Limit-Remaining: 16", Some(16)),
+            ("200 OK\r\nX-Rate-Limit-Remaining: 15", Some(15)),
+            ("400 Bad Request\r\nX-Rate-Limit-Remaining: many", None),
+            ("200 OK", None),
+        ] {
+            assert_eq!(ask(head).await.remaining, left, "{head}");
+        }
+    }
+
+    #[tokio::test]
+    async fn silence_is_as_long_as_either_header_says() {
+        for (head, expected) in [
+            ("429 Slow down\r\nX-Rate-Limit-Retry-After-Seconds: 38715\r\nRetry-After: 7", Some(38_715)),
+            ("429 Slow down\r\nRetry-After: 7", Some(7)),
+            ("429 Slow down\r\nX-Rate-Limit-Retry-After-Seconds: later", None),
+            ("429 Slow down", None),
+        ] {
+            let Err(CallError::TooManyRequests { seconds }) = ask(head).await.content else { panic!("{head}") };
+            assert_eq!(seconds, expected, "{head}");
+        }
     }
 }

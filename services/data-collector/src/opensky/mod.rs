@@ -16,12 +16,13 @@ pub use sign_in::Credentials;
 
 use crate::core::{day::Direction, geo::GeoBox, live::Sky};
 
-/// A reply that could be read.
-#[derive(Clone, Debug, PartialEq)]
+/// What became of a question.
+#[derive(Debug)]
 pub struct Reply<T> {
-    /// What it holds; none when there is nothing (404).
-    pub content: Option<T>,
-    /// The credits left, where the reply says so.
+    /// What the reply holds; none when there is nothing (404). An error when there was no reply, or
+    /// none that can be used.
+    pub content: Result<Option<T>, CallError>,
+    /// The credits left, where a reply says so, be it a failure.
     pub remaining: Option<u32>,
 }
 
@@ -43,23 +44,17 @@ pub enum Question<'a> {
 
 impl OpenSky {
     /// Everything in `area` now.
-    ///
-    /// # Errors
-    /// When there was no answer, or none that can be used.
-    pub async fn states(&self, area: &GeoBox) -> Result<Reply<Sky>, CallError> {
+    pub async fn states(&self, area: &GeoBox) -> Reply<Sky> {
         self.ask(&Question::States(area), wire::sky).await
     }
 
     /// The flights of `airport` on `day`.
-    ///
-    /// # Errors
-    /// When there was no answer, or none that can be used.
     pub async fn flights(
         &self,
         airport: &str,
         direction: Direction,
         day: chrono::NaiveDate,
-    ) -> Result<Reply<Vec<wire::Flight>>, CallError> {
+    ) -> Reply<Vec<wire::Flight>> {
         self.ask(&Question::Flights { airport, direction, day }, wire::flights).await
     }
 }

@@ -11,6 +11,9 @@ use super::wire;
 /// How long before its end a token is fetched anew.
 const REFRESH_AHEAD: Duration = Duration::from_secs(30);
 
+/// How long a token is used at most, whatever it says of itself.
+const LONGEST_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
 /// Who we are at OpenSky.
 #[derive(Clone)]
 pub struct Credentials {
@@ -46,7 +49,7 @@ impl SignIn {
             return Ok(token.secret.clone());
         }
         let fetched = fetch.await?;
-        let lifetime = Duration::from_secs(fetched.expires_in);
+        let lifetime = Duration::from_secs(fetched.expires_in).min(LONGEST_LIFETIME);
         // One that lives shorter than we refresh ahead is used for half its life.
         let useful = lifetime.checked_sub(REFRESH_AHEAD).filter(|useful| !useful.is_zero()).unwrap_or(lifetime / 2);
         let secret = fetched.access_token;
@@ -60,5 +63,18 @@ impl SignIn {
         if held.as_ref().is_some_and(|token| token.secret.expose_secret() == refused.expose_secret()) {
             *held = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_token_that_says_it_never_ends_is_used_all_the_same() {
+        let credentials = Credentials { client_id: "a".to_owned(), client_secret: "b".to_owned().into() };
+        let sign_in = SignIn::new("https://opensky.example/token".parse().expect("a URL"), credentials);
+        let fetch = async || Ok::<_, ()>(wire::Token { access_token: "t".to_owned().into(), expires_in: u64::MAX });
+        assert_eq!(sign_in.token(fetch()).await.expect("a token").expose_secret(), "t");
     }
 }

@@ -109,25 +109,46 @@ pub fn flights(body: &[u8]) -> Result<Vec<Flight>, Unreadable> {
     Ok(flights)
 }
 
+/// The end of the year 2199 in unix seconds: whatever says to be later is no time, and no database
+/// need be asked whether it could keep it.
+const LATEST: i64 = 7_258_118_399;
+
 fn flight(row: WireFlight) -> Result<Flight, Unreadable> {
-    let time = |seconds| DateTime::from_timestamp(seconds, 0).ok_or(Unreadable::Content("a time is none"));
     let (first_seen, last_seen) = (time(row.first_seen)?, time(row.last_seen)?);
-    if last_seen < first_seen || row.first_seen <= 0 {
+    if last_seen < first_seen {
         return Err(Unreadable::Content("a flight ends before it begins"));
     }
     Ok(Flight {
         icao24: icao24(&row.icao24)?,
         first_seen,
         last_seen,
-        callsign: row.callsign.map(|callsign| callsign.trim().to_owned()).filter(|callsign| !callsign.is_empty()),
+        callsign: callsign(row.callsign)?,
         departure_airport: airport(row.est_departure_airport)?,
         arrival_airport: airport(row.est_arrival_airport)?,
     })
 }
 
+fn time(seconds: i64) -> Result<DateTime<Utc>, Unreadable> {
+    let time = DateTime::from_timestamp(seconds, 0).filter(|_| (1..=LATEST).contains(&seconds));
+    time.ok_or(Unreadable::Content("a time is none"))
+}
+
+/// Transponders send eight characters; this leaves room for a source that adds something.
+const LONGEST_CALLSIGN: usize = 32;
+
 fn icao24(text: &str) -> Result<String, Unreadable> {
     let is_address = text.len() == 6 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_address { Ok(text.to_ascii_lowercase()) } else { Err(Unreadable::Content("an address is none")) }
+}
+
+fn callsign(text: Option<String>) -> Result<Option<String>, Unreadable> {
+    let text = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    match text {
+        Some(text) if text.len() > LONGEST_CALLSIGN || text.chars().any(char::is_control) => {
+            Err(Unreadable::Content("a callsign is none"))
+        }
+        text => Ok(text),
+    }
 }
 
 fn airport(code: Option<String>) -> Result<Option<String>, Unreadable> {
@@ -144,6 +165,10 @@ fn airport(code: Option<String>) -> Result<Option<String>, Unreadable> {
 /// When anything in it that counts is missing or cannot be.
 pub fn sky(body: &[u8]) -> Result<Sky, Unreadable> {
     let sky: WireSky = serde_json::from_slice(body)?;
+    #[expect(clippy::cast_precision_loss, reason = "it is far below 2^52")]
+    if !(1.0..=LATEST as f64).contains(&sky.time) {
+        return Err(Unreadable::Content("a time is none"));
+    }
     let aircraft = sky.states.unwrap_or_default().iter().map(|row| aircraft(row)).collect::<Result<_, _>>()?;
     Ok(Sky { time: sky.time, aircraft })
 }
@@ -196,6 +221,8 @@ mod tests {
             ("firstSeen\":1685264616", "firstSeen\":\"1685264616\""),
             ("firstSeen\":1685264616", "firstSeen\":null"),
             ("firstSeen\":1685264616", "firstSeen\":1685265427"),
+            ("lastSeen\":1685265426", "lastSeen\":1685265426000"),
+            ("FGSAT   ", "FGS\\u0000AT"),
             ("391CD9", "391CDX"),
             ("391CD9", "391CD"),
             ("\"EBNM\"", "\"<b>\""),
@@ -253,7 +280,15 @@ mod tests {
     #[test]
     fn no_states_are_an_empty_sky_and_missing_ones_are_none() {
         assert_eq!(sky(b"{\"time\":1,\"states\":null}").expect("a sky").aircraft.len(), 0);
-        for body in ["{\"time\":1}", "{\"states\":null}", "{\"time\":1,\"States\":null}", "[]", "<html>", "null"] {
+        for body in [
+            "{\"time\":1}",
+            "{\"states\":null}",
+            "{\"time\":1,\"States\":null}",
+            "{\"time\":1e18,\"states\":[]}",
+            "[]",
+            "<html>",
+            "null",
+        ] {
             assert!(sky(body.as_bytes()).is_err(), "{body}");
         }
     }

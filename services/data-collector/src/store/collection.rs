@@ -1,10 +1,11 @@
 //! What the leader knows and records: needs, credits, published days, and when airports were tried.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use contracts::Metric;
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use super::{Store, metric};
 use crate::core::{
@@ -32,8 +33,16 @@ pub struct Watch {
     pub requested: Vec<Metric>,
 }
 
+/// The last time an airport was tried.
+#[derive(Clone, Copy)]
+struct Attempt {
+    at: DateTime<Utc>,
+    /// How many in a row, up to this one, did not bring what was asked for.
+    failures: u32,
+}
+
 impl Store {
-    /// Everything that the plan depends on at `now`.
+    /// Everything that the plan depends on at `now`; `alone` are airports that share no box.
     ///
     /// # Errors
     /// When the database is away.
@@ -43,6 +52,7 @@ impl Store {
         interval: TimeDelta,
         tier: Tier,
         locate: impl Fn(&str) -> Option<Position>,
+        alone: &BTreeSet<String>,
     ) -> sqlx::Result<Known> {
         let watches = self.watches().await?;
         let attempts = self.attempts().await?;
@@ -51,11 +61,17 @@ impl Store {
         let mut live = Vec::new();
         let mut daily = Vec::new();
         for (airport, watch) in &watches {
-            let attempted_at = |kind| attempts.get(&(airport.clone(), kind)).copied();
+            let attempt = |kind: Kind| attempts.get(&(airport.clone(), kind)).copied();
+            let attempted_at = |kind| attempt(kind).map(|attempt| attempt.at);
             let requested = |live: bool| watch.requested.iter().any(|of| (*of == Metric::Live) == live);
             if let Some(position) = locate(airport).filter(|_| watch.metrics.contains(&Metric::Live)) {
-                let attempted_at = attempted_at(Kind::Live.as_str());
-                live.push(LiveNeed { airport: airport.clone(), position, attempted_at, requested: requested(true) });
+                live.push(LiveNeed {
+                    airport: airport.clone(),
+                    position,
+                    attempted_at: attempted_at(Kind::Live),
+                    requested: requested(true),
+                    alone: alone.contains(airport),
+                });
             }
             let needed = Direction::ALL
                 .into_iter()
@@ -71,7 +87,8 @@ impl Store {
                     airport: airport.clone(),
                     traffic: directions.iter().map(traffic).sum(),
                     directions,
-                    attempted_at: attempted_at(Kind::Daily.as_str()),
+                    attempted_at: attempted_at(Kind::Daily),
+                    failures: attempt(Kind::Daily).map_or(0, |attempt| attempt.failures),
                     requested: requested(false),
                 });
             }
@@ -111,14 +128,34 @@ impl Store {
         Ok(watches)
     }
 
-    async fn attempts(&self) -> sqlx::Result<HashMap<(String, &'static str), DateTime<Utc>>> {
+    async fn attempts(&self) -> sqlx::Result<HashMap<(String, Kind), Attempt>> {
         let rows = sqlx::query!(
-            r#"SELECT airport_code, kind, attempted_at AS "attempted_at!" FROM schedule WHERE attempted_at IS NOT NULL"#
+            r#"SELECT airport_code, kind, attempted_at AS "attempted_at!", failures FROM schedule
+               WHERE attempted_at IS NOT NULL"#
         )
         .fetch_all(self.pool())
         .await?;
-        let kind = |name: &str| if name == Kind::Live.as_str() { Kind::Live.as_str() } else { Kind::Daily.as_str() };
-        Ok(rows.into_iter().map(|row| ((row.airport_code, kind(&row.kind)), row.attempted_at)).collect())
+        let attempts = rows.into_iter().map(|row| {
+            let attempt = Attempt { at: row.attempted_at, failures: u32::try_from(row.failures).unwrap_or_default() };
+            ((row.airport_code, kind(&row.kind)), attempt)
+        });
+        Ok(attempts.collect())
+    }
+
+    /// When the airports that a person watches are planned to be collected next.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn next_collections(&self, user_id: Uuid) -> sqlx::Result<HashMap<(String, Kind), DateTime<Utc>>> {
+        let rows = sqlx::query!(
+            r#"SELECT airport_code, kind, next_at AS "next_at!" FROM schedule
+               WHERE next_at IS NOT NULL
+                   AND airport_code IN (SELECT airport_code FROM interests WHERE user_id = $1)"#,
+            user_id,
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(rows.into_iter().map(|row| ((row.airport_code, kind(&row.kind)), row.next_at)).collect())
     }
 
     /// The newest day held of each airport and direction, and how many flights it has.
@@ -186,28 +223,43 @@ impl Store {
     async fn probed_at(&self, day: NaiveDate) -> sqlx::Result<Option<DateTime<Utc>>> {
         sqlx::query_scalar!("SELECT probed_at FROM probes WHERE day = $1", day).fetch_optional(self.pool()).await
     }
+}
 
-    /// Records when airports will be collected next; only what changed is written.
-    ///
-    /// # Errors
-    /// When the database is away.
-    pub async fn record_plan(&self, next_at: &[(String, Kind, DateTime<Utc>)]) -> sqlx::Result<()> {
-        let airports: Vec<&str> = next_at.iter().map(|(airport, ..)| airport.as_str()).collect();
-        let kinds: Vec<&str> = next_at.iter().map(|(_, kind, _)| kind.as_str()).collect();
-        let times: Vec<_> = next_at.iter().map(|(.., at)| *at).collect();
-        sqlx::query!(
-            "INSERT INTO schedule AS known (airport_code, kind, next_at)
-             SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[])
-             ON CONFLICT (airport_code, kind) DO UPDATE SET next_at = excluded.next_at
-             WHERE known.next_at IS DISTINCT FROM excluded.next_at",
-            &airports as &[&str],
-            &kinds as &[&str],
-            &times,
-        )
-        .execute(self.pool())
-        .await?;
-        Ok(())
-    }
+/// A kind as it was stored: there are two.
+fn kind(name: &str) -> Kind {
+    if name == Kind::Live.as_str() { Kind::Live } else { Kind::Daily }
+}
+
+/// Records when airports will be collected next; only what changed is written.
+///
+/// # Errors
+/// When the database is away.
+pub async fn record_plan(connection: &mut PgConnection, next_at: &[(String, Kind, DateTime<Utc>)]) -> sqlx::Result<()> {
+    let airports: Vec<&str> = next_at.iter().map(|(airport, ..)| airport.as_str()).collect();
+    let kinds: Vec<&str> = next_at.iter().map(|(_, kind, _)| kind.as_str()).collect();
+    let times: Vec<_> = next_at.iter().map(|(.., at)| *at).collect();
+    sqlx::query!(
+        "INSERT INTO schedule AS known (airport_code, kind, next_at)
+         SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[])
+         ON CONFLICT (airport_code, kind) DO UPDATE SET next_at = excluded.next_at
+         WHERE known.next_at IS DISTINCT FROM excluded.next_at",
+        &airports as &[&str],
+        &kinds as &[&str],
+        &times,
+    )
+    .execute(&mut *connection)
+    .await?;
+    // What nobody watches has no next time, until somebody watches it again.
+    sqlx::query!(
+        "UPDATE schedule SET next_at = NULL
+         WHERE next_at IS NOT NULL
+             AND (airport_code, kind) NOT IN (SELECT * FROM unnest($1::text[], $2::text[]))",
+        &airports as &[&str],
+        &kinds as &[&str],
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Records what is left in a bucket.
@@ -250,7 +302,8 @@ pub async fn record_cycle(connection: &mut PgConnection, kind: Kind, now: DateTi
     Ok(())
 }
 
-/// Records that an airport was tried, and, unless `still_waiting`, that nobody waits for it any more.
+/// Records that an airport was tried and how many attempts in a row failed with that one, and, unless
+/// `still_waiting`, that nobody waits for it any more.
 ///
 /// # Errors
 /// When the database is away.
@@ -259,14 +312,17 @@ pub async fn record_attempt(
     airport: &str,
     kind: Kind,
     now: DateTime<Utc>,
+    failures: u32,
     still_waiting: bool,
 ) -> sqlx::Result<()> {
     sqlx::query!(
-        "INSERT INTO schedule (airport_code, kind, attempted_at) VALUES ($1, $2, $3)
-         ON CONFLICT (airport_code, kind) DO UPDATE SET attempted_at = excluded.attempted_at",
+        "INSERT INTO schedule (airport_code, kind, attempted_at, failures) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (airport_code, kind) DO UPDATE
+         SET attempted_at = excluded.attempted_at, failures = excluded.failures",
         airport,
         kind.as_str(),
         now,
+        i32::try_from(failures).unwrap_or(i32::MAX),
     )
     .execute(&mut *connection)
     .await?;

@@ -1,7 +1,7 @@
 //! Flights, and which days of which airports are held.
 
 use chrono::{DateTime, NaiveDate, Utc};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgExecutor};
 
 use super::Store;
 use crate::{core::day::Direction, opensky::wire::Flight};
@@ -194,20 +194,20 @@ impl Store {
         });
         Ok(flights.collect())
     }
+}
 
-    /// How much is held of an airport.
-    ///
-    /// # Errors
-    /// When the database is away.
-    pub async fn days_held(&self, airport: &str) -> sqlx::Result<Held> {
-        sqlx::query_as!(
-            Held,
-            r#"SELECT (SELECT count(DISTINCT day) FROM collected_days WHERE airport_code = $1) AS "days!",
-                      (SELECT count(DISTINCT (icao24, first_seen)) FROM airport_flights WHERE airport_code = $1)
-                          AS "flights!""#,
-            airport,
-        )
-        .fetch_one(self.pool())
-        .await
-    }
+/// How much is held of an airport.
+///
+/// # Errors
+/// When the database is away.
+pub async fn days_held(connection: impl PgExecutor<'_>, airport: &str) -> sqlx::Result<Held> {
+    sqlx::query_as!(
+        Held,
+        r#"SELECT (SELECT count(DISTINCT day) FROM collected_days WHERE airport_code = $1) AS "days!",
+                  (SELECT count(DISTINCT (icao24, first_seen)) FROM airport_flights WHERE airport_code = $1)
+                      AS "flights!""#,
+        airport,
+    )
+    .fetch_one(connection)
+    .await
 }

@@ -6,8 +6,8 @@ use shell::trace::Cause;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Store, metric, notify, wake};
-use crate::core::interest::{Change, Coverage, Thresholds};
+use super::{Store, flights, metric, notify, wake};
+use crate::core::interest::{Change, Coverage, Refused, Thresholds};
 
 /// What somebody wants to be told about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,34 @@ pub struct Interest {
     pub thresholds: Thresholds,
     /// Rises when the thresholds change.
     pub version: i64,
+}
+
+/// An interest as it is stored.
+pub(super) struct InterestRow {
+    pub(super) id: Uuid,
+    pub(super) user_id: Uuid,
+    pub(super) user_email: String,
+    pub(super) airport_code: String,
+    pub(super) metric: String,
+    pub(super) high_value: Option<i32>,
+    pub(super) low_value: Option<i32>,
+    pub(super) version: i64,
+}
+
+impl TryFrom<InterestRow> for Interest {
+    type Error = sqlx::Error;
+
+    fn try_from(row: InterestRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            id: row.id,
+            user_id: row.user_id,
+            user_email: row.user_email,
+            airport: row.airport_code,
+            metric: metric(&row.metric)?,
+            thresholds: Thresholds { high: row.high_value, low: row.low_value },
+            version: row.version,
+        })
+    }
 }
 
 /// Names one interest of a person.
@@ -59,8 +87,8 @@ pub enum Changed {
     Done,
     /// There is no such interest.
     NotFound,
-    /// The high threshold would not be greater than the low one.
-    Crossed,
+    /// The thresholds would make no sense.
+    Refused(Refused),
 }
 
 /// Adds an interest, and has it evaluated.
@@ -137,7 +165,10 @@ pub async fn change(
     .await?;
     let Some(row) = row else { return Ok(Changed::NotFound) };
     let before = Thresholds { high: row.high_value, low: row.low_value };
-    let Ok(after) = before.changed(high, low) else { return Ok(Changed::Crossed) };
+    let after = match before.changed(high, low) {
+        Ok(after) => after,
+        Err(refused) => return Ok(Changed::Refused(refused)),
+    };
     if after == before {
         return Ok(Changed::Done);
     }
@@ -209,36 +240,18 @@ async fn cause_evaluation(
 }
 
 impl Store {
-    /// A page of a person's interests in the order of their ids, each with the time its airport is
-    /// planned to be collected next.
+    /// A person's interests in the order of their ids.
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn interests_of(&self, user_id: Uuid) -> sqlx::Result<Vec<(Interest, Option<DateTime<Utc>>)>> {
-        let rows = sqlx::query!(
-            "SELECT i.id, i.user_id, i.user_email, i.airport_code, i.metric, i.high_value, i.low_value, i.version,
-                    s.next_at
-             FROM interests i
-             LEFT JOIN schedule s ON s.airport_code = i.airport_code
-                 AND s.kind = CASE i.metric WHEN 'live' THEN 'live' ELSE 'daily' END
-             WHERE i.user_id = $1 ORDER BY i.id",
+    pub async fn interests_of(&self, user_id: Uuid) -> sqlx::Result<Vec<Interest>> {
+        let rows = sqlx::query_as!(
+            InterestRow,
+            "SELECT id, user_id, user_email, airport_code, metric, high_value, low_value, version
+             FROM interests WHERE user_id = $1 ORDER BY id",
             user_id,
-        )
-        .fetch_all(self.pool())
-        .await?;
-        let read = rows.into_iter().map(|row| {
-            let interest = Interest {
-                id: row.id,
-                user_id: row.user_id,
-                user_email: row.user_email,
-                airport: row.airport_code,
-                metric: metric(&row.metric)?,
-                thresholds: Thresholds { high: row.high_value, low: row.low_value },
-                version: row.version,
-            };
-            Ok((interest, row.next_at))
-        });
-        read.collect()
+        );
+        rows.fetch_all(self.pool()).await?.into_iter().map(Interest::try_from).collect()
     }
 
     /// Removes every interest of a registration that has ended, and refuses new ones for it from then
@@ -271,22 +284,22 @@ impl Store {
         transaction.commit().await?;
         Ok(removed.rows_affected())
     }
+}
 
-    /// What our own data say about how well an airport is seen.
-    ///
-    /// # Errors
-    /// When the database is away.
-    pub async fn coverage(&self, airport: &str, metric: Metric) -> sqlx::Result<Coverage> {
-        if metric == Metric::Live {
-            let row = sqlx::query!(
-                r#"SELECT count(value) AS "looked!", coalesce(sum(value), 0) AS "seen!"
-                   FROM readings WHERE airport_code = $1 AND metric = 'live'"#,
-                airport,
-            );
-            let row = row.fetch_one(self.pool()).await?;
-            return Ok(Coverage { looked: row.looked, seen: row.seen });
-        }
-        let held = self.days_held(airport).await?;
-        Ok(Coverage { looked: held.days, seen: held.flights })
+/// What our own data say about how well an airport is seen.
+///
+/// # Errors
+/// When the database is away.
+pub async fn coverage(connection: &mut PgConnection, airport: &str, metric: Metric) -> sqlx::Result<Coverage> {
+    if metric == Metric::Live {
+        let row = sqlx::query!(
+            r#"SELECT count(value) AS "looked!", coalesce(sum(value), 0) AS "seen!"
+               FROM readings WHERE airport_code = $1 AND metric = 'live'"#,
+            airport,
+        );
+        let row = row.fetch_one(connection).await?;
+        return Ok(Coverage { looked: row.looked, seen: row.seen });
     }
+    let held = flights::days_held(connection, airport).await?;
+    Ok(Coverage { looked: held.days, seen: held.flights })
 }

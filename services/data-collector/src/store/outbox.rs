@@ -7,8 +7,11 @@ use shell::trace::Cause;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{fan_out, interests::Interest, metric, notify, wake};
-use crate::core::interest::Thresholds;
+use super::{
+    fan_out,
+    interests::{Interest, InterestRow},
+    notify, wake,
+};
 
 /// Rows that are worked on together at most.
 const BATCH: i64 = 500;
@@ -51,7 +54,8 @@ pub async fn claim_evaluations(connection: &mut PgConnection) -> sqlx::Result<Ve
     }
     let ids: Vec<Uuid> = rows.iter().map(|row| row.interest_id).collect();
     let mut found = std::collections::HashMap::new();
-    let interests = sqlx::query!(
+    let interests = sqlx::query_as!(
+        InterestRow,
         "SELECT id, user_id, user_email, airport_code, metric, high_value, low_value, version
          FROM interests WHERE id = ANY ($1)",
         &ids,
@@ -59,16 +63,7 @@ pub async fn claim_evaluations(connection: &mut PgConnection) -> sqlx::Result<Ve
     .fetch_all(connection)
     .await?;
     for row in interests {
-        let interest = Interest {
-            id: row.id,
-            user_id: row.user_id,
-            user_email: row.user_email,
-            airport: row.airport_code,
-            metric: metric(&row.metric)?,
-            thresholds: Thresholds { high: row.high_value, low: row.low_value },
-            version: row.version,
-        };
-        found.insert(row.id, interest);
+        found.insert(row.id, Interest::try_from(row)?);
     }
     let evaluations = rows.into_iter().map(|row| Evaluation {
         id: row.id,

@@ -18,11 +18,12 @@ pub struct Removed {
 
 impl Store {
     /// Removes readings and flights from before `cutoff`: of watched airports too, and a flight only
-    /// when no airport's day lists it any more.
+    /// when no airport's day lists it any more. Of airports that nobody watches it also removes when
+    /// they were last tried, where that was before `tried_before`.
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn remove_before(&self, cutoff: DateTime<Utc>) -> sqlx::Result<Removed> {
+    pub async fn remove_before(&self, cutoff: DateTime<Utc>, tried_before: DateTime<Utc>) -> sqlx::Result<Removed> {
         let day = cutoff.date_naive();
         let mut removed = Removed::default();
         loop {
@@ -52,14 +53,7 @@ impl Store {
         sqlx::query!("DELETE FROM collected_days WHERE day < $1", day).execute(self.pool()).await?;
         sqlx::query!("DELETE FROM published_days WHERE day < $1", day).execute(self.pool()).await?;
         sqlx::query!("DELETE FROM probes WHERE day < $1", day).execute(self.pool()).await?;
-        // Nobody waits any more where nobody watches any more.
-        sqlx::query!(
-            "DELETE FROM collection_requests c WHERE NOT EXISTS (
-                 SELECT 1 FROM interests i WHERE i.airport_code = c.airport_code AND i.metric = c.metric
-             )"
-        )
-        .execute(self.pool())
-        .await?;
+        self.forget_unwatched(tried_before).await?;
         loop {
             // One that a collection lists at this very moment is kept by the foreign key's lock.
             let flights = sqlx::query!(
@@ -77,5 +71,26 @@ impl Store {
             }
             removed.flights += flights;
         }
+    }
+
+    /// Forgets who waited, and when airports were tried, where nobody watches any more.
+    async fn forget_unwatched(&self, tried_before: DateTime<Utc>) -> sqlx::Result<()> {
+        sqlx::query!(
+            "DELETE FROM collection_requests c WHERE NOT EXISTS (
+                 SELECT 1 FROM interests i WHERE i.airport_code = c.airport_code AND i.metric = c.metric
+             )"
+        )
+        .execute(self.pool())
+        .await?;
+        // When they were tried last is kept for a while, so that whoever stops watching and begins again
+        // has nothing asked twice.
+        sqlx::query!(
+            "DELETE FROM schedule s WHERE next_at IS NULL AND coalesce(attempted_at, '-infinity') < $1
+                 AND NOT EXISTS (SELECT 1 FROM interests i WHERE i.airport_code = s.airport_code)",
+            tried_before,
+        )
+        .execute(self.pool())
+        .await?;
+        Ok(())
     }
 }

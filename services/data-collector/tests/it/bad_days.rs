@@ -1,6 +1,6 @@
 //! OpenSky's bad days: whatever it answers, a value is never made up, and what works goes on.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use data_collector::Config;
 use serde_json::{Value, json};
@@ -225,5 +225,72 @@ async fn an_unknown_reading_reaches_kafka_as_null() {
     let id = app.watch("ada@example.org", "LFPG", "live", None, Some(4)).await;
     let sent = world.wait_sent(id, |sent| !sent.is_empty()).await;
     assert_eq!((&sent[0]["flight_count"], &sent[0]["low_value"]), (&json!(null), &json!(4)));
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_opensky_that_says_nothing_is_waited_for_15_s_and_no_longer() {
+    let world = World::new().await;
+    world.person("ada@example.org");
+    world.opensky.fail_always(Endpoint::States, Failure::Hang(Duration::from_secs(60)));
+    let app = world.start().await;
+    let begun = Instant::now();
+    watch_live(&app).await;
+    let unknown = app.wait_reading("LFPG", "live", |_| true).await;
+    let took = begun.elapsed();
+    assert!(is_unknown(&unknown), "{unknown}");
+    assert!((15..20).contains(&took.as_secs()), "{took:?}");
+    assert!(app.metrics().contains("opensky_api_calls_total{status=\"timeout\"} 1"));
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shared_box_that_is_refused_leaves_each_airport_a_box_of_its_own() {
+    let world = World::at_speed(60).await;
+    world.person("ada@example.org");
+    world.scripted.set_aircraft("a", PARIS.0, PARIS.1, 3);
+    let app = world.start_with(|config| config.collect_interval = Duration::from_secs(60)).await;
+    // Both wait until the pause ends, and are asked for together.
+    sqlx::query("INSERT INTO credits (bucket, day, remaining, from_header, paused_until) VALUES ('states', $1, 4000, false, $2)")
+        .bind(world.clock.now().date_naive())
+        .bind(world.clock.now() + chrono::TimeDelta::minutes(3))
+        .execute(&world.database.pool)
+        .await
+        .expect("a pause");
+    world.opensky.fail(Endpoint::States, Failure::Status(400));
+    watch_live(&app).await;
+    app.watch("ada@example.org", "LFPO", "live", Some(1), None).await;
+    for airport in ["LFPG", "LFPO"] {
+        let first = app.wait_reading(airport, "live", |reading| reading["seq"] == 1).await;
+        assert_eq!(first["value"], 3, "{first}");
+    }
+    wait_for("the next cycle", async || (world.opensky.requests_to(Endpoint::States).len() >= 5).then_some(())).await;
+    let statuses: Vec<u16> = world.opensky.requests_to(Endpoint::States).iter().map(|asked| asked.status).collect();
+    assert_eq!(&statuses[..5], [400, 200, 200, 200, 200], "one for both, then one for each");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_stored_is_asked_for_less_and_less_often() {
+    let world = World::new().await;
+    world.person("ada@example.org");
+    sqlx::raw_sql(
+        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE disk_full; END $$;
+         CREATE TRIGGER full_disk BEFORE INSERT ON readings EXECUTE FUNCTION full_disk()",
+    )
+    .execute(&world.database.pool)
+    .await
+    .expect("a full disk");
+    let app = world.start().await;
+    watch_live(&app).await;
+    let asked = wait_for("four questions", async || {
+        let asked = world.opensky.requests_to(Endpoint::States);
+        (asked.len() >= 4).then_some(asked)
+    })
+    .await;
+    let waits: Vec<i64> = asked.windows(2).map(|pair| (pair[1].at - pair[0].at).num_milliseconds()).collect();
+    assert!(waits[0] >= 1_000 && waits[1] >= 2_000 && waits[2] >= 4_000, "{waits:?}");
+    sqlx::query("DROP TRIGGER full_disk ON readings").execute(&world.database.pool).await.expect("room");
+    app.wait_reading("LFPG", "live", |reading| reading["value"] == 0).await;
     app.stop().await;
 }

@@ -171,6 +171,7 @@ async fn a_day_that_is_not_published_is_unknown_and_one_that_is_may_be_zero() {
     // Nothing at all is known yet: Catania has no flights on either day.
     app.watch("ada@example.org", "LICC", "arrivals", None, Some(3)).await;
     assert!(app.wait_reading("LICC", "arrivals", |_| true).await["value"].is_null());
+    assert!(world.scalar("SELECT failures::bigint FROM schedule WHERE airport_code = 'LICC'").await > 0);
     // The day before yesterday turns out to be published.
     app.watch("ada@example.org", "KSFO", "arrivals", Some(3), None).await;
     let reading = app.wait_reading("KSFO", "arrivals", |reading| !reading["value"].is_null()).await;
@@ -200,6 +201,9 @@ async fn a_threshold_that_speaks_of_missing_receivers_is_warned_about() {
     let app = world.start().await;
     app.watch("ada@example.org", "KSFO", "arrivals", Some(3), None).await;
     app.wait_reading("KSFO", "arrivals", |_| true).await;
+    // Catania is known for it before anything was collected there.
+    let early = json!({"email": "ada@example.org", "airport_code": "CTA", "metric": "live", "low_value": 3});
+    assert!(app.post(early).await.body["warning"].is_string());
     app.watch("ada@example.org", "LICC", "arrivals", Some(3), None).await;
     app.wait_reading("LICC", "arrivals", |reading| reading["value"] == 0).await;
     let body =
@@ -241,6 +245,8 @@ async fn an_empty_sky_is_zero() {
     for line in [
         "flights_fetched_last_collection{airport_code=\"LFPG\"} 0",
         "opensky_credits_remaining{bucket=\"states\"} 3999",
+        // Midnight.
+        "opensky_credits_last_until_timestamp_seconds{bucket=\"states\"} 1795219200",
     ] {
         wait_for(line, async || app.metrics().contains(line).then_some(())).await;
     }

@@ -21,7 +21,7 @@ async fn what_is_old_goes_and_what_another_airport_lists_stays() {
     let store = data_collector::store::Store::new(world.database.pool.clone());
     let later = |days| world.clock.now() + chrono::TimeDelta::days(days);
     // Nothing is old yet.
-    assert_eq!(store.remove_before(later(-2)).await.expect("removed"), Default::default());
+    assert_eq!(store.remove_before(later(-2), later(-2)).await.expect("removed"), Default::default());
     // Paris was listed long ago, London was not: the flight stays for London.
     sqlx::query("UPDATE airport_flights SET day = '2026-01-01' WHERE airport_code = 'LFPG'")
         .execute(&world.database.pool)
@@ -31,12 +31,12 @@ async fn what_is_old_goes_and_what_another_airport_lists_stays() {
         .execute(&world.database.pool)
         .await
         .expect("older");
-    let removed = store.remove_before(later(-2)).await.expect("removed");
+    let removed = store.remove_before(later(-2), later(-2)).await.expect("removed");
     assert_eq!((removed.readings, removed.flights), (1, 0));
     assert_eq!(app.get("/flights/EGLL").await.body.as_array().expect("a list").len(), 1);
     assert_eq!(app.get("/flights/LFPG").await.body, json!([]));
     // Then London's goes, and the flight with it.
-    let removed = store.remove_before(later(2)).await.expect("removed");
+    let removed = store.remove_before(later(2), later(-2)).await.expect("removed");
     assert_eq!((removed.readings, removed.flights), (1, 1));
     // Numbers of readings go on where they were.
     assert_eq!(world.scalar("SELECT last_seq FROM series WHERE airport_code = 'LFPG'").await, 1);
@@ -56,6 +56,29 @@ async fn a_reading_that_is_still_on_its_way_is_not_removed() {
     .await
     .expect("a reading");
     let store = data_collector::store::Store::new(world.database.pool.clone());
-    store.remove_before(world.clock.now()).await.expect("removed");
+    store.remove_before(world.clock.now(), world.clock.now()).await.expect("removed");
     assert_eq!(world.scalar("SELECT count(*) FROM readings").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_airport_that_nobody_watches_any_more_leaves_no_plan_behind() {
+    let world = World::new().await;
+    world.person("ada@example.org");
+    let app = world.start().await;
+    for airport in ["LFPG", "EGLL"] {
+        app.watch("ada@example.org", airport, "live", Some(1), None).await;
+        app.wait_reading(airport, "live", |_| true).await;
+    }
+    app.delete(json!({"email": "ada@example.org", "airport_code": "EGLL", "metric": "live"})).await;
+    let planned = "SELECT count(*) FROM schedule WHERE next_at IS NOT NULL";
+    wait_for("the plan", async || (world.scalar(planned).await == 1).then_some(())).await;
+    let store = data_collector::store::Store::new(world.database.pool.clone());
+    let (now, hour) = (world.clock.now(), chrono::TimeDelta::hours(1));
+    // Whoever begins again at once must not have it asked twice.
+    store.remove_before(now - hour, now - hour).await.expect("removed");
+    assert_eq!(world.scalar("SELECT count(*) FROM schedule").await, 2);
+    store.remove_before(now - hour, now + hour).await.expect("removed");
+    assert_eq!(world.scalar("SELECT count(*) FROM schedule WHERE airport_code = 'LFPG'").await, 1);
+    assert_eq!(world.scalar("SELECT count(*) FROM schedule").await, 1);
+    app.stop().await;
 }

@@ -1,0 +1,95 @@
+//! How what is due is packed into calls: boxes that neighbours share, directions and days.
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    AskFor, LiveNeed, Situation, Step,
+    due::{Ask, DailyDue, LiveDue, Urgency},
+};
+use crate::core::{
+    boxes::{self, BoxCall},
+    credits::end_of_day,
+    day,
+};
+
+/// The boxes around the airports at `chosen`; their airports are places in `chosen`.
+pub(super) fn boxes(needs: &[LiveNeed], chosen: &[usize]) -> Vec<BoxCall> {
+    let (alone, together): (Vec<usize>, Vec<usize>) = (0..chosen.len()).partition(|place| needs[chosen[*place]].alone);
+    let calls = |places: &[usize]| {
+        let positions: Vec<_> = places.iter().map(|place| needs[chosen[*place]].position).collect();
+        let mut calls = boxes::calls(&positions);
+        for call in &mut calls {
+            call.airports.iter_mut().for_each(|airport| *airport = places[*airport]);
+        }
+        calls
+    };
+    let mut packed = calls(&together);
+    packed.extend(alone.chunks(1).flat_map(calls));
+    packed
+}
+
+/// The step for live figures, and when each airport will be collected next.
+pub(super) fn live(situation: &Situation, due: &LiveDue) -> (Option<Step>, Vec<DateTime<Utc>>) {
+    let (now, needs, states) = (situation.now, &situation.live, &situation.states);
+    let whole = boxes(needs, &due.chosen);
+    let (airports, calls, regular) = if boxes::cost(&whole) <= states.remaining {
+        (due.chosen.clone(), whole, due.regular)
+    } else {
+        let waiting = due.chosen.iter().copied().filter(|place| needs[*place].requested);
+        let (airports, calls) = affordable(needs, waiting.collect(), states.remaining);
+        (airports, calls, false)
+    };
+    let at_once = states.affordable_at(boxes::cost(&calls), now);
+    let next_at = (0..needs.len()).map(|place| match (needs[place].requested, airports.contains(&place)) {
+        (true, true) => at_once,
+        (true, false) => at_once.max(end_of_day(now)),
+        (false, _) => due.in_cycle(situation, &needs[place]),
+    });
+    let next_at = next_at.collect();
+    let step = (!airports.is_empty() && at_once <= now).then_some(Step::Live { airports, calls, regular });
+    (step, next_at)
+}
+
+/// As many of the airports as `credits` suffice for, the one not tried for longest first.
+fn affordable(needs: &[LiveNeed], mut airports: Vec<usize>, credits: u32) -> (Vec<usize>, Vec<BoxCall>) {
+    airports.sort_by_key(|place| (needs[*place].attempted_at, *place));
+    loop {
+        let calls = boxes(needs, &airports);
+        if boxes::cost(&calls) <= credits {
+            return (airports, calls);
+        }
+        airports.pop();
+    }
+}
+
+/// The step for finished days.
+pub(super) fn daily(situation: &Situation, due: &DailyDue) -> Option<Step> {
+    let now = situation.now;
+    let asks = due.asks.iter().filter(|ask| ask.at <= now);
+    let first = asks.min_by_key(|ask| (ask.urgency, situation.daily[ask.airport].attempted_at));
+    // A probe comes before anything that is only asked once more.
+    if due.probe_at.is_some_and(|at| at <= now)
+        && first.is_none_or(|ask| ask.urgency == Urgency::OnceMore)
+        && let Some(place) = best_probe(situation)
+    {
+        let direction = situation.daily[place].directions.first().map(|(direction, _)| *direction);
+        let directions = direction.into_iter().collect();
+        return Some(Step::Daily { airport: place, directions, days: AskFor::Probe });
+    }
+    first.map(|ask| step(situation, due, ask))
+}
+
+fn step(situation: &Situation, due: &DailyDue, ask: &Ask) -> Step {
+    let all = || situation.daily[ask.airport].directions.iter().map(|(direction, _)| *direction).collect();
+    let directions = if ask.urgency == Urgency::OnceMore { all() } else { ask.missing.clone() };
+    let yesterday = due.target == day::yesterday(situation.now);
+    let days = if yesterday || ask.probing { AskFor::Newest } else { AskFor::DayBefore };
+    Step::Daily { airport: ask.airport, directions, days }
+}
+
+/// The airport most likely to have flights on any day; of equal ones the one not tried for longest.
+fn best_probe(situation: &Situation) -> Option<usize> {
+    let needs = &situation.daily;
+    let oldest = |place: &usize| std::cmp::Reverse(needs[*place].attempted_at);
+    (0..needs.len()).max_by_key(|place| (needs[*place].traffic, oldest(place)))
+}

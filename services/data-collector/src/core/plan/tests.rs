@@ -1,0 +1,339 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::core::boxes;
+
+const PARIS: Position = Position { latitude: 49.0097, longitude: 2.5479 };
+const ORLY: Position = Position { latitude: 48.7233, longitude: 2.3794 };
+
+fn at(text: &str) -> DateTime<Utc> {
+    format!("2026-11-21T{text}Z").parse().expect("a time")
+}
+
+fn date(text: &str) -> NaiveDate {
+    text.parse().expect("a date")
+}
+
+fn situation(now: DateTime<Utc>) -> Situation {
+    Situation {
+        now,
+        interval: TimeDelta::seconds(300),
+        tier: Tier::Standard,
+        states: Credits::assumed(Tier::Standard, now),
+        flights: Credits::assumed(Tier::Standard, now),
+        cycle_begun_at: None,
+        live: Vec::new(),
+        daily: Vec::new(),
+        yesterday_published: false,
+        probed_at: None,
+    }
+}
+
+fn live(airport: &str, position: Position, attempted_at: Option<DateTime<Utc>>) -> LiveNeed {
+    LiveNeed { airport: airport.to_owned(), position, attempted_at, requested: false, alone: false }
+}
+
+fn daily(airport: &str, held: [Option<NaiveDate>; 2], attempted_at: Option<DateTime<Utc>>) -> DailyNeed {
+    let directions = Direction::ALL.into_iter().zip(held).collect();
+    DailyNeed { airport: airport.to_owned(), directions, attempted_at, failures: 0, requested: false, traffic: 10 }
+}
+
+#[test]
+fn nothing_watched_sleeps_to_the_end_of_the_day() {
+    let plan = plan(&situation(at("10:00:00")));
+    assert!(plan.step.is_none() && plan.next_at.is_empty());
+    assert_eq!(plan.wake_at, at("00:00:00") + TimeDelta::days(1));
+}
+
+#[test]
+fn one_cycle_takes_neighbours_in_one_box() {
+    let mut situation = situation(at("10:00:00"));
+    situation.live = vec![live("LFPG", PARIS, None), live("LFPO", ORLY, None)];
+    let Some(Step::Live { airports, calls, regular: true }) = plan(&situation).step else { panic!("a cycle") };
+    assert_eq!((airports, calls.len(), boxes::cost(&calls)), (vec![0, 1], 1, 1));
+}
+
+#[test]
+fn a_cycle_waits_for_its_time() {
+    let mut situation = situation(at("10:04:00"));
+    situation.live = vec![live("LFPG", PARIS, Some(at("10:00:00")))];
+    situation.cycle_begun_at = Some(at("10:00:00"));
+    let quiet = plan(&situation);
+    assert_eq!((quiet.step, quiet.wake_at), (None, at("10:05:00")));
+    situation.now = at("10:05:00");
+    assert!(plan(&situation).step.is_some());
+}
+
+#[test]
+fn a_request_is_served_between_cycles_alone_and_joins_a_later_cycle() {
+    let mut situation = situation(at("10:02:00"));
+    situation.cycle_begun_at = Some(at("10:00:00"));
+    situation.live = vec![live("LFPG", PARIS, Some(at("10:00:00"))), live("LFPO", ORLY, None)];
+    situation.live[1].requested = true;
+    let Some(Step::Live { airports, regular: false, .. }) = plan(&situation).step else { panic!("at once") };
+    assert_eq!(airports, [1]);
+    situation.live[1] = live("LFPO", ORLY, Some(at("10:02:00")));
+    let next: Vec<_> = plan(&situation).next_at.into_iter().map(|(_, _, at)| at).collect();
+    assert_eq!(next, [at("10:05:00"), at("10:10:00")]);
+}
+
+#[test]
+fn scarce_credits_stretch_the_cycle_over_the_day() {
+    let mut situation = situation(at("12:00:00"));
+    situation.tier = Tier::Anonymous;
+    situation.states = Credits { remaining: 34, ..Credits::assumed(Tier::Anonymous, situation.now) };
+    situation.live = vec![live("LFPG", PARIS, Some(at("12:00:00")))];
+    situation.cycle_begun_at = Some(at("12:00:00"));
+    // 34 less a reserve of 10 leaves 24 cycles for twelve hours.
+    let plan = plan(&situation);
+    assert_eq!(plan.wake_at, at("12:30:00"));
+    assert_eq!(plan.outlook[0].lasts_until, end_of_day(situation.now));
+}
+
+#[test]
+fn without_credits_or_in_a_pause_a_request_waits_and_says_until_when() {
+    let mut situation = situation(at("12:00:00"));
+    situation.live = vec![LiveNeed { requested: true, ..live("LFPG", PARIS, None) }];
+    situation.states.remaining = 0;
+    let empty = plan(&situation);
+    assert_eq!((empty.step, empty.next_at[0].2), (None, end_of_day(situation.now)));
+    situation.states = Credits::assumed(Tier::Standard, situation.now).after_refusal(situation.now, Some(38_715));
+    let paused = plan(&situation);
+    assert_eq!((paused.step, paused.next_at[0].2), (None, at("22:45:15")));
+}
+
+#[test]
+fn a_new_airport_is_asked_for_yesterday_first() {
+    let mut situation = situation(at("10:00:00"));
+    situation.daily = vec![DailyNeed { requested: true, ..daily("KSFO", [None, None], None) }];
+    let step = plan(&situation).step;
+    let directions = Direction::ALL.to_vec();
+    assert_eq!(step, Some(Step::Daily { airport: 0, directions: directions.clone(), days: AskFor::Newest }));
+    situation.probed_at = Some(at("09:59:00"));
+    let step = plan(&situation).step;
+    assert_eq!(step, Some(Step::Daily { airport: 0, directions, days: AskFor::DayBefore }));
+}
+
+#[test]
+fn what_is_held_needs_no_call_for_whoever_waits() {
+    let mut situation = situation(at("10:00:00"));
+    let held = Some(date("2026-11-19"));
+    situation.daily = vec![DailyNeed { requested: true, ..daily("KSFO", [held, held], Some(at("09:59:00"))) }];
+    situation.flights.remaining = 0;
+    let step = plan(&situation).step;
+    assert_eq!(
+        step,
+        Some(Step::Daily { airport: 0, directions: Vec::new(), days: AskFor::Newest }).map(|step| {
+            let Step::Daily { airport, directions, .. } = step else { panic!("a daily step") };
+            Step::Daily { airport, directions, days: AskFor::DayBefore }
+        })
+    );
+}
+
+#[test]
+fn an_unpublished_day_is_looked_for_at_the_busiest_airport_before_anything_is_asked_again() {
+    let mut situation = situation(at("10:00:00"));
+    let held = Some(date("2026-11-19"));
+    situation.flights = Credits { seen_cost: Some(4), ..situation.flights };
+    situation.daily = vec![daily("LICC", [held, held], None), daily("KSFO", [held, held], None)];
+    situation.daily[1].traffic = 900;
+    let probe = Step::Daily { airport: 1, directions: vec![Direction::Arrival], days: AskFor::Probe };
+    assert_eq!(plan(&situation).step, Some(probe));
+    situation.probed_at = Some(situation.now);
+    let step = plan(&situation).step;
+    assert_eq!(step, Some(Step::Daily { airport: 0, directions: Direction::ALL.to_vec(), days: AskFor::DayBefore }));
+}
+
+#[test]
+fn a_published_day_is_collected_wherever_it_is_missing() {
+    let mut situation = situation(at("10:00:00"));
+    situation.yesterday_published = true;
+    let (old, new) = (Some(date("2026-11-19")), Some(date("2026-11-20")));
+    situation.daily = vec![daily("KSFO", [new, old], Some(at("09:00:00")))];
+    let step = plan(&situation).step;
+    assert_eq!(step, Some(Step::Daily { airport: 0, directions: vec![Direction::Departure], days: AskFor::Newest }));
+    // A failed attempt is not repeated at once.
+    situation.daily[0].attempted_at = Some(at("09:58:00"));
+    let plan = plan(&situation);
+    assert_eq!((plan.step, plan.next_at[0].2), (None, at("10:03:00")));
+}
+
+#[test]
+fn a_day_that_is_held_is_asked_again_only_as_credits_allow() {
+    let mut situation = situation(at("12:00:00"));
+    situation.yesterday_published = true;
+    let held = Some(date("2026-11-20"));
+    situation.daily = vec![daily("KSFO", [held, held], Some(at("12:00:00")))];
+    // 4,000 less a reserve of 100 are 65 rounds of 60 credits in twelve hours.
+    let expected = at("12:00:00") + TimeDelta::hours(12) / 65;
+    assert_eq!(plan(&situation).next_at[0].2, expected);
+    situation.flights.remaining = 80;
+    let plan = plan(&situation);
+    assert_eq!((plan.next_at[0].2, plan.outlook[1].pace), (end_of_day(situation.now), None));
+    // With credits enough, as a feeder's account has, the setting decides.
+    situation.flights = Credits { remaining: 8_000, seen_cost: Some(4), ..situation.flights };
+    assert_eq!(super::plan(&situation).next_at[0].2, at("12:05:00"));
+}
+
+#[test]
+fn scarcity_never_ends_the_search_for_a_new_day() {
+    let mut situation = situation(at("12:00:00"));
+    let held = Some(date("2026-11-19"));
+    situation.daily = (0..100).map(|_| daily("KSFO", [held, held], Some(at("11:00:00")))).collect();
+    situation.flights.remaining = 300;
+    situation.probed_at = Some(at("10:00:00"));
+    let plan = plan(&situation);
+    assert_eq!((plan.step, plan.wake_at), (None, at("13:00:00")));
+}
+
+#[test]
+fn credits_that_do_not_suffice_for_all_who_wait_serve_some_of_them() {
+    let mut situation = situation(at("12:00:00"));
+    let far = Position { latitude: -33.9, longitude: 18.6 };
+    situation.live = vec![live("LFPG", PARIS, Some(at("11:00:00"))), live("FACT", far, None)];
+    situation.live.iter_mut().for_each(|need| need.requested = true);
+    situation.states.remaining = 1;
+    let plan = plan(&situation);
+    let Some(Step::Live { airports, calls, regular: false }) = plan.step else { panic!("a call") };
+    assert_eq!((airports, boxes::cost(&calls)), (vec![1], 1));
+    assert_eq!([plan.next_at[0].2, plan.next_at[1].2], [end_of_day(situation.now), situation.now]);
+}
+
+#[test]
+fn an_airport_whose_shared_box_was_refused_has_its_own() {
+    let mut situation = situation(at("10:00:00"));
+    let beauvais = Position { latitude: 49.4544, longitude: 2.1128 };
+    situation.live = vec![live("LFPG", PARIS, None), live("LFPO", ORLY, None), live("LFOB", beauvais, None)];
+    situation.live[1].alone = true;
+    let Some(Step::Live { mut calls, .. }) = plan(&situation).step else { panic!("a cycle") };
+    calls.sort_by_key(|call| call.airports.clone());
+    let airports: Vec<_> = calls.into_iter().map(|call| call.airports).collect();
+    assert_eq!(airports, [vec![0, 2], vec![1]]);
+}
+
+#[test]
+fn a_day_that_is_not_found_is_looked_for_less_and_less_often_but_never_less_than_the_credits_allow() {
+    let mut situation = situation(at("12:00:00"));
+    situation.yesterday_published = true;
+    let old = Some(date("2026-11-18"));
+    situation.daily = vec![daily("LICC", [old, old], Some(at("12:00:00")))];
+    let waits = [0, 1, 2, 3, 4, 40].map(|failures| {
+        situation.daily[0].failures = failures;
+        (plan(&situation).next_at[0].2 - situation.now).num_seconds()
+    });
+    // 3,840 credits beside those for this very day are 64 rounds of 60 in twelve hours.
+    assert_eq!(waits, [300, 300, 600, 675, 675, 675]);
+}
+
+#[test]
+fn more_airports_than_credits_are_collected_one_by_one_through_the_day() {
+    let mut situation = situation(at("00:00:00"));
+    situation.yesterday_published = true;
+    let old = Some(date("2026-11-19"));
+    situation.daily = (0..300).map(|_| daily("XXXX", [old, old], Some(at("00:00:00") - TimeDelta::days(1)))).collect();
+    situation.daily[7].attempted_at = Some(at("00:00:00") - TimeDelta::days(2));
+    let first = plan(&situation);
+    assert!(matches!(first.step, Some(Step::Daily { airport: 7, .. })), "{:?}", first.step);
+    situation.daily[7].attempted_at = Some(situation.now);
+    // 3,800 credits are 63 airports of 60.
+    let turn = TimeDelta::days(1) / 63;
+    let next = plan(&situation);
+    assert_eq!((next.step, next.wake_at), (None, situation.now + turn));
+    assert_eq!(next.next_at[1].2, situation.now + turn * 2);
+    // Somebody who comes now does not wait for them.
+    situation.daily[9].requested = true;
+    assert!(matches!(plan(&situation).step, Some(Step::Daily { airport: 9, .. })));
+}
+
+proptest! {
+    /// However the day goes, whoever follows the plan never spends more than there is, never asks
+    /// for an airport sooner than the interval says, and still has credits in the last hour.
+    #[test]
+    fn a_day_by_the_plan_stays_within_its_credits(
+        interval in 60i64..1_200, remaining in 1u32..600, airports in 1usize..6, start in 0u32..20,
+    ) {
+        let begin = at("00:00:00") + TimeDelta::hours(i64::from(start));
+        let mut situation = situation(begin);
+        situation.interval = TimeDelta::seconds(interval);
+        situation.tier = Tier::Anonymous;
+        situation.states = Credits { remaining, ..Credits::assumed(Tier::Anonymous, begin) };
+        situation.live = (0..airports)
+            .map(|place| live("XXXX", Position { latitude: 40.0, longitude: f64::from(u8::try_from(place).unwrap()) * 30.0 }, None))
+            .collect();
+        let end = end_of_day(begin);
+        for _ in 0..20_000 {
+            let plan = plan(&situation);
+            if let Some(Step::Live { airports, calls, .. }) = plan.step {
+                let cost = boxes::cost(&calls);
+                prop_assert!(cost <= situation.states.remaining);
+                situation.states = situation.states.after_call(cost, None);
+                situation.cycle_begun_at = Some(situation.now);
+                for place in airports {
+                    let before = situation.live[place].attempted_at.replace(situation.now);
+                    prop_assert!(before.is_none_or(|before| situation.now - before >= situation.interval));
+                }
+            } else {
+                prop_assert!(plan.wake_at > situation.now, "a plan without a step waits");
+                if plan.wake_at >= end { break }
+                situation.now = plan.wake_at;
+            }
+        }
+    }
+
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// However many airports are watched and whenever the day is published, whoever follows the plan
+    /// spends at most what there is, has every airport that the credits allow collected, and still
+    /// has some for a newcomer at noon.
+    #[test]
+    fn a_day_of_flights_by_the_plan_stays_within_its_credits(
+        airports in 1usize..120, cost in prop::sample::select(vec![4u32, 30]), published in 0i64..20, fails in 0usize..3,
+    ) {
+        let begin = at("00:00:00");
+        let mut situation = situation(begin);
+        situation.flights.seen_cost = Some(cost);
+        let (old, before, yesterday) = (date("2026-11-18"), date("2026-11-19"), date("2026-11-20"));
+        let held = Some(if published % 2 == 0 { before } else { old });
+        situation.daily = (0..airports).map(|_| daily("XXXX", [held, held], Some(begin - TimeDelta::hours(12)))).collect();
+        let mut at_noon = None;
+        for turn in 0..5_000 {
+            prop_assert!(turn < 4_999, "the plan never rests");
+            if situation.now >= at("12:00:00") { at_noon.get_or_insert(situation.flights.remaining); }
+            let plan = plan(&situation);
+            let Some(Step::Daily { airport, directions, days }) = plan.step else {
+                prop_assert!(plan.wake_at > situation.now, "a plan without a step waits");
+                if plan.wake_at >= end_of_day(begin) { break }
+                situation.now = plan.wake_at;
+                continue;
+            };
+            let there = situation.now >= begin + TimeDelta::hours(published);
+            let mut calls = directions.len();
+            if days != AskFor::DayBefore {
+                situation.yesterday_published |= there;
+                calls += usize::from(!there && days == AskFor::Newest);
+                situation.probed_at = Some(situation.now);
+            }
+            let spent = u32::try_from(calls).unwrap() * cost;
+            prop_assert!(spent <= situation.flights.remaining, "{spent} of {}", situation.flights.remaining);
+            situation.flights.remaining -= spent;
+            let need = &mut situation.daily[airport];
+            if days == AskFor::Probe && !there { continue }
+            need.attempted_at = Some(situation.now);
+            // The first airports cannot be collected at all.
+            need.failures = if airport < fails { need.failures + 1 } else { 0 };
+            let found = if there && days != AskFor::DayBefore { yesterday } else { before };
+            for (direction, held) in &mut need.directions {
+                if airport >= fails && directions.contains(direction) { *held = Some(found) }
+            }
+        }
+        prop_assert!(at_noon.is_none_or(|left| left >= 200), "{at_noon:?}");
+        let collected = situation.daily.iter().flat_map(|need| &need.directions);
+        let collected = collected.filter(|(_, held)| *held == Some(yesterday)).count();
+        let affordable = usize::try_from((4_000 - 200) / cost).unwrap() / 4;
+        let expected = (2 * (airports - fails.min(airports))).min(affordable);
+        prop_assert!(published > 16 || collected >= expected, "{collected} of {expected}");
+    }
+}

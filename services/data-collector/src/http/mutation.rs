@@ -1,0 +1,128 @@
+//! What additions, changes and removals of interests share: how a request is read, and the steps from
+//! its key to its answer.
+
+use axum::{
+    Extension, RequestExt as _,
+    body::Bytes,
+    extract::{FromRequest, Request},
+    http::{HeaderMap, Method},
+    response::Response,
+};
+use contracts::{EmailAddress, Metric};
+use shell::{
+    fault,
+    http::{
+        Body, Fields, Given, Problem,
+        idempotency::{self, Answer, Begun, Fingerprint, Key},
+    },
+    trace::Cause,
+};
+
+use super::{Api, airport, bad_request, not_found};
+use crate::{core::interest::HIGHEST_THRESHOLD, store::interests::Named};
+
+const MISSING: &str = "Missing email or airport_code";
+
+/// A request that is to change somebody's interests.
+pub(super) struct Mutation {
+    /// What it says.
+    pub fields: Fields,
+    /// The rest of it.
+    pub call: Call,
+}
+
+/// What makes a request the same when it comes again.
+pub(super) struct Call {
+    /// What caused it.
+    pub cause: Cause,
+    method: Method,
+    headers: HeaderMap,
+    bytes: Bytes,
+}
+
+/// Whom and what a body means.
+pub(super) struct Target {
+    /// Whose interest.
+    pub email: EmailAddress,
+    airport: String,
+    metric: Metric,
+}
+
+impl<S: Send + Sync> FromRequest<S> for Mutation {
+    type Rejection = Problem;
+
+    async fn from_request(mut request: Request, state: &S) -> Result<Self, Problem> {
+        let cause = request.extract_parts::<Extension<Cause>>().await.map_or_else(|_| Cause::none(), |cause| cause.0);
+        let (method, headers) = (request.method().clone(), request.headers().clone());
+        let Body { bytes, fields } = Body::from_request(request, state).await?;
+        Ok(Self { fields, call: Call { cause, method, headers, bytes } })
+    }
+}
+
+impl Target {
+    /// Reads whom and what a body means; what was noted as wrong before is told too.
+    ///
+    /// # Errors
+    /// 400 when something is missing or there is no such airport, 422 with every field that is wrong.
+    pub(super) fn read(mut fields: Fields) -> Result<Self, Problem> {
+        if fields.is_missing("email") || fields.is_missing("airport_code") {
+            return Err(bad_request(MISSING));
+        }
+        let email = fields.parsed::<EmailAddress>("email").value();
+        let code = fields.text("airport_code", 100).value();
+        let metric = fields.parsed::<Metric>("metric").value().unwrap_or_default();
+        fields.finish()?;
+        let (Some(email), Some(code)) = (email, code) else { return Err(bad_request(MISSING)) };
+        Ok(Self { email, airport: airport(&code)?.icao.to_string(), metric })
+    }
+}
+
+/// The thresholds `[high, low]`.
+pub(super) fn thresholds(fields: &mut Fields) -> [Given<i32>; 2] {
+    ["high_value", "low_value"].map(|name| match fields.integer(name, 0..=HIGHEST_THRESHOLD) {
+        Given::Absent => Given::Absent,
+        Given::Null => Given::Null,
+        Given::Value(value) => i32::try_from(value).map_or(Given::Absent, Given::Value),
+    })
+}
+
+impl Call {
+    /// Checks the user and has `effect` done once, in one transaction with its answer; `nobody` is said
+    /// when there is no such user. A key that came with the request is looked at first, so that an
+    /// answer can be replayed whatever happened since.
+    pub(super) async fn answer<F>(
+        &self,
+        api: &Api,
+        target: &Target,
+        nobody: &'static str,
+        effect: F,
+    ) -> Result<Response, Problem>
+    where
+        F: AsyncFnOnce(&mut sqlx::PgConnection, Named<'_>) -> Result<Answer, Problem>,
+    {
+        let key = Key::optional(&self.headers)?;
+        let caller = target.email.as_str();
+        let fingerprint = Fingerprint { caller, method: &self.method, path: "/interests", body: &self.bytes };
+        let find = async || api.user(&target.email, &self.cause).await?.ok_or_else(|| not_found(nobody));
+        // No transaction is open while user-manager is asked, unless a key makes one necessary.
+        let known = if key.is_none() { Some(find().await?) } else { None };
+        let mut attempt = match idempotency::begin(api.store.pool(), key, fingerprint).await? {
+            Begun::Replayed(answer) => return Ok(answer),
+            Begun::Fresh(attempt) => attempt,
+        };
+        let user_id = match known {
+            Some(user_id) => Ok(user_id),
+            None => find().await,
+        };
+        let outcome = match user_id {
+            Ok(user_id) => {
+                let named = Named { user_id, airport: &target.airport, metric: target.metric };
+                effect(attempt.connection(), named).await
+            }
+            Err(problem) => Err(problem),
+        };
+        let answer = attempt.finish(outcome).await;
+        fault::point("data-collector.interest-committed-not-answered");
+        answer
+    }
+}
