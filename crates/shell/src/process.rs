@@ -4,6 +4,7 @@ use std::{
     net::SocketAddr,
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -24,6 +25,13 @@ pub const EXIT_USAGE: u8 = 2;
 
 /// Exit code of a process that was stopped by a second signal before it had finished.
 pub const EXIT_IMPATIENT: i32 = 130;
+
+/// Two signals so close together are one wish: a terminal or `timeout` sends one to every process of
+/// a group, and whoever started us may pass theirs on.
+const SAME_WISH: Duration = Duration::from_millis(500);
+
+/// What is done before a process ends by a second signal.
+type LastActs = Arc<Mutex<Vec<Box<dyn Fn() + Send>>>>;
 
 /// What a service is handed at its start. Clones share everything.
 #[derive(Clone)]
@@ -79,6 +87,7 @@ impl Shell {
 pub struct Process {
     telemetry: Telemetry,
     stopping: CancellationToken,
+    last_acts: LastActs,
     shells: Vec<Shell>,
 }
 
@@ -92,8 +101,14 @@ impl Process {
         let telemetry = Telemetry::start(config)?;
         choose_tls();
         let stopping = CancellationToken::new();
-        watch_signals(stopping.clone())?;
-        Ok(Self { telemetry, stopping, shells: Vec::new() })
+        let last_acts = LastActs::default();
+        watch_signals(stopping.clone(), last_acts.clone())?;
+        Ok(Self { telemetry, stopping, last_acts, shells: Vec::new() })
+    }
+
+    /// Does `act` should a second signal cut the stop short. It may not wait for anything.
+    pub fn at_impatience(&self, act: impl Fn() + Send + 'static) {
+        self.last_acts.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(act));
     }
 
     /// A shell for one service of this process.
@@ -165,19 +180,26 @@ pub fn exit_code(result: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-/// The first SIGTERM or SIGINT asks everything to finish; the second ends the process at once.
+/// The first SIGTERM or SIGINT asks everything to finish; a later one ends the process at once, after
+/// `last_acts`.
 #[expect(clippy::disallowed_methods, clippy::exit, reason = "the process owns this task and its own end")]
-fn watch_signals(stopping: CancellationToken) -> anyhow::Result<()> {
+fn watch_signals(stopping: CancellationToken, last_acts: LastActs) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("catch SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("catch SIGINT")?;
     tokio::spawn(async move {
+        let mut asked_at: Option<Instant> = None;
         loop {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            if stopping.is_cancelled() {
-                std::process::exit(EXIT_IMPATIENT);
+            match asked_at {
+                Some(at) if at.elapsed() < SAME_WISH => continue,
+                Some(_) => {
+                    last_acts.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|act| act());
+                    std::process::exit(EXIT_IMPATIENT);
+                }
+                None => asked_at = Some(Instant::now()),
             }
             tracing::info!("stopping: finishing what is in flight");
             stopping.cancel();
