@@ -7,29 +7,39 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 kafka_version=4.3.1
 kafka_cache=${XDG_CACHE_HOME:-$HOME/.cache}/flightbell/kafka-$kafka_version
+# Where root keeps what the servers' user cannot reach in root's home.
+shared_cache=/var/cache/flightbell/kafka-$kafka_version
 want_browser=${1:-}
 
 say() { printf '==> %s\n' "$*"; }
 has() { command -v "$1" >/dev/null 2>&1; }
+is_root() { [ "$(id -u)" = 0 ]; }
 
 as_root() {
-    if [ "$(id -u)" = 0 ]; then "$@"; elif has sudo; then sudo "$@"; else
+    if is_root; then "$@"; elif has sudo; then sudo "$@"; else
         say "not root, and sudo is missing: run as root: $*"
         exit 1
     fi
 }
 
+# The Java that flightbell takes: that of JAVA_HOME, or the one in PATH.
+java_program() { if [ -n "${JAVA_HOME:-}" ]; then echo "$JAVA_HOME/bin/java"; else command -v java; fi; }
+java_version() { "$(java_program)" -version 2>&1 | sed -nE 's/.*version "([^"]+)".*/\1/p' | head -1; }
+
 has_java() {
-    local java=java version
-    [ -z "${JAVA_HOME:-}" ] || java=$JAVA_HOME/bin/java
-    version=$("$java" -version 2>&1 | sed -nE 's/.*version "([0-9]+).*/\1/p' | head -1) || true
-    [ -n "$version" ] && [ "$version" -ge 17 ]
+    local version major
+    version=$(java_version) || true
+    major=${version%%[!0-9]*}
+    [ -n "$major" ] && [ "$major" -ge 17 ]
 }
 
 has_postgres() {
     has initdb && has postgres && return
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || compgen -G '/opt/homebrew/opt/postgresql*/bin/initdb' >/dev/null
 }
+
+# KAFKA_HOME names jars that somebody else brought.
+has_kafka() { [ -n "${KAFKA_HOME:-}" ] || [ -e "$kafka_cache/libs/.complete" ]; }
 
 missing_debian() {
     has g++ || echo g++
@@ -40,7 +50,7 @@ missing_debian() {
     [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
     has_postgres || echo postgresql
     has_java || echo openjdk-17-jre-headless
-    [ -e "$kafka_cache/libs" ] || has mvn || echo maven
+    has_kafka || has mvn || echo maven
     [ "$want_browser" = test ] || return 0
     has chromium || echo chromium
     has node || echo nodejs
@@ -65,7 +75,7 @@ install_macos() {
     has pkg-config || packages+=(pkg-config)
     has_postgres || packages+=(postgresql@17)
     has_java || packages+=(openjdk@21)
-    [ -e "$kafka_cache/libs" ] || has mvn || packages+=(maven)
+    has_kafka || has mvn || packages+=(maven)
     brew list openssl@3 >/dev/null 2>&1 || packages+=(openssl@3)
     if [ ${#packages[@]} = 0 ]; then return; fi
     say "installing packages: ${packages[*]}"
@@ -77,12 +87,34 @@ bring_kafka() {
         say "Kafka: KAFKA_HOME=$KAFKA_HOME is used as it is"
         return
     fi
-    if [ -e "$kafka_cache/libs/.complete" ]; then return; fi
-    say "bringing Apache Kafka $kafka_version with Maven (46 jars, 44 MB, half a minute the first time)"
-    mkdir -p "$kafka_cache"
-    mvn -q -B -ntp -C -f "$here/kafka/pom.xml" org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
-        "-DoutputDirectory=$kafka_cache/libs" -DincludeScope=runtime </dev/null
-    touch "$kafka_cache/libs/.complete"
+    if ! has_kafka; then
+        say "bringing Apache Kafka $kafka_version with Maven (46 jars, 44 MB, half a minute the first time)"
+        mkdir -p "$kafka_cache"
+        mvn -q -B -ntp -C -f "$here/kafka/pom.xml" \
+            org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
+            "-DoutputDirectory=$kafka_cache/libs" -DincludeScope=runtime </dev/null
+        touch "$kafka_cache/libs/.complete"
+    fi
+    "$here/kafka/archive.sh" "$(kafka_home)" "$(java_program)" "$(java_version)" ||
+        say "Kafka's class archive could not be made: Kafka starts without it, only more slowly"
+}
+
+# The folder that the broker will be run from: started by root it runs as the postgres user, for
+# whom flightbell keeps a copy of the jars where that user cannot reach ours.
+kafka_home() {
+    if ! is_root || ! id postgres >/dev/null 2>&1 || ! has runuser ||
+        runuser -u postgres -- test -r "$kafka_cache/libs/.complete"; then
+        echo "$kafka_cache"
+        return
+    fi
+    if [ ! -e "$shared_cache/libs" ]; then
+        mkdir -p "$shared_cache"
+        rm -rf "$shared_cache/libs.new"
+        cp -r "$kafka_cache/libs" "$shared_cache/libs.new"
+        chmod -R a+rX "$shared_cache"
+        mv "$shared_cache/libs.new" "$shared_cache/libs"
+    fi
+    echo "$shared_cache"
 }
 
 case "$(uname -s)" in

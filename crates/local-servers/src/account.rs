@@ -15,6 +15,8 @@ use tokio::process::Command;
 use crate::error::{Doing, Error};
 
 const USER: &str = "postgres";
+/// English messages, and file names in UTF-8: Java reads them by the locale (on macOS always so).
+const LOCALE: &str = if cfg!(target_os = "macos") { "C" } else { "C.UTF-8" };
 
 /// Who runs the servers: this process's own user, or the `postgres` user.
 #[derive(Clone, Debug)]
@@ -46,7 +48,7 @@ impl Account {
     /// Makes `command` run as this user, in a process group of its own (Ctrl-C is for us), with an
     /// environment that holds nothing by chance.
     pub(crate) fn apply(&self, command: &mut Command) {
-        command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("LC_ALL", "C").env("TZ", "UTC");
+        command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("LC_ALL", LOCALE).env("TZ", "UTC");
         command.process_group(0).kill_on_drop(true);
         if let Some((uid, gid)) = self.other {
             command.uid(uid).gid(gid);

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
-    io::{Read, Seek, Write},
+    io::{self, Read, Seek, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -85,12 +85,21 @@ fn make(path: &Path) -> Result<(), Error> {
     if path.is_dir() {
         return Ok(());
     }
-    let doing = || format!("create {}", path.display());
-    // Parents are made as everybody makes folders; what is ours alone is the directory itself.
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).doing(doing)?;
-    }
-    DirBuilder::new().mode(0o700).create(path).doing(doing)
+    let made = || {
+        if fs::symlink_metadata(path).is_ok() {
+            return Err(io::Error::other("what is there is no folder, nor a link to one"));
+        }
+        // Parents are made as everybody makes folders; what is ours alone is the directory itself.
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        DirBuilder::new().mode(0o700).create(path)
+    };
+    made().map_err(|source| unusable(path, source))
+}
+
+fn unusable(path: &Path, source: io::Error) -> Error {
+    Error::NoDataDir { folder: path.to_owned(), source }
 }
 
 /// Lets the servers' user pass through to its own folders. What else is here has modes of its own.
@@ -104,7 +113,7 @@ fn take_lock(path: &Path) -> Result<File, Error> {
     let name = lock_file(path);
     let doing = || format!("lock {}", name.display());
     let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&name);
-    let mut file = opened.doing(doing)?;
+    let mut file = opened.map_err(|source| unusable(path, source))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -144,6 +153,19 @@ mod tests {
         drop(first);
         assert_eq!(DataDir::holder(&path).expect("an answer"), None);
         DataDir::open(&path).expect("free again");
+    }
+
+    #[test]
+    fn a_place_that_is_no_folder_is_refused_with_the_way_on() {
+        let parent = folder();
+        let (file, link) = (parent.path().join("file"), parent.path().join("link"));
+        fs::write(&file, "").expect("a file");
+        std::os::unix::fs::symlink(parent.path().join("nowhere"), &link).expect("a link");
+        for path in [&file, &link, &file.join("below")] {
+            let error = DataDir::open(path).expect_err("no folder").to_string();
+            assert!(error.contains(&path.display().to_string()) && error.contains("--data-dir"), "{error}");
+        }
+        assert!(!parent.path().join("nowhere").exists());
     }
 
     #[test]

@@ -28,10 +28,16 @@ pub enum Error {
     },
     /// No Java at all.
     #[error(
-        "Java was not found in JAVA_HOME nor in PATH: Kafka needs version 17 or later; install it with `make deps`, \
+        "Java was not found in PATH: Kafka needs version 17 or later; install it with `make deps`, \
          `apt-get install openjdk-17-jre-headless` or `brew install openjdk@21`, or set JAVA_HOME"
     )]
     NoJava,
+    /// No Java where `JAVA_HOME` says.
+    #[error("JAVA_HOME={home} has no Java that runs: correct it, or unset it to use the one in PATH", home = home.display())]
+    NoJavaHome {
+        /// Where it was looked for.
+        home: PathBuf,
+    },
     /// A Java that cannot run Kafka 4.
     #[error(
         "{java} is Java {version}, and Kafka needs 17 or later: install one with `make deps` or \
@@ -52,6 +58,18 @@ pub enum Error {
     )]
     NoKafka {
         /// Where they were looked for.
+        folder: PathBuf,
+    },
+    /// A jar that was not brought to its end.
+    #[error(
+        "{jar} is cut short or cannot be read: remove {folder} and bring Kafka's jars again with `make deps`",
+        jar = jar.display(),
+        folder = folder.display()
+    )]
+    CutJar {
+        /// The jar.
+        jar: PathBuf,
+        /// The folder it lies in.
         folder: PathBuf,
     },
     /// Jars of a Kafka without `KRaft` as we use it.
@@ -84,6 +102,17 @@ pub enum Error {
         folder: PathBuf,
         /// What lies behind it.
         path: PathBuf,
+    },
+    /// The data directory cannot be made or written.
+    #[error(
+        "{folder} cannot be the data directory: choose another folder with --data-dir, or make this one yours",
+        folder = folder.display()
+    )]
+    NoDataDir {
+        /// The folder that was asked for.
+        folder: PathBuf,
+        /// What the system said.
+        source: io::Error,
     },
     /// Somebody runs servers in this data directory already.
     #[error(

@@ -2,9 +2,8 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::Read,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -14,7 +13,7 @@ use tokio::{process::Command, task::JoinSet};
 
 use crate::{
     Durability, Places, Watch,
-    account::{Account, remove_folder_if_there, remove_if_there},
+    account::{Account, remove_folder_if_there},
     core::{identity::KAFKA_MAIN, ports::fingerprint, properties::Broker},
     error::{Doing, Error},
     launch::{Plan, Ready, prepare},
@@ -26,7 +25,6 @@ use crate::{
 };
 
 const SERVER: &str = "Kafka";
-/// A stop that also writes the class archive takes 2.5 s.
 const STOP: &[(Signal, Duration)] = &[(Signal::TERM, Duration::from_secs(12))];
 const STOP_LEFTOVER: &[(Signal, Duration)] =
     &[(Signal::TERM, Duration::from_secs(12)), (Signal::KILL, Duration::from_secs(4))];
@@ -51,8 +49,6 @@ const JAVA_FLAGS: &[&str] = &[
 /// last of two such flags counts.
 const TEST_HEAP: &str = "-Xmx256m";
 const LOG_SETTINGS: &str = include_str!("../../../packaging/kafka/log4j2.properties");
-/// The class archive as the broker leaves it at its end.
-const NEW_ARCHIVE: &str = "broker.jsa";
 
 /// A second listener, for clients that are to stay behind a proxy.
 #[derive(Clone, Copy, Debug)]
@@ -106,14 +102,6 @@ pub struct Kafka {
     supervised: Supervised,
     port: u16,
     behind_proxy: Option<u16>,
-    archive: Option<Archive>,
-}
-
-/// The class archive that a first run leaves, and the place it is kept at.
-#[derive(Debug)]
-struct Archive {
-    made: PathBuf,
-    kept: PathBuf,
 }
 
 impl Kafka {
@@ -132,10 +120,10 @@ impl Kafka {
             let port = options.member.as_ref().map_or(free[0], |member| member.port);
             let behind_proxy = options.proxied.map(|_| free[1]);
             site.write_settings(&options, port, behind_proxy)?;
-            let (plan, archive) = site.plan(options.durability);
+            let plan = site.plan(options.durability);
             attempt += 1;
             match Supervised::start(plan).await {
-                Ok(supervised) => return Ok(Self { supervised, port, behind_proxy, archive }),
+                Ok(supervised) => return Ok(Self { supervised, port, behind_proxy }),
                 // Nobody knows the port yet, so another will do.
                 Err(Error::EndedAtStart { tail, .. }) if tail.contains(PORT_TAKEN) && attempt < PORT_ATTEMPTS => {}
                 Err(error) => return Err(error),
@@ -167,14 +155,9 @@ impl Kafka {
         self.supervised.watch().pid()
     }
 
-    /// Stops it within 15 s at most; usually in half a second, after a very first run in three.
+    /// Stops it within 15 s at most; usually in half a second.
     pub async fn stop(self) {
         self.supervised.end(End::Stop).await;
-        if let Some(archive) = self.archive
-            && let Err(error) = keep(&archive)
-        {
-            tracing::debug!("keep Kafka's class archive: {error}");
-        }
     }
 
     /// Ends it as a power cut would, and waits for that.
@@ -186,6 +169,12 @@ impl Kafka {
 /// The settings file of a broker, which is also what it is known by among the processes.
 pub(crate) fn properties_of(data_dir: &Path, name: &str) -> PathBuf {
     data_dir.join(name).join("server.properties")
+}
+
+/// Stops the broker that an earlier run left in `data_dir`, if one runs.
+pub(crate) async fn stop_leftover(data_dir: &Path, name: &str) -> Result<(), Error> {
+    let properties = properties_of(data_dir, name);
+    leftovers::stop(SERVER, STOP_LEFTOVER, |line| line.is_kafka_of(&properties)).await
 }
 
 /// Everything a broker needs before it has a port.
@@ -214,7 +203,7 @@ impl Site {
         let within_reach = tokio::task::spawn_blocking(move || jars.within_reach(&reader, &shared)).await;
         let jars = within_reach.doing(|| "look at Kafka's jars".to_owned())??;
         let properties = properties_of(&data_dir, &name);
-        leftovers::stop(SERVER, STOP_LEFTOVER, |line| line.is_kafka_of(&properties)).await?;
+        stop_leftover(&data_dir, &name).await?;
         account.write(&folder.join("log4j2.properties"), LOG_SETTINGS)?;
         account.make_folder(&folder.join("tmp"))?;
         let log = data_dir.join("logs").join(format!("{name}.log"));
@@ -256,20 +245,16 @@ impl Site {
         self.account.write(&self.properties, &self.broker(options, port, behind_proxy).properties("data"))
     }
 
-    fn plan(&self, durability: Durability) -> (Plan, Option<Archive>) {
-        let kept = self.jars.archive(&self.java);
-        let archive = (!kept.exists() && self.jars.may_write())
-            .then(|| Archive { made: self.folder.join(NEW_ARCHIVE), kept: kept.clone() });
+    fn plan(&self, durability: Durability) -> Plan {
         let mut arguments: Vec<OsString> = JAVA_FLAGS.iter().map(OsString::from).collect();
         if durability == Durability::ForTests {
             arguments.push(TEST_HEAP.into());
         }
-        if kept.exists() {
+        let archive = self.jars.archive(&self.java);
+        if archive.exists() {
             let mut flag = OsString::from("-XX:SharedArchiveFile=");
-            flag.push(&kept);
+            flag.push(&archive);
             arguments.push(flag);
-        } else if archive.is_some() {
-            arguments.push(format!("-XX:ArchiveClassesAtExit={NEW_ARCHIVE}").into());
         }
         arguments.extend(["-cp".into(), self.jars.class_path(), KAFKA_MAIN.into(), self.properties.clone().into()]);
         let (account, folder) = (self.account.clone(), self.folder.clone());
@@ -278,7 +263,7 @@ impl Site {
             remove_folder_if_there(&folder.join("tmp"))?;
             account.make_folder(&folder.join("tmp"))
         });
-        let plan = Plan {
+        Plan {
             server: SERVER,
             account: self.account.clone(),
             program: self.java.program.clone(),
@@ -290,29 +275,10 @@ impl Site {
             ready: Ready::LogLine("Kafka Server started"),
             refusals: REFUSALS,
             stop: STOP,
+            quick_end: Signal::KILL,
             before,
-        };
-        (plan, archive)
+        }
     }
-}
-
-/// Keeps the class archive beside the jars, whole or not at all.
-fn keep(archive: &Archive) -> Result<(), Error> {
-    let Some(folder) = archive.kept.parent() else { return Ok(()) };
-    let doing = || format!("keep {}", archive.kept.display());
-    // The server's user made this file: where that is not ours, a link in its place must not have us
-    // read what that user may not.
-    let no_links = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
-    let mut made = OpenOptions::new().read(true).custom_flags(no_links).open(&archive.made).doing(doing)?;
-    if !made.metadata().doing(doing)?.is_file() {
-        return Ok(());
-    }
-    let mut new = tempfile::Builder::new().prefix("broker-").suffix(".new").tempfile_in(folder).doing(doing)?;
-    std::io::copy(&mut made, &mut new).doing(doing)?;
-    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    new.as_file().set_permissions(readable).doing(doing)?;
-    new.persist(&archive.kept).map_err(|error| error.error).doing(doing)?;
-    remove_if_there(&archive.made)
 }
 
 /// A cluster id as Kafka reads it: 22 digits of base 64, of which these are some.

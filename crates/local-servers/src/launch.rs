@@ -45,6 +45,8 @@ pub(crate) struct Plan {
     pub(crate) refusals: &'static [&'static str],
     /// The signals that end it, each with the time to obey it.
     pub(crate) stop: &'static [(Signal, Duration)],
+    /// The signal that ends it at once.
+    pub(crate) quick_end: Signal,
     pub(crate) before: Before,
 }
 

@@ -49,6 +49,17 @@ pub async fn running(data_dir: &Path) -> Result<Vec<Leftover>, Error> {
     Ok(found.collect())
 }
 
+/// Ends the servers that run in `data_dir`, in good order where they obey. Whoever asks holds the
+/// directory's lock, so that nobody else watches them.
+///
+/// # Errors
+/// When the processes cannot be listed, or one does not end.
+pub async fn stop_all(data_dir: &Path) -> Result<(), Error> {
+    let data_dir = data_dir.canonicalize().unwrap_or_else(|_| data_dir.to_owned());
+    crate::kafka::stop_leftover(&data_dir, "kafka").await?;
+    crate::postgres::stop_leftover(&data_dir).await
+}
+
 /// Ends every process that `is_ours`, by each signal in turn with a time to obey it.
 pub(crate) async fn stop(
     server: &'static str,

@@ -34,6 +34,8 @@ const SOCKET: &str = ".s.PGSQL.";
 const USUAL_PORT: u16 = 5432;
 /// The longest socket path: 108 bytes on Linux and 104 on macOS, with a zero at the end.
 const LONGEST_SOCKET: usize = 103;
+/// Where sockets lie whose own folder has too long a name.
+const SHORT_FOLDERS: &str = "/tmp";
 /// SIGINT breaks off clients, where SIGTERM would wait for them; SIGQUIT ends without a checkpoint.
 const STOP: &[(Signal, Duration)] = &[(Signal::INT, Duration::from_secs(10)), (Signal::QUIT, Duration::from_secs(4))];
 /// What ends a server that outlived us: the last resort loses nothing that was acknowledged.
@@ -108,7 +110,7 @@ impl Postgres {
         account.check_reaches(&data)?;
         let programs = options.places.postgres(Some(&data)).await?;
         account.check_reaches(&programs.folder.join("postgres"))?;
-        leftovers::stop(SERVER, STOP_LEFTOVER, |line| line.is_postgres_of(&data)).await?;
+        stop_leftover(&data_dir).await?;
         make_cluster(&programs, &account, &data, options.durability).await?;
         let socket_folder = socket_folder(&data_dir, &account)?;
         let port = options.on_loopback.then(|| ports::free(fingerprint(data.as_os_str().as_encoded_bytes()), 1));
@@ -128,6 +130,7 @@ impl Postgres {
             ready: Ready::PidFile(data.join("postmaster.pid")),
             refusals: REFUSALS,
             stop: STOP,
+            quick_end: Signal::QUIT,
             before,
         };
         let supervised = Supervised::start(plan).await?;
@@ -184,6 +187,10 @@ impl Postgres {
     /// Stops it within 20 s at most; usually in a tenth of a second.
     pub async fn stop(self) {
         self.supervised.end(End::Stop).await;
+        if self.socket_folder.starts_with(SHORT_FOLDERS) {
+            // Left where something is still in it: the next start looks at it again.
+            fs::remove_dir(&self.socket_folder).unwrap_or_default();
+        }
     }
 
     /// Ends it as a power cut would, and waits for that.
@@ -195,6 +202,12 @@ impl Postgres {
 /// The cluster's folder in a data directory.
 pub(crate) fn data_of(data_dir: &Path) -> PathBuf {
     data_dir.join("postgres/data")
+}
+
+/// Stops the server that an earlier run left in `data_dir`, if one runs.
+pub(crate) async fn stop_leftover(data_dir: &Path) -> Result<(), Error> {
+    let data = data_of(data_dir);
+    leftovers::stop(SERVER, STOP_LEFTOVER, |line| line.is_postgres_of(&data)).await
 }
 
 fn arguments(options: &PostgresOptions, data: &Path, socket_folder: &Path, port: Option<u16>) -> Vec<OsString> {
@@ -266,7 +279,7 @@ fn socket_folder(data_dir: &Path, account: &Account) -> Result<PathBuf, Error> {
         return Ok(own);
     }
     let name = format!("flightbell-{}-{:016x}", account.uid(), fingerprint(data_dir.as_os_str().as_encoded_bytes()));
-    let short = Path::new("/tmp").join(name);
+    let short = Path::new(SHORT_FOLDERS).join(name);
     if let Ok(meta) = fs::symlink_metadata(&short) {
         // Anybody may write in /tmp: what is there must be a folder of our own that only we can use.
         if !meta.is_dir() || meta.uid() != account.uid() || meta.mode() & 0o077 != 0 {

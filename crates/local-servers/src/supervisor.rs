@@ -12,6 +12,7 @@ use tokio::{
 
 use crate::{
     core::deaths::Deaths,
+    disk::free_bytes,
     error::Error,
     launch::{Plan, launch},
     leftovers,
@@ -19,13 +20,17 @@ use crate::{
 
 /// How often a server's log is looked at for its size.
 const LOG_INTERVAL: Duration = Duration::from_secs(30);
+/// With less free disk than this, in bytes, a server that died is not started again: PostgreSQL's log
+/// of changes grows by 16 MiB at once.
+const LEAST_ROOM: u64 = 64 * 1024 * 1024;
+const ROOM_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How a server is.
 #[derive(Clone, Debug)]
 pub enum State {
     /// It answers; its process.
     Running(u32),
-    /// It died and is being started again.
+    /// It died and is being started again, as soon as there is room on the disk.
     Restarting,
     /// It was stopped by us.
     Stopped,
@@ -35,19 +40,23 @@ pub enum State {
 
 /// A look at a server, for whoever must know how it is. Clones see the same.
 #[derive(Clone, Debug)]
-pub struct Watch(watch::Receiver<State>);
+pub struct Watch {
+    state: watch::Receiver<State>,
+    /// What ends the server without waiting for anything.
+    quick_end: Signal,
+}
 
 impl Watch {
     /// How the server is now.
     #[must_use]
     pub fn state(&self) -> State {
-        self.0.borrow().clone()
+        self.state.borrow().clone()
     }
 
     /// Its process; `None` unless it runs.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        match *self.0.borrow() {
+        match *self.state.borrow() {
             State::Running(pid) => Some(pid),
             _ => None,
         }
@@ -56,7 +65,7 @@ impl Watch {
     /// Returns, with the last lines of its log, when the server died too often. Of a server that is
     /// stopped this never returns.
     pub async fn failed(&self) -> Arc<Error> {
-        let mut receiver = self.0.clone();
+        let mut receiver = self.state.clone();
         let failed = receiver.wait_for(|state| matches!(state, State::Failed(_))).await;
         let failed = failed.ok().and_then(|state| match &*state {
             State::Failed(error) => Some(error.clone()),
@@ -68,10 +77,18 @@ impl Watch {
         }
     }
 
+    /// Ends the server as quickly as it can be, and does not wait for that: for a process that is about
+    /// to end itself, or the server is started again. Nothing that was acknowledged is lost.
+    pub fn end_at_once(&self) {
+        if let Some(pid) = self.pid() {
+            leftovers::send(pid, self.quick_end);
+        }
+    }
+
     /// Waits until the server runs as another process than `pid`; the new one. `None` when it never
     /// will.
     pub async fn restarted_from(&self, pid: u32) -> Option<u32> {
-        let mut receiver = self.0.clone();
+        let mut receiver = self.state.clone();
         let ended = |state: &State| match state {
             State::Running(now) => *now != pid,
             State::Failed(_) | State::Stopped => true,
@@ -106,11 +123,12 @@ impl Supervised {
         let (state, seen) = watch::channel(state_of(&child));
         let (end, ending) = oneshot::channel();
         let mut task = JoinSet::new();
+        let quick_end = plan.quick_end;
         task.spawn(async move {
             let last = supervise(&plan, child, &state, ending).await;
             state.send_replace(last);
         });
-        Ok(Self { watch: Watch(seen), end, task })
+        Ok(Self { watch: Watch { state: seen, quick_end }, end, task })
     }
 
     pub(crate) fn watch(&self) -> &Watch {
@@ -170,10 +188,13 @@ async fn supervise(
     }
 }
 
-/// Starts a server that died, also when it dies at that, until that is too often.
+/// Starts a server that died, also when it dies at that, until that is too often. One that died on a
+/// full disk waits for room instead.
 async fn start_again(plan: &Plan, deaths: &mut Deaths) -> Result<Child, Error> {
     loop {
-        if let Some(deaths) = deaths.too_many(std::time::Instant::now()) {
+        if !has_room(plan) {
+            wait_for_room(plan).await;
+        } else if let Some(deaths) = deaths.too_many(std::time::Instant::now()) {
             let (log, tail) = (plan.log.path().to_owned(), plan.log.tail());
             return Err(Error::KeepsDying { server: plan.server, deaths, log, tail });
         }
@@ -182,6 +203,20 @@ async fn start_again(plan: &Plan, deaths: &mut Deaths) -> Result<Child, Error> {
             Err(error) => tracing::warn!("start {} again: {error}", plan.server),
         }
     }
+}
+
+async fn wait_for_room(plan: &Plan) {
+    let (least, folder) = (LEAST_ROOM >> 20, plan.folder.display());
+    tracing::error!("{} waits for room: less than {least} MiB are free at {folder}: make room there", plan.server);
+    while !has_room(plan) {
+        tokio::time::sleep(ROOM_INTERVAL).await;
+    }
+    tracing::info!("there is room again at {folder}");
+}
+
+/// Also where the system does not tell: the start itself will show.
+fn has_room(plan: &Plan) -> bool {
+    free_bytes(&plan.folder).map_or(true, |free| free >= LEAST_ROOM)
 }
 
 async fn end(plan: &Plan, child: &mut Child, how: End) {

@@ -9,6 +9,7 @@
 pub mod kafka;
 
 mod databases;
+mod disk;
 mod process;
 mod proxy;
 mod servers;
@@ -17,6 +18,7 @@ mod wait;
 mod watchdog;
 
 pub use databases::{Database, database, empty_database};
+pub use disk::SmallDisk;
 pub use process::{Process, free_addr, last_words, readyz, wait_until_ready};
 pub use proxy::Proxy;
 pub use servers::{Cluster, Frozen, Kafka, OwnServers, kafka_behind, kafka_cluster, lone_kafka};

@@ -1,13 +1,11 @@
-//! What the tests share: a data directory that the servers' user reaches, and condition waits.
+//! What the tests share: a data directory that the servers' user reaches.
 
 use std::{
     fs,
-    future::Future,
     os::unix::fs::PermissionsExt,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::Command,
-    time::{Duration, Instant},
 };
 
 use local_servers::{Durability, Kafka, KafkaOptions, Places, Postgres, PostgresOptions};
@@ -59,15 +57,6 @@ async fn the_process_that_dies() {
         _ => std::mem::forget(Postgres::start(PostgresOptions::new(&places, data_dir, durability)).await),
     }
     signal(std::process::id(), rustix::process::Signal::KILL);
-}
-
-/// Waits until `is_so`, at most `limit`.
-pub async fn wait_for<F: Future<Output = bool>>(what: &str, limit: Duration, mut is_so: impl FnMut() -> F) {
-    let begun = Instant::now();
-    while !is_so().await {
-        assert!(begun.elapsed() < limit, "{what}: not so after {limit:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 /// Sends a signal to a process that the test started.

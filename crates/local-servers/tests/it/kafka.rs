@@ -11,8 +11,9 @@ use rdkafka::{
     producer::{FutureProducer, FutureRecord},
 };
 use rustix::process::Signal;
+use testkit::wait_for;
 
-use crate::bed::{Bed, leave_running, places, signal, wait_for};
+use crate::bed::{Bed, leave_running, places, signal};
 
 const SOON: Duration = Duration::from_secs(40);
 const TOPIC: &str = "kept";
@@ -154,24 +155,47 @@ async fn two_data_directories_run_side_by_side() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_first_run_leaves_the_class_archive_for_the_next() {
+async fn the_class_archive_that_make_deps_makes_is_found_and_fits() {
     let bed = Bed::new();
-    let cache = bed.path().join("cache");
-    let home = cache.join("flightbell").join(format!("kafka-{}", local_servers::places::KAFKA_VERSION));
-    std::fs::create_dir_all(&home).expect("a folder");
-    let libs = places().kafka().expect("jars").home.join("libs");
-    std::os::unix::fs::symlink(libs, home.join("libs")).expect("a link");
-    let places = Places { kafka_home: None, cache_home: cache, shared_cache: bed.path().join("shared"), ..places() };
-    let data = bed.path().join("data");
-    let options = KafkaOptions::new(&places, &data, Durability::ForTests);
-    Kafka::start(options.clone()).await.expect("Kafka").stop().await;
-    let archives = |folder: &Path| {
-        let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-        entries.filter(|entry| entry.path().extension().is_some_and(|ending| ending == "jsa")).count()
+    let (jars, java) = (places().kafka().expect("jars"), places().java().await.expect("a Java"));
+    // Copied, so that whoever runs the broker reaches them.
+    let home = bed.path().join("kafka");
+    std::fs::create_dir_all(home.join("libs")).expect("a folder");
+    for jar in std::fs::read_dir(jars.home.join("libs")).expect("jars").map(|jar| jar.expect("a jar")) {
+        std::fs::copy(jar.path(), home.join("libs").join(jar.file_name())).expect("a copy");
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/kafka/archive.sh");
+    let made = std::process::Command::new(script).arg(&home).arg(&java.program).arg(&java.version).output();
+    let made = made.expect("run");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+
+    let places = Places { kafka_home: Some(home.clone()), ..places() };
+    let server = Kafka::start(KafkaOptions::new(&places, bed.path(), Durability::ForTests)).await.expect("Kafka");
+    if let Ok(mapped) = std::fs::read_to_string(format!("/proc/{}/maps", server.pid().expect("running"))) {
+        // Java maps an archive that fits, and passes over one that does not.
+        let archive = format!("{}/broker-", home.display());
+        assert!(mapped.lines().any(|line| line.contains(&archive) && line.ends_with(".jsa")), "{mapped}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_with_letters_of_every_kind_and_relative_places_serve() {
+    let bed = Bed::new();
+    let home = places().kafka().expect("jars").home;
+    let below = |path: &Path| {
+        let up = std::env::current_dir().expect("a folder").components().skip(1).map(|_| "..").collect::<Vec<_>>();
+        Path::new(&up.join("/")).join(path.strip_prefix("/").expect("absolute"))
     };
-    let shared = bed.path().join("shared").join(format!("kafka-{}", local_servers::places::KAFKA_VERSION));
-    assert_eq!(archives(&home) + archives(&shared), 1, "beside the jars, or beside their copy that the user reaches");
-    Kafka::start(options).await.expect("Kafka, with the archive").stop().await;
+    let places = Places { kafka_home: Some(below(&home)), ..places() };
+    let data = bed.path().join("dätä of 飛行, it's \"here\"");
+    std::fs::create_dir(&data).expect("a folder");
+    let options = KafkaOptions::new(&places, &data, Durability::ForTests);
+    let server = Kafka::start(options).await.unwrap_or_else(|error| panic!("{error}"));
+    let found = leftovers::running(&data).await.expect("a list");
+    assert_eq!(found.len(), 1, "{found:?}");
+    leftovers::stop_all(&data).await.expect("stopped, as one that nobody watches");
+    server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -204,7 +228,7 @@ async fn three_brokers_go_on_without_one_and_lose_nothing() {
     assert_eq!(cluster.pid(1), None);
     produce(&bootstrap, 5..10).await;
     cluster.restart(1).await.expect("back again");
-    wait_for("all three run", SOON, || async { cluster.pid(1).is_some() }).await;
+    wait_for("all three run", SOON, async || cluster.pid(1).is_some()).await;
     assert_eq!(values(&bootstrap).await, (0..10).collect::<Vec<_>>());
     cluster.stop().await;
 }

@@ -86,6 +86,11 @@ async fn a_java_that_is_too_old_is_named_with_its_version() {
     assert!(matches!(error, Error::OldJava { version: 11, .. }), "{error}");
     assert!(error.to_string().contains(&home.display().to_string()), "{error}");
 
+    // One that is not there is not silently replaced by another.
+    let wrong = Places { java_home: Some(bed.path().join("nowhere")), ..places() };
+    let error = kafka_error(&wrong, &bed).await;
+    assert!(matches!(error, Error::NoJavaHome { .. }) && error.to_string().contains("unset it"), "{error}");
+
     // Where nobody chose a Java, an old one in front of a good one does not matter.
     let mut path = home.join("bin").into_os_string();
     path.push(":");
@@ -106,6 +111,26 @@ async fn without_jars_the_error_names_the_folder_and_the_command() {
     fs::write(half.join("kafka_2.13-4.3.1.jar"), "").expect("a jar");
     let interrupted = Places { kafka_home: Some(bed.path().join("half")), ..places() };
     assert!(matches!(kafka_error(&interrupted, &bed).await, Error::NoKafka { .. }));
+}
+
+#[tokio::test]
+async fn a_jar_that_is_cut_short_is_named() {
+    let bed = Bed::new();
+    let (whole, cut) = (places().kafka().expect("jars").home.join("libs"), bed.path().join("kafka/libs"));
+    fs::create_dir_all(&cut).expect("a folder");
+    for entry in fs::read_dir(whole).expect("jars").map(|entry| entry.expect("an entry")) {
+        let copy = cut.join(entry.file_name());
+        if entry.file_name().to_string_lossy().starts_with("kafka-server-4") {
+            let bytes = fs::read(entry.path()).expect("a jar");
+            fs::write(copy, &bytes[..bytes.len() / 2]).expect("half a jar");
+        } else {
+            std::os::unix::fs::symlink(entry.path(), copy).expect("a link");
+        }
+    }
+    let places = Places { kafka_home: Some(bed.path().join("kafka")), ..places() };
+    let error = kafka_error(&places, &bed).await;
+    assert!(matches!(&error, Error::CutJar { jar, .. } if jar.starts_with(&cut)), "{error}");
+    assert!(error.to_string().contains("make deps"), "{error}");
 }
 
 #[tokio::test]

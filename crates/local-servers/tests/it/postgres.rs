@@ -5,8 +5,9 @@ use std::{fs, io::Write, os::unix::fs::PermissionsExt, path::Path, process::Comm
 use local_servers::{Durability, Error, Postgres, PostgresOptions, State, leftovers};
 use rustix::process::Signal;
 use sqlx::{Connection, PgConnection};
+use testkit::wait_for;
 
-use crate::bed::{Bed, leave_running, places, signal, wait_for};
+use crate::bed::{Bed, leave_running, places, signal};
 
 const SOON: Duration = Duration::from_secs(40);
 
@@ -65,7 +66,7 @@ async fn a_killed_server_comes_back_on_the_same_socket_with_its_data() {
     signal(pid, Signal::KILL);
     let again = tokio::time::timeout(SOON, watch.restarted_from(pid)).await.expect("in time");
     assert!(again.is_some_and(|now| now != pid));
-    wait_for("the row is there again", SOON, || has_rows(&url, &[7])).await;
+    wait_for("the row is there again", SOON, async || has_rows(&url, &[7]).await).await;
     server.stop().await;
     assert!(matches!(watch.state(), State::Stopped));
 }
@@ -164,8 +165,10 @@ async fn a_long_path_gets_a_short_private_socket() {
     assert_eq!(fs::metadata(&socket).expect("there").permissions().mode() & 0o777, 0o700);
     write(&server.url("postgres"), 1).await;
     server.stop().await;
+    assert!(!socket.exists(), "a clean stop leaves nothing outside the data directory");
 
     // Somebody else could have made the folder: one that others may enter is refused.
+    fs::create_dir(&socket).expect("a folder");
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o755)).expect("opened");
     let error = start_as(&deep, Durability::ForTests).await.expect_err("not private");
     assert!(matches!(error, Error::SocketFolderNotPrivate { .. }), "{error}");
