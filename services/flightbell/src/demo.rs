@@ -7,6 +7,7 @@
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, ensure};
+use local_servers::{DataDir, leftovers};
 use serde_json::{Value, json};
 use shell::{
     clock::Clock,
@@ -27,6 +28,9 @@ use crate::{
 
 /// Where the data comes from, in the words of every message.
 const SOURCE: &str = "replay of recorded traffic (OpenSky Network, SFO Museum)";
+
+/// How the names of the demos' folders begin.
+const FOLDER_PREFIX: &str = "flightbell-demo-";
 
 /// How often an airport is collected, by the replay's clock.
 const COLLECT_INTERVAL_SECONDS: &str = "60";
@@ -64,7 +68,7 @@ const PEOPLE: [Person; 2] = [
 /// As `up`, or when the people of the demo cannot be set up.
 pub async fn run(args: cli::Demo, vars: &dyn Vars) -> anyhow::Result<()> {
     refuse_strangers(args.listen, args.insecure_open)?;
-    let folder = tempfile::Builder::new().prefix("flightbell-demo-").tempdir().context("make the demo's folder")?;
+    let folder = fresh_folder().await.context("make the demo's folder")?;
     let stopping = CancellationToken::new();
     let clock = Clock::replay(opensky::begins_at(), args.speed);
     let (open_sky, telegram) = stand_ins(clock, &args, &stopping).await?;
@@ -94,6 +98,36 @@ pub async fn run(args: cli::Demo, vars: &dyn Vars) -> anyhow::Result<()> {
         Ok(())
     })
     .await
+}
+
+/// A folder of this demo's own. What demos left that were killed goes: their folders, and their servers.
+async fn fresh_folder() -> std::io::Result<tempfile::TempDir> {
+    for entry in std::env::temp_dir().read_dir()?.filter_map(Result::ok) {
+        let is_a_demos = entry.file_name().to_string_lossy().starts_with(FOLDER_PREFIX);
+        let age = entry.metadata().ok().and_then(|meta| meta.modified().ok()?.elapsed().ok());
+        // A young one may belong to a demo that is just being started and holds no lock yet.
+        if is_a_demos && age.is_some_and(|age| age > Duration::from_secs(30)) {
+            clear_away(&entry.path()).await;
+        }
+    }
+    // The servers may run as another user, which has to pass through.
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+    tempfile::Builder::new().prefix(FOLDER_PREFIX).permissions(open).tempdir()
+}
+
+/// Removes the folder of a demo that runs no more. Whatever cannot be had is somebody else's.
+async fn clear_away(folder: &Path) {
+    let data = folder.join("data");
+    let Ok(None) = DataDir::holder(&data) else { return };
+    let Ok(_held) = DataDir::open(&data) else { return };
+    let cleared = async {
+        leftovers::stop_all(&data).await?;
+        tokio::fs::remove_dir_all(folder).await?;
+        anyhow::Ok(())
+    };
+    if let Err(error) = cleared.await {
+        tracing::warn!("clear away {}: {error:#}", folder.display());
+    }
 }
 
 async fn stand_ins(

@@ -36,6 +36,9 @@ pub async fn run(args: cli::Dlq, vars: &dyn Vars) -> anyhow::Result<()> {
 }
 
 async fn look_or_decide(kafka: &KafkaConfig, action: DlqAction) -> anyhow::Result<()> {
+    if let DlqAction::List { topic: Some(wanted), .. } = &action {
+        is_ours(wanted)?;
+    }
     let mut done = 0;
     for topic in Namespace::default().working_topics() {
         let letters = Dlq::of(kafka, &topic)?;
@@ -117,11 +120,18 @@ fn chosen(topic: &str, ids: &[String]) -> anyhow::Result<Letters> {
 /// The place of a letter named `topic/partition:offset`, where it is one of `topic`.
 fn of_topic(topic: &str, id: &str) -> anyhow::Result<Option<LetterId>> {
     let Some((of, place)) = id.split_once('/') else { bail!("{id:?} is no id: take one from `flightbell dlq list`") };
-    if !Namespace::default().working_topics().iter().any(|known| known == of) {
-        bail!("{id:?} is no id: {of} is none of our topics");
-    }
+    is_ours(of).with_context(|| format!("{id:?} is no id"))?;
     let place: LetterId = place.parse().with_context(|| format!("read the id {id:?}"))?;
     Ok((of == topic).then_some(place))
+}
+
+/// Only what has dead letters can be asked for.
+fn is_ours(topic: &str) -> anyhow::Result<()> {
+    let topics = Namespace::default().working_topics();
+    if topics.iter().any(|known| known == topic) {
+        return Ok(());
+    }
+    bail!("{topic:?} is none of our topics: they are {}", topics.join(" and "));
 }
 
 /// Kafka as the environment names it, or else that of the running `up`.

@@ -104,10 +104,10 @@ pub fn services(vars: &dyn Vars, addresses: &Addresses) -> Result<Services, Conf
         let url = addresses.databases.get(index).cloned().unwrap_or_default();
         Overlay::on(&vars).with("DATABASE_URL", url).without("DATABASE_URL_FILE")
     };
-    let user_manager = user_manager::Config::from_vars(&database(0));
-    let data_collector = data_collector::Config::from_vars(&database(1));
-    let alert_system = alert_system::Config::from_vars(&database(2));
-    let notifier = notifier::Config::from_vars(&database(3));
+    let user_manager = user_manager::Config::from_vars(&database(0)).map_err(|error| under_its_key(0, &error));
+    let data_collector = data_collector::Config::from_vars(&database(1)).map_err(|error| under_its_key(1, &error));
+    let alert_system = alert_system::Config::from_vars(&database(2)).map_err(|error| under_its_key(2, &error));
+    let notifier = notifier::Config::from_vars(&database(3)).map_err(|error| under_its_key(3, &error));
     match (user_manager, data_collector, alert_system, notifier) {
         (Ok(user_manager), Ok(data_collector), Ok(alert_system), Ok(notifier)) => {
             Ok(Services { user_manager, data_collector, alert_system, notifier })
@@ -117,6 +117,15 @@ pub fn services(vars: &dyn Vars, addresses: &Addresses) -> Result<Services, Conf
             Err(ConfigError::joined(errors).unwrap_or_else(|| ConfigError::of("a service cannot be configured")))
         }
     }
+}
+
+/// A service calls its database `DATABASE_URL`; here each has a key of its own.
+fn under_its_key(index: usize, error: &ConfigError) -> ConfigError {
+    let renamed = error.problems().iter().map(|problem| match problem.strip_prefix("DATABASE_URL") {
+        Some(rest) => ConfigError::of(format!("{}{rest}", DATABASE_KEYS[index])),
+        None => ConfigError::of(problem),
+    });
+    ConfigError::joined(renamed).unwrap_or_else(|| ConfigError::of("a service cannot be configured"))
 }
 
 impl Given {

@@ -32,7 +32,10 @@ pub async fn run(args: cli::Doctor, vars: &dyn Vars) -> anyhow::Result<()> {
 async fn examine(args: cli::Doctor, vars: &dyn Vars) -> Vec<Finding> {
     let folder = match folder::data_dir(args.data_dir, vars) {
         Ok(folder) => folder,
-        Err(error) => return vec![Finding::wrong("data directory", error, "name one with --data-dir")],
+        Err(error) => {
+            let problem = error.problems().join("; ");
+            return vec![Finding::wrong("data directory", problem, "name one with --data-dir")];
+        }
     };
     let running = Running::find(&folder);
     let mut findings = Vec::new();
@@ -50,7 +53,10 @@ async fn examine(args: cli::Doctor, vars: &dyn Vars) -> Vec<Finding> {
     let given = given.unwrap_or_else(|| settings::Given::read_leniently(vars));
     match up::places(vars, &given) {
         Ok(places) => findings.extend(machine::check(&places, &given, &folder, running.as_ref()).await),
-        Err(error) => findings.push(Finding::wrong("folders", error, "set HOME or XDG_CACHE_HOME")),
+        Err(error) => {
+            let problem = error.problems().join("; ");
+            findings.push(Finding::wrong("folders", problem, "set HOME or XDG_CACHE_HOME"));
+        }
     }
     findings.extend(running::check(&given, running.as_ref(), vars).await);
     findings.extend(outside::check(vars).await);

@@ -97,7 +97,11 @@ pub fn serve_redirect(shell: &Shell, listen: SocketAddr, https_port: u16) -> any
     Ok(addr)
 }
 
-fn bind(listen: SocketAddr, what: &str) -> anyhow::Result<(std::net::TcpListener, SocketAddr)> {
+/// A listener, and its address.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub(crate) fn bind(listen: SocketAddr, what: &str) -> anyhow::Result<(std::net::TcpListener, SocketAddr)> {
     let listener = std::net::TcpListener::bind(listen)
         .with_context(|| format!("listen for {what} on {listen}: choose another address with --listen"))?;
     listener.set_nonblocking(true).context("prepare the listener")?;

@@ -6,7 +6,7 @@
 
 mod servers;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use local_servers::{Addresses, DataDir, DatabaseUrls, Places, free_bytes};
@@ -26,6 +26,9 @@ use crate::{
 
 /// Below this much free disk the process is not ready: PostgreSQL and Kafka need room to go on.
 pub(crate) const LEAST_FREE: u64 = 1024 * 1024 * 1024;
+
+/// How often the free disk is looked at, for the log.
+const DISK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What `up` runs on. `demo` makes one of its own.
 pub struct Setup<'a> {
@@ -47,11 +50,21 @@ pub struct Setup<'a> {
 /// Settings that cannot be used, a data directory in use, servers that cannot be run, or the first
 /// part that died.
 pub async fn run(args: cli::Up, vars: &dyn Vars) -> anyhow::Result<()> {
-    refuse_strangers(args.listen, args.insecure_open)?;
-    let folder = folder::data_dir(args.data_dir, vars)?;
+    let folder = what_was_asked(&args, vars)?;
     let clocks = Clocks { flights: Clock::system() };
     let setup = Setup { vars, folder, listen: args.listen, clocks, source: None };
     run_with(setup, async |_| Ok(())).await
+}
+
+/// The data directory; or everything that is wrong with arguments and settings, at once.
+fn what_was_asked(args: &cli::Up, vars: &dyn Vars) -> Result<PathBuf, ConfigError> {
+    let (folder, nowhere) = match folder::data_dir(args.data_dir.clone(), vars) {
+        Ok(folder) => (folder, None),
+        Err(error) => (PathBuf::new(), Some(error)),
+    };
+    let refused = refuse_strangers(args.listen, args.insecure_open).err();
+    let wrong = settings::check(vars).and_then(|(_, given)| places(vars, &given)).err();
+    ConfigError::joined([refused, nowhere, wrong].into_iter().flatten()).map_or(Ok(folder), Err)
 }
 
 /// Until people sign in, whoever reaches the address can read and change everything.
@@ -79,6 +92,8 @@ pub async fn run_with(
     let (config, given) = settings::check(setup.vars)?;
     let places = places(setup.vars, &given)?;
     let data = DataDir::open(&setup.folder)?;
+    // Bound at the very end, when requests can be answered; that it is taken is told before the wait.
+    drop(gateway::bind(setup.listen, "HTTPS")?);
     let mut process = Process::start(&config)?;
     let shells = Shells::of(&mut process, setup.clocks);
     let house = process.shell("flightbell", Clock::system());
@@ -88,6 +103,7 @@ pub async fn run_with(
         started = starting => started?,
         () = process.stopping().cancelled() => return Err(StoppedEarly.into()),
     };
+    process.at_impatience(servers.ender());
     let started = start(&setup, &config, &given, &data, &servers, (&process, &shells, &house)).await;
     let ready = match started {
         Ok(addr) => then(addr).await,
@@ -141,10 +157,27 @@ pub(crate) fn places(vars: &dyn Vars, given: &Given) -> Result<Places, ConfigErr
 }
 
 fn watch_disk(house: &Shell, data: &DataDir) {
-    let path = data.path().to_owned();
+    let (path, stopping) = (data.path().to_owned(), house.tasks.stopping().clone());
+    let watched = path.clone();
     house.readiness.check("disk", Need::Required, move || {
-        let path = path.clone();
+        let path = watched.clone();
         async move { enough_room(&path).map_err(|error| format!("{error:#}")) }
+    });
+    house.tasks.spawn("watch the disk", async move {
+        let mut was_short = false;
+        loop {
+            let room = enough_room(&path);
+            match &room {
+                Err(error) if !was_short => tracing::warn!("not ready: {error:#}"),
+                Ok(()) if was_short => tracing::info!("there is enough room at {} again", path.display()),
+                _ => {}
+            }
+            was_short = room.is_err();
+            tokio::select! {
+                () = stopping.cancelled() => return Ok(()),
+                () = tokio::time::sleep(DISK_INTERVAL) => {}
+            }
+        }
     });
 }
 

@@ -1,5 +1,5 @@
-use anyhow::{Context, anyhow};
-use local_servers::{DataDir, Durability, Error, Kafka, KafkaOptions, Places, Postgres, PostgresOptions};
+use anyhow::{Context, anyhow, bail};
+use local_servers::{DataDir, Durability, Error, Kafka, KafkaOptions, Places, Postgres, PostgresOptions, Watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -16,6 +16,7 @@ pub(super) struct Servers {
 impl Servers {
     /// Prepares and starts what is private, both at once.
     pub(super) async fn start(given: &Given, places: &Places, data: &DataDir) -> anyhow::Result<Self> {
+        look_for_programs(given, places, data).await?;
         let postgres = async {
             if given.databases.is_some() {
                 return Ok(None);
@@ -59,8 +60,7 @@ impl Servers {
 
     /// Ends when `stopping`, or with an error when a server died too often.
     pub(super) fn watch(&self, stopping: CancellationToken) -> impl Future<Output = anyhow::Result<()>> + use<> {
-        let watches: Vec<_> =
-            self.postgres.iter().map(Postgres::watch).chain(self.kafka.iter().map(Kafka::watch)).collect();
+        let watches = self.watches();
         async move {
             let failures = watches.iter().map(|watch| Box::pin(watch.failed())).collect::<Vec<_>>();
             let failed = async {
@@ -76,6 +76,16 @@ impl Servers {
         }
     }
 
+    /// Ends them at once, for a process that cannot wait any more: what was acknowledged is kept.
+    pub(super) fn ender(&self) -> impl Fn() + Send + Sync + use<> {
+        let watches = self.watches();
+        move || watches.iter().for_each(Watch::end_at_once)
+    }
+
+    fn watches(&self) -> Vec<Watch> {
+        self.postgres.iter().map(Postgres::watch).chain(self.kafka.iter().map(Kafka::watch)).collect()
+    }
+
     /// Kafka first, then PostgreSQL.
     pub(super) async fn stop(self) {
         if let Some(kafka) = self.kafka {
@@ -87,6 +97,19 @@ impl Servers {
             postgres.stop().await;
         }
     }
+}
+
+/// What the machine lacks, told at once and before anything is made.
+async fn look_for_programs(given: &Given, places: &Places, data: &DataDir) -> anyhow::Result<()> {
+    let cluster = data.path().join("postgres/data");
+    let (postgres, java) = tokio::join!(places.postgres(Some(&cluster)), places.java());
+    let postgres = postgres.err().filter(|_| given.databases.is_none());
+    let kafka = [java.err(), places.kafka().err()].into_iter().flatten().filter(|_| given.kafka.is_none());
+    let missing: Vec<_> = postgres.into_iter().chain(kafka).map(|error| format!("\n  - {error}")).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    bail!("this machine cannot run the private servers (`flightbell doctor` looks further):{}", missing.concat());
 }
 
 async fn postgres(places: &Places, data: &DataDir) -> Result<Postgres, Error> {

@@ -33,6 +33,47 @@ async fn every_wrong_setting_is_told_at_once_and_nothing_is_made() {
 }
 
 #[tokio::test]
+async fn wrong_arguments_and_wrong_settings_are_told_together_and_each_under_its_own_name() {
+    let environment = [
+        ("USER_MANAGER_DATABASE_URL", "mysql://a".to_owned()),
+        ("DATA_COLLECTOR_DATABASE_URL", "b".to_owned()),
+        ("ALERT_SYSTEM_DATABASE_URL", "postgres://localhost/c".to_owned()),
+        ("NOTIFIER_DATABASE_URL", "d".to_owned()),
+    ];
+    let (code, said) = run(&["up", "--listen", "0.0.0.0:0"], &environment).await;
+    assert_eq!(code, 2, "{said}");
+    let expected = [
+        "--insecure-open",
+        "--data-dir",
+        "- USER_MANAGER_DATABASE_URL",
+        "- DATA_COLLECTOR_DATABASE_URL",
+        "- NOTIFIER_DATABASE_URL",
+        "TELEGRAM_BOT_TOKEN",
+    ];
+    for words in expected {
+        assert!(said.contains(words), "{words} is not named in\n{said}");
+    }
+    assert!(!said.contains("ALERT_SYSTEM_DATABASE_URL"), "{said}");
+}
+
+#[tokio::test]
+async fn everything_the_machine_lacks_is_told_at_once_and_before_anything_is_made() {
+    let parent = folder();
+    let data = parent.path().join("data");
+    let environment = [
+        ("HOME", parent.path().display().to_string()),
+        ("KAFKA_HOME", parent.path().display().to_string()),
+        ("JAVA_HOME", parent.path().display().to_string()),
+        ("TELEGRAM_BOT_TOKEN", "1:x".to_owned()),
+    ];
+    let arguments = ["up", "--data-dir", &data.display().to_string(), "--listen", "127.0.0.1:0"];
+    let (code, said) = run(&arguments, &environment).await;
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("JAVA_HOME=") && said.contains("Kafka's jars were not found"), "{said}");
+    assert!(!data.join("postgres").exists() && !data.join("kafka").exists());
+}
+
+#[tokio::test]
 async fn an_address_that_others_reach_is_refused_with_the_reason() {
     for command in ["up", "demo", "gateway"] {
         let (code, said) = run(&[command, "--listen", "0.0.0.0:0"], &[("HOME", "/nonexistent".to_owned())]).await;
@@ -74,4 +115,8 @@ async fn dlq_without_a_kafka_says_how_to_name_one() {
     let (code, said) = run(&["dlq", "list", "--data-dir", &parent.path().display().to_string()], &[]).await;
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("KAFKA_BROKER_URL") && said.contains("--data-dir"), "{said}");
+    let environment = [("KAFKA_BROKER_URL", "127.0.0.1:1".to_owned())];
+    let (code, said) = run(&["dlq", "list", "--topic", "elsewhere"], &environment).await;
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("elsewhere") && said.contains("to-alert-system and to-notifier"), "{said}");
 }

@@ -3,7 +3,7 @@
 
 use std::{os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc, time::Duration};
 
-use local_servers::{Durability, Kafka, KafkaOptions, Places, Postgres, PostgresOptions};
+use local_servers::{Durability, Kafka, KafkaCluster, KafkaOptions, Places, Postgres, PostgresOptions};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 use standins::{
@@ -78,6 +78,18 @@ impl World {
         ]
     }
 
+    /// So many aircraft from now on; returns once data-collector has stored a reading of them.
+    pub async fn is_read(&self, client: &reqwest::Client, base: &str, count: u32) {
+        self.aircraft(count);
+        let url = format!("{base}/data-collector/readings/LFPG?metric=live&limit=1");
+        testkit::wait_for("a reading of the sky", PATIENCE, async || {
+            let Ok(answer) = client.get(&url).send().await else { return false };
+            let newest: Value = answer.json().await.unwrap_or_default();
+            newest[0]["value"] == count
+        })
+        .await;
+    }
+
     /// The texts in the chat, once `enough` holds of them.
     pub async fn texts(&self, enough: impl Fn(&[String]) -> bool) -> Vec<String> {
         let texts = |sent: &[telegram::Sent]| -> Vec<String> {
@@ -135,28 +147,46 @@ pub async fn post(client: &reqwest::Client, url: &str, body: &Value) -> u16 {
     }
 }
 
-/// Waits until every alert in a ledger is settled.
+/// Waits until every alert in a ledger is settled; the ledger itself may be away for a while.
 pub async fn is_settled(ledger: &str) {
-    let mut connection = PgConnection::connect(ledger).await.expect("the ledger");
-    let settled = async {
-        loop {
-            let pending: i64 = sqlx::query_scalar("SELECT count(*) FROM alerts WHERE status = 'pending'")
-                .fetch_one(&mut connection)
-                .await
-                .expect("a count");
-            if pending == 0 {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    let pending = async || -> Result<i64, sqlx::Error> {
+        let mut connection = PgConnection::connect(ledger).await?;
+        let pending = sqlx::query_scalar("SELECT count(*) FROM alerts WHERE status = 'pending'");
+        let pending = pending.fetch_one(&mut connection).await?;
+        connection.close().await?;
+        Ok(pending)
     };
-    tokio::time::timeout(PATIENCE, settled).await.expect("everything is settled in time");
+    testkit::wait_for("everything to be settled", PATIENCE, async || pending().await.is_ok_and(|count| count == 0))
+        .await;
+}
+
+/// The Kafka of a town.
+pub enum Brokers {
+    One(Kafka),
+    /// Everything three times.
+    Three(KafkaCluster),
+}
+
+impl Brokers {
+    fn bootstrap(&self) -> String {
+        match self {
+            Self::One(kafka) => kafka.bootstrap(),
+            Self::Three(cluster) => cluster.bootstrap(),
+        }
+    }
+
+    async fn stop(self) {
+        match self {
+            Self::One(kafka) => kafka.stop().await,
+            Self::Three(cluster) => cluster.stop().await,
+        }
+    }
 }
 
 /// The services as processes.
 pub struct Town {
     pub world: Arc<World>,
-    pub kafka: Kafka,
+    pub brokers: Brokers,
     pub postgres: Postgres,
     pub base: String,
     pub client: reqwest::Client,
@@ -168,26 +198,39 @@ pub struct Town {
 
 impl Town {
     pub async fn build() -> Self {
-        let mut town = Self::empty(Durability::ForTests, &[("KAFKA_PARTITIONS", "3".to_owned())]).await;
-        for service in SERVICES {
-            town.start(service).await;
-        }
-        town
+        Self::empty(Durability::ForTests, &[("KAFKA_PARTITIONS", "3".to_owned())]).await.started().await
+    }
+
+    /// With three brokers that hold everything three times, so that one may die.
+    pub async fn build_on_three_brokers() -> Self {
+        let (folder, places) = (folder(), places());
+        let cluster = KafkaCluster::start(&places, folder.path(), 3).await.expect("three brokers");
+        let more = [("KAFKA_PARTITIONS", "3".to_owned()), ("KAFKA_REPLICATION", "3".to_owned())];
+        Self::empty_on(Brokers::Three(cluster), folder, Durability::ForTests, &more).await.started().await
     }
 
     /// Servers of that kind, and a gateway. No service runs yet; each will have `more` in its environment.
     pub async fn empty(durability: Durability, more: &[(&'static str, String)]) -> Self {
-        let (world, folder, places) = (Arc::new(World::new().await), folder(), places());
-        let postgres = Postgres::start(PostgresOptions::new(&places, folder.path(), durability));
-        let kafka = Kafka::start(KafkaOptions::new(&places, folder.path(), durability));
-        let (postgres, kafka) = tokio::join!(postgres, kafka);
-        let (postgres, kafka) = (postgres.expect("a PostgreSQL"), kafka.expect("a Kafka"));
+        let (folder, places) = (folder(), places());
+        let kafka = Kafka::start(KafkaOptions::new(&places, folder.path(), durability)).await.expect("a Kafka");
+        Self::empty_on(Brokers::One(kafka), folder, durability, more).await
+    }
+
+    async fn empty_on(
+        brokers: Brokers,
+        folder: tempfile::TempDir,
+        durability: Durability,
+        more: &[(&'static str, String)],
+    ) -> Self {
+        let world = Arc::new(World::new().await);
+        let postgres = Postgres::start(PostgresOptions::new(&places(), folder.path(), durability)).await;
+        let postgres = postgres.expect("a PostgreSQL");
         let ports = Ports::choose();
         let mut environments = Vec::new();
         for service in SERVICES {
             let database = service.replace('-', "_");
             postgres.create_database(&database).await.expect("a database");
-            let mut own = ports.environment(service, &world, &postgres.url(&database), &kafka.bootstrap());
+            let mut own = ports.environment(service, &world, &postgres.url(&database), &brokers.bootstrap());
             own.extend(more.iter().cloned());
             environments.push(own);
         }
@@ -198,7 +241,14 @@ impl Town {
         let base = gateway.says("ready ").await;
         let client = client(&certificates.join("cert.pem")).await;
         let programs = SERVICES.iter().map(|_| None).collect();
-        Self { world, kafka, postgres, base, client, programs, environments, _gateway: gateway, _folder: folder }
+        Self { world, brokers, postgres, base, client, programs, environments, _gateway: gateway, _folder: folder }
+    }
+
+    async fn started(mut self) -> Self {
+        for service in SERVICES {
+            self.start(service).await;
+        }
+        self
     }
 
     fn index(service: &str) -> usize {
@@ -225,6 +275,26 @@ impl Town {
         program.expect("it runs").kill().await;
     }
 
+    /// The texts in one chat, in their order, once there are so many.
+    pub async fn texts_of(&self, chat_id: i64, count: usize) -> Vec<String> {
+        let texts = |sent: &[telegram::Sent]| -> Vec<String> {
+            let of_chat = sent.iter().filter(|sent| sent.is_in_chat() && sent.chat_id == chat_id);
+            of_chat.map(|sent| sent.shown.clone()).collect()
+        };
+        let sent = self.world.telegram.wait_for(2 * PATIENCE, |sent| texts(sent).len() >= count).await;
+        texts(&sent.unwrap_or_else(|_| panic!("chat {chat_id} gets no {count} messages:\n{}", self.logs())))
+    }
+
+    /// What the services said last.
+    fn logs(&self) -> String {
+        let last = |process: &Process| {
+            let log = process.log();
+            let lines: Vec<_> = log.lines().collect();
+            format!("{}:\n{}\n", process.name(), lines[lines.len().saturating_sub(60)..].join("\n"))
+        };
+        self.programs.iter().flatten().map(last).collect()
+    }
+
     /// Waits until nothing in the ledger is under way: from then on a death repeats nothing.
     pub async fn settled(&self) {
         is_settled(&self.postgres.url("notifier")).await;
@@ -235,7 +305,7 @@ impl Town {
         for program in self.programs.into_iter().flatten() {
             program.stop().await;
         }
-        self.kafka.stop().await;
+        self.brokers.stop().await;
         self.postgres.stop().await;
     }
 }

@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use crate::town::{Town, register};
+use crate::town::{Brokers, Town, register};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registration_over_https_ends_as_a_message_in_the_chat() {
@@ -31,5 +31,46 @@ async fn a_registration_over_https_ends_as_a_message_in_the_chat() {
     assert_eq!(deleted.status(), 200);
     let gone = format!("{}/data-collector/interests/ada@example.org", town.base);
     assert_eq!(town.client.get(gone).send().await.expect("answered").status(), 404);
+    town.close().await;
+}
+
+/// Who watches Paris in the test below: several, so that every broker leads some of them.
+const CHATS: [i64; 5] = [11, 12, 13, 14, 15];
+
+/// One broker is killed in the middle of a steady flow, and comes back later in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_dies_among_three_loses_nothing_and_repeats_nothing() {
+    let mut town = Town::build_on_three_brokers().await;
+    town.world.aircraft(0);
+    for chat in CHATS {
+        let interest = json!({"airport_code": "LFPG", "metric": "live", "high_value": 5});
+        register(&town.client, &town.base, &format!("{chat}@example.org"), chat, interest).await;
+    }
+    let mut expected = Vec::new();
+    for round in 0..12 {
+        let (full, empty) = (10 + round, round % 5);
+        for (count, says) in [(full, "exceeded the high threshold of 5"), (empty, "is back within the thresholds")] {
+            town.world.is_read(&town.client, &town.base, count).await;
+            expected.push(format!("The number of flights ({count}) {says}."));
+        }
+        let Brokers::Three(cluster) = &mut town.brokers else { panic!("three brokers") };
+        match round {
+            3 => cluster.kill(0).await,
+            8 => cluster.restart(0).await.expect("back again"),
+            _ => {}
+        }
+    }
+    for chat in CHATS {
+        town.texts_of(chat, expected.len()).await;
+    }
+    // A repetition comes before the ledger has settled.
+    town.settled().await;
+    for chat in CHATS {
+        let texts = town.texts_of(chat, expected.len()).await;
+        assert_eq!(texts.len(), expected.len(), "chat {chat}: {texts:#?}");
+        for (text, told) in texts.iter().zip(&expected) {
+            assert!(text.contains(told), "chat {chat}: {told} is not in\n{text}");
+        }
+    }
     town.close().await;
 }

@@ -1,12 +1,80 @@
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
-use rustix::process::Signal;
+use local_servers::{Addresses, leftovers};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use testkit::{Frozen, Process, SmallDisk};
 
 use crate::{
     program::{self, PATIENCE},
     town::{World, client, folder, is_settled, places, register, up},
 };
+
+/// `flightbell up` in a folder of its own, somebody's client, and the world around both.
+pub struct House {
+    pub world: World,
+    pub client: reqwest::Client,
+    pub base: String,
+    pub program: Process,
+    data: PathBuf,
+    _parent: tempfile::TempDir,
+}
+
+impl House {
+    pub async fn build() -> Self {
+        let parent = folder();
+        let data = parent.path().join("data");
+        Self::build_in(data, parent).await
+    }
+
+    async fn build_in(data: PathBuf, parent: tempfile::TempDir) -> Self {
+        let world = World::new().await;
+        let (program, base) = up(&world, &data, &[]).await;
+        let client = client(&data.join("tls/cert.pem")).await;
+        Self { world, client, base, program, data, _parent: parent }
+    }
+
+    /// SIGKILL for `up` itself, which leaves its servers behind; and the next start.
+    pub async fn kill_and_start(&mut self) {
+        self.program.signal(Signal::KILL);
+        self.program.ended().await;
+        (self.program, self.base) = up(&self.world, &self.data, &[]).await;
+    }
+
+    /// The process of `PostgreSQL` or `Kafka`, once it runs.
+    async fn pid_of(&self, server: &str) -> u32 {
+        let mut pid = None;
+        testkit::wait_for(server, PATIENCE, async || {
+            let running = leftovers::running(&self.data).await.expect("looked");
+            pid = running.iter().find(|running| running.server == server).map(|running| running.pid);
+            pid.is_some()
+        })
+        .await;
+        pid.expect("it runs")
+    }
+
+    /// SIGKILL for one of its servers.
+    pub async fn kill_server(&self, server: &str) {
+        let pid = i32::try_from(self.pid_of(server).await).ok().and_then(Pid::from_raw).expect("a pid");
+        kill_process(pid, Signal::KILL).expect("killed");
+    }
+
+    fn addresses(&self) -> Addresses {
+        Addresses::read(&self.data).expect("readable").expect("it runs")
+    }
+
+    /// Waits until nothing in the ledger is under way.
+    pub async fn settled(&self) {
+        is_settled(&self.addresses().databases.notifier).await;
+    }
+
+    /// Whether it is ready, and what `/readyz` says.
+    async fn readiness(&self) -> (bool, String) {
+        let answer = self.client.get(format!("http://{}/readyz", self.addresses().admin)).send().await;
+        let answer = answer.expect("answered");
+        (answer.status() == 200, answer.text().await.expect("a report"))
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_command_watches_an_airport_and_survives_its_own_death() {
@@ -80,27 +148,164 @@ async fn a_second_up_on_the_same_folder_names_folder_and_pid_and_touches_nothing
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_private_server_that_is_killed_comes_back_and_nothing_is_lost() {
-    let (world, parent) = (World::new().await, folder());
-    let data = parent.path().join("data");
-    let (program, base) = up(&world, &data, &[]).await;
-    let client = client(&data.join("tls/cert.pem")).await;
-    world.aircraft(3);
+    let house = House::build().await;
+    house.world.aircraft(3);
     let interest = json!({"airport_code": "LFPG", "metric": "live", "high_value": 5});
-    register(&client, &base, "ada@example.org", 7, interest).await;
+    register(&house.client, &house.base, "ada@example.org", 7, interest).await;
     let mut expected = 0;
     for server in ["Kafka", "PostgreSQL"] {
-        let running = local_servers::leftovers::running(&data).await.expect("looked");
-        let pid = running.iter().find(|running| running.server == server).expect("it runs").pid;
-        let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).expect("a pid");
-        rustix::process::kill_process(pid, Signal::KILL).expect("killed");
+        house.kill_server(server).await;
         for count in [8, 3] {
-            world.aircraft(count);
+            house.world.aircraft(count);
             expected += 1;
-            let texts = tokio::time::timeout(2 * PATIENCE, world.texts(|texts| texts.len() >= expected)).await;
+            let texts = tokio::time::timeout(2 * PATIENCE, house.world.texts(|texts| texts.len() >= expected)).await;
             assert_eq!(texts.expect("in time").len(), expected, "{server}");
         }
     }
-    program.stop().await;
+    house.program.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_server_that_is_frozen_for_20_s_is_waited_for_and_nothing_is_lost() {
+    let mut house = House::build().await;
+    house.world.aircraft(3);
+    let interest = json!({"airport_code": "LFPG", "metric": "live", "high_value": 5});
+    register(&house.client, &house.base, "ada@example.org", 7, interest).await;
+    let mut expected = 0;
+    for server in ["Kafka", "PostgreSQL"] {
+        let frozen = Frozen::freeze(house.pid_of(server).await);
+        house.world.aircraft(8);
+        // Not a wait for anything: the length of the outage.
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert!(!house.program.is_over(), "{}", house.program.log());
+        drop(frozen);
+        expected += 1;
+        house.world.texts(|texts| texts.len() >= expected).await;
+        house.world.aircraft(3);
+        expected += 1;
+        house.world.texts(|texts| texts.len() >= expected).await;
+        house.settled().await;
+        let texts = house.world.texts(|_| true).await;
+        assert_eq!(texts.len(), expected, "{server}: {texts:#?}");
+    }
+    house.program.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_fills_up_is_told_and_waited_for_and_nothing_acknowledged_is_lost() {
+    let parent = folder();
+    // More than a GiB must be free at first. The disk is in memory and takes only what is written.
+    let Some(disk) = SmallDisk::mount(&parent.path().join("disk"), "1500m") else { return };
+    let mut house = House::build_in(disk.path().join("data"), parent).await;
+    assert!(house.readiness().await.0, "{}", house.program.log());
+    house.world.aircraft(3);
+    let interest = json!({"airport_code": "LFPG", "metric": "live", "high_value": 5});
+    register(&house.client, &house.base, "ada@example.org", 7, interest).await;
+
+    // Less than a GiB: not ready and said, while everything works.
+    disk.leave(500 << 20);
+    let (ready, report) = house.readiness().await;
+    assert!(!ready && report.contains("MiB are free") && report.contains("make room"), "{report}");
+    testkit::wait_for("a line in the log", PATIENCE, async || house.program.log().contains("MiB are free")).await;
+    house.world.aircraft(8);
+    house.world.texts(|texts| texts.len() == 1).await;
+
+    // Nothing left: a server cannot write and ends, and is not started before there is room.
+    disk.leave(0);
+    house.world.aircraft(3);
+    let mut acknowledged = Vec::new();
+    testkit::wait_for("the full disk to show", PATIENCE, async || {
+        let email = format!("{}@example.org", acknowledged.len());
+        let user = json!({"email": email, "first_name": "Ada", "last_name": "Lovelace"});
+        let asked = house.client.post(format!("{}/user-manager/users", house.base)).json(&user);
+        let answer = asked.header("Idempotency-Key", &email).send().await.expect("answered");
+        match answer.status().as_u16() {
+            201 => acknowledged.push(email),
+            503 => {}
+            other => panic!("{other}"),
+        }
+        house.program.log().contains("waits for room")
+    })
+    .await;
+    assert!(!house.program.is_over());
+
+    disk.resize("1500m");
+    let texts = house.world.texts(|texts| texts.len() >= 2).await;
+    assert!(texts[1].contains("is back within the thresholds"), "{texts:?}");
+    testkit::wait_for("it to be ready again", PATIENCE, async || house.readiness().await.0).await;
+    for email in acknowledged {
+        let user = house.client.get(format!("{}/user-manager/users/{email}", house.base)).send().await;
+        assert_eq!(user.expect("answered").status(), 200, "{email}");
+    }
+    house.world.aircraft(9);
+    house.world.texts(|texts| texts.len() >= 3).await;
+    house.settled().await;
+    let texts = house.world.texts(|_| true).await;
+    assert_eq!(texts.len(), 3, "{texts:#?}");
+    house.program.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_ctrl_c_ends_it_at_once_with_130_and_leaves_no_server() {
+    let (world, parent) = (World::new().await, folder());
+    let data = parent.path().join("data");
+    let (mut program, base) = up(&world, &data, &[]).await;
+    // Somebody who never finishes sending holds the stop up.
+    let half = std::net::TcpStream::connect(base.trim_start_matches("https://")).expect("connected");
+    program.signal(Signal::INT);
+    // What `timeout` and some terminals do: the same wish twice. Then, later, impatience.
+    program.signal(Signal::INT);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!program.is_over(), "{}", program.log());
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    if program.is_over() {
+        // It was quicker than anybody's impatience, and then ended in order.
+        assert_eq!(program.code().await, 0, "{}", program.log());
+    } else {
+        program.signal(Signal::INT);
+        assert_eq!(program.code().await, 130, "{}", program.log());
+    }
+    drop(half);
+    testkit::wait_for("no server to be left", PATIENCE, async || {
+        leftovers::running(&data).await.expect("looked").is_empty()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_dies_again_and_again_ends_it_with_the_last_lines_of_its_log() {
+    let mut house = House::build().await;
+    let mut last = 0;
+    for _ in 0..3 {
+        let mut pid = last;
+        testkit::wait_for("the server to run again", PATIENCE, async || {
+            pid = house.pid_of("PostgreSQL").await;
+            pid != last
+        })
+        .await;
+        house.kill_server("PostgreSQL").await;
+        last = pid;
+    }
+    assert_eq!(house.program.code().await, 1);
+    let log = house.program.log();
+    assert!(log.contains("PostgreSQL died 3 times within a minute"), "{log}");
+    assert!(log.contains("the last lines of") && log.contains("postgres.log:\n") && log.contains(" UTC ["), "{log}");
+    assert!(leftovers::running(&house.data).await.expect("looked").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_is_taken_is_told_before_anything_is_started() {
+    let (world, parent) = (World::new().await, folder());
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let listen = taken.local_addr().expect("an address").to_string();
+    let mut environment = world.environment();
+    environment.push(("XDG_CACHE_HOME", places().cache_home.display().to_string()));
+    let data = parent.path().join("data").display().to_string();
+    let arguments = ["up", "--data-dir", data.as_str(), "--listen", listen.as_str()];
+    let mut program = program::start("flightbell", &arguments, &environment).await;
+    assert_eq!(program.code().await, 1);
+    let log = program.log();
+    assert!(log.contains(&listen) && log.contains("--listen") && !log.contains("starting a private"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
