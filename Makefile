@@ -6,7 +6,7 @@ export SQLX_OFFLINE := true
 CARGO ?= cargo
 SERVERS = $${CARGO_TARGET_DIR:-target}/debug/with-servers --
 
-.PHONY: help deps deps-test build demo test lint bench doctor clean sqlx
+.PHONY: help deps deps-test build demo test lint bench sqlx doctor clean
 
 help: ## Lists these commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,8 +35,14 @@ lint: ## Checks format, lints, documentation, licences and advisories
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
-	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check bans licenses sources; \
-	else echo "cargo-deny is not installed: licences and bans were not checked (cargo install cargo-deny --locked)"; fi
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+		$(CARGO) deny --locked check bans licenses sources && packaging/advisories.sh; \
+	else echo "cargo-deny is not installed: licences, bans and advisories were not checked" \
+		"(cargo install cargo-deny --locked)"; fi
+
+sqlx: deps ## Refreshes the offline data of the SQL checks (needs sqlx-cli)
+	$(CARGO) build --locked -p testkit --bins
+	$(SERVERS) packaging/sqlx.sh
 
 bench: deps ## Measures speed and memory on a release build (10 minutes the first time on two cores)
 	@echo "==> building for release (10 minutes the first time on two cores)"
