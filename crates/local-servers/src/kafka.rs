@@ -57,6 +57,24 @@ pub struct Proxied {
     pub advertised: u16,
 }
 
+/// Two more listeners on `localhost`, for tests: one with TLS that wants a name and a password
+/// (`SCRAM-SHA-512`), and one with TLS alone.
+#[derive(Clone)]
+pub struct Protected {
+    /// The broker's key (PKCS#8) and its certificates, in PEM.
+    pub keystore: String,
+    /// Who may come in.
+    pub username: String,
+    /// What proves it. It is seen among the processes while the data folder is formatted.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Protected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Protected(…)")
+    }
+}
+
 /// How to run it.
 #[derive(Clone, Debug)]
 pub struct KafkaOptions {
@@ -64,6 +82,7 @@ pub struct KafkaOptions {
     data_dir: PathBuf,
     durability: Durability,
     proxied: Option<Proxied>,
+    protected: Option<Protected>,
     member: Option<Member>,
 }
 
@@ -80,13 +99,21 @@ impl KafkaOptions {
     /// A broker in `data_dir` (which [`crate::DataDir`] should hold), made when it is missing.
     #[must_use]
     pub fn new(places: &Places, data_dir: &Path, durability: Durability) -> Self {
-        Self { places: places.clone(), data_dir: data_dir.to_owned(), durability, proxied: None, member: None }
+        let (places, data_dir) = (places.clone(), data_dir.to_owned());
+        Self { places, data_dir, durability, proxied: None, protected: None, member: None }
     }
 
     /// With a second listener behind a proxy.
     #[must_use]
     pub fn proxied(mut self, proxied: Proxied) -> Self {
         self.proxied = Some(proxied);
+        self
+    }
+
+    /// With two listeners that are protected.
+    #[must_use]
+    pub fn protected(mut self, protected: Protected) -> Self {
+        self.protected = Some(protected);
         self
     }
 
@@ -100,8 +127,15 @@ impl KafkaOptions {
 #[derive(Debug)]
 pub struct Kafka {
     supervised: Supervised,
-    port: u16,
+    ports: Ports,
+}
+
+/// Where it listens.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ports {
+    clients: u16,
     behind_proxy: Option<u16>,
+    protected: Option<(u16, u16)>,
 }
 
 impl Kafka {
@@ -116,14 +150,17 @@ impl Kafka {
         let seed = fingerprint(site.folder.as_os_str().as_encoded_bytes());
         let mut attempt = 0;
         loop {
-            let free = ports::free(seed.wrapping_add(attempt), 2)?;
-            let port = options.member.as_ref().map_or(free[0], |member| member.port);
-            let behind_proxy = options.proxied.map(|_| free[1]);
-            site.write_settings(&options, port, behind_proxy)?;
+            let free = ports::free(seed.wrapping_add(attempt), 4)?;
+            let ports = Ports {
+                clients: options.member.as_ref().map_or(free[0], |member| member.port),
+                behind_proxy: options.proxied.map(|_| free[1]),
+                protected: options.protected.as_ref().map(|_| (free[2], free[3])),
+            };
+            site.write_settings(&options, ports)?;
             let plan = site.plan(options.durability);
             attempt += 1;
             match Supervised::start(plan).await {
-                Ok(supervised) => return Ok(Self { supervised, port, behind_proxy }),
+                Ok(supervised) => return Ok(Self { supervised, ports }),
                 // Nobody knows the port yet, so another will do.
                 Err(Error::EndedAtStart { tail, .. }) if tail.contains(PORT_TAKEN) && attempt < PORT_ATTEMPTS => {}
                 Err(error) => return Err(error),
@@ -134,13 +171,20 @@ impl Kafka {
     /// Where clients find it, `127.0.0.1:PORT`.
     #[must_use]
     pub fn bootstrap(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("127.0.0.1:{}", self.ports.clients)
     }
 
     /// Where the proxy finds the listener behind it.
     #[must_use]
     pub fn behind_proxy(&self) -> Option<String> {
-        self.behind_proxy.map(|port| format!("127.0.0.1:{port}"))
+        self.ports.behind_proxy.map(|port| format!("127.0.0.1:{port}"))
+    }
+
+    /// Where clients find the listener with TLS that wants a name and a password, and the one with
+    /// TLS alone.
+    #[must_use]
+    pub fn protected(&self) -> Option<(String, String)> {
+        self.ports.protected.map(|(sasl, tls)| (format!("localhost:{sasl}"), format!("localhost:{tls}")))
     }
 
     /// How it is, for whoever watches; knows its pid and its end.
@@ -217,7 +261,7 @@ impl Site {
             return Ok(());
         }
         remove_folder_if_there(&self.folder.join("data.new"))?;
-        let settings = self.broker(options, 0, None).properties("data.new");
+        let settings = self.broker(options, Ports::default()).properties("data.new");
         self.account.write(&self.folder.join("format.properties"), &settings)?;
         let cluster = options.member.as_ref().map_or_else(new_cluster_id, |member| Ok(member.cluster.clone()))?;
         let mut command = Command::new(&self.java.program);
@@ -227,6 +271,10 @@ impl Site {
         if options.member.is_none() {
             command.arg("--standalone");
         }
+        if let Some(Protected { keystore, username, password }) = &options.protected {
+            self.account.write(&self.folder.join("keystore.pem"), keystore)?;
+            command.args(["--add-scram", &format!("SCRAM-SHA-512=[name={username},password={password}]")]);
+        }
         command.current_dir(&self.folder);
         tracing::info!("formatting a Kafka data folder in {}", self.folder.display());
         prepare("Kafka's format", &self.account, command, FORMAT_LIMIT).await?;
@@ -235,14 +283,15 @@ impl Site {
         File::open(&self.folder).and_then(|folder| folder.sync_all()).doing(doing)
     }
 
-    fn broker(&self, options: &KafkaOptions, port: u16, behind_proxy: Option<u16>) -> Broker {
+    fn broker(&self, options: &KafkaOptions, ports: Ports) -> Broker {
+        let Ports { clients: port, behind_proxy, protected } = ports;
         let proxied = options.proxied.and_then(|proxied| Some((behind_proxy?, proxied.advertised)));
         let (node, voters) = options.member.as_ref().map_or((1, Vec::new()), |m| (m.node, m.voters.clone()));
-        Broker { node, port, proxied, voters, durability: options.durability }
+        Broker { node, port, proxied, protected, voters, durability: options.durability }
     }
 
-    fn write_settings(&self, options: &KafkaOptions, port: u16, behind_proxy: Option<u16>) -> Result<(), Error> {
-        self.account.write(&self.properties, &self.broker(options, port, behind_proxy).properties("data"))
+    fn write_settings(&self, options: &KafkaOptions, ports: Ports) -> Result<(), Error> {
+        self.account.write(&self.properties, &self.broker(options, ports).properties("data"))
     }
 
     fn plan(&self, durability: Durability) -> Plan {

@@ -35,7 +35,7 @@ pub use addresses::{Addresses, DatabaseUrls};
 pub use data_dir::DataDir;
 pub use disk::free_bytes;
 pub use error::Error;
-pub use kafka::{Kafka, KafkaCluster, KafkaOptions, Proxied};
+pub use kafka::{Kafka, KafkaCluster, KafkaOptions, Protected, Proxied};
 pub use places::Places;
 pub use postgres::{Postgres, PostgresOptions};
 pub use supervisor::{State, Watch};

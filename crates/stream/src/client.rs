@@ -12,7 +12,7 @@ use rdkafka::{
     error::KafkaError,
 };
 
-use crate::core::throttle::Throttle;
+use crate::core::{advice::advice, throttle::Throttle};
 
 /// In an outage the library reports several errors a second; one line in this time is enough.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
@@ -26,7 +26,20 @@ const LINES_TO_HEAR: usize = 10;
 pub(crate) struct Words {
     client: &'static str,
     troubles: Mutex<Throttle>,
-    last: Mutex<Option<(Instant, String)>>,
+    last: Mutex<Option<Trouble>>,
+}
+
+struct Trouble {
+    at: Instant,
+    what: String,
+    /// Whether it says what can be done about it.
+    is_advised: bool,
+}
+
+impl Trouble {
+    fn is_recent(&self) -> bool {
+        self.at.elapsed() < TROUBLE_LIFETIME
+    }
 }
 
 impl Words {
@@ -38,7 +51,9 @@ impl Words {
     /// Notes a trouble that the library copes with by itself.
     pub(crate) fn trouble(&self, what: &str) {
         let now = Instant::now();
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, what.to_owned()));
+        let advised = advice(what).map(|advice| format!("{advice} ({what})"));
+        let what = advised.as_deref().unwrap_or(what);
+        self.remember(Trouble { at: now, what: what.to_owned(), is_advised: advised.is_some() });
         let admitted = self.troubles.lock().unwrap_or_else(PoisonError::into_inner).admit(now);
         match admitted {
             Some(0) => tracing::warn!("kafka {}: {what}", self.client),
@@ -47,10 +62,19 @@ impl Words {
         }
     }
 
-    /// The last trouble that is not long past, which says more about an outage than a time-out does.
+    /// The last trouble that is not long past, which says more about an outage than a time-out does;
+    /// one that somebody can mend says more than those that follow from it.
     pub(crate) fn last_trouble(&self) -> Option<String> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.as_ref().filter(|(at, _)| at.elapsed() < TROUBLE_LIFETIME).map(|(_, what)| what.clone())
+        last.as_ref().filter(|trouble| trouble.is_recent()).map(|trouble| trouble.what.clone())
+    }
+
+    fn remember(&self, trouble: Trouble) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let says_more = last.as_ref().is_some_and(|last| last.is_advised && last.is_recent());
+        if trouble.is_advised || !says_more {
+            *last = Some(trouble);
+        }
     }
 
     pub(crate) fn line(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
@@ -60,6 +84,7 @@ impl Words {
             | RDKafkaLogLevel::Critical
             | RDKafkaLogLevel::Error
             | RDKafkaLogLevel::Warning => self.trouble(&format!("{facility}: {line}")),
+            _ if advice(line).is_some() => self.trouble(&format!("{facility}: {line}")),
             RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
                 tracing::debug!("kafka {}: {facility}: {line}", self.client);
             }
@@ -86,9 +111,6 @@ impl ConsumerContext for Plain {}
 pub(crate) fn reason(client: &BaseConsumer<Plain>, error: &KafkaError) -> String {
     // Lines wait in the client's queue; each call takes one, and none of them is a record.
     let words = || client.context().0.last_trouble();
-    (0..LINES_TO_HEAR).find_map(|_| {
-        drop(client.poll(Duration::ZERO));
-        words()
-    });
+    (0..LINES_TO_HEAR).for_each(|_| drop(client.poll(Duration::ZERO)));
     words().unwrap_or_else(|| error.to_string())
 }

@@ -144,9 +144,17 @@ impl KafkaConfig {
         own.and_then(|(_, millis)| millis.parse().ok()).map_or(SESSION, Duration::from_millis)
     }
 
+    /// A client that only asks. It says when a connection is closed, since that is all there is to
+    /// hear from a port that speaks another protocol.
+    pub(crate) fn asker(&self) -> ClientConfig {
+        let mut client = self.client();
+        client.set("log.connection.close", "true");
+        self.finish(client)
+    }
+
     /// A reader of a topic that belongs to no group.
     pub(crate) fn reader(&self) -> ClientConfig {
-        let mut client = self.client();
+        let mut client = self.asker();
         client
             // The library wants a name even where nothing is ever committed under it.
             .set("group.id", "flightbell-reader")

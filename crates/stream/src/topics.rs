@@ -143,9 +143,8 @@ struct Kafka {
 
 impl Kafka {
     fn open(config: &KafkaConfig) -> KafkaResult<Self> {
-        let settings = config.finish(config.client());
-        let admin = settings.create_with_context(Plain(Words::of("admin")))?;
-        let asker = settings.create_with_context(Plain(Words::of("admin")))?;
+        let admin = config.finish(config.client()).create_with_context(Plain(Words::of("admin")))?;
+        let asker = config.asker().create_with_context(Plain(Words::of("admin")))?;
         Ok(Self { admin, asker })
     }
 

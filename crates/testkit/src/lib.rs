@@ -8,6 +8,7 @@
 
 pub mod kafka;
 
+mod authority;
 mod databases;
 mod disk;
 mod process;
@@ -17,11 +18,12 @@ mod shared;
 mod wait;
 mod watchdog;
 
+pub use authority::Authority;
 pub use databases::{Database, database, empty_database};
 pub use disk::SmallDisk;
 pub use process::{Process, free_addr, last_words, readyz, wait_until_ready};
 pub use proxy::Proxy;
-pub use servers::{Cluster, Frozen, Kafka, OwnServers, kafka_behind, kafka_cluster, lone_kafka};
+pub use servers::{Cluster, Frozen, Kafka, OwnServers, kafka_behind, kafka_cluster, lone_kafka, protected_kafka};
 pub use shared::{KAFKA, POSTGRES, Servers, servers};
 pub use wait::wait_for;
 

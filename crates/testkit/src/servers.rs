@@ -3,11 +3,13 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Context;
-use local_servers::{Durability, KafkaCluster, KafkaOptions, Places, Postgres, PostgresOptions, Proxied, Watch};
+use local_servers::{
+    Durability, KafkaCluster, KafkaOptions, Places, Postgres, PostgresOptions, Protected, Proxied, Watch,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use shell::config::{ProcessEnv, Vars};
 
-use crate::{shared::Servers, watchdog::Watchdog};
+use crate::{authority::Authority, shared::Servers, watchdog::Watchdog};
 
 /// The places of this machine, out of the environment.
 ///
@@ -67,23 +69,27 @@ pub struct Kafka {
 
 /// A broker of this test's own; it goes when the answer is dropped.
 pub async fn lone_kafka() -> Kafka {
-    start_kafka(None).await
+    start_kafka(|options| options).await
 }
 
 /// A broker of this test's own, whose second listener tells its clients to come back by way of
 /// `port` on loopback, where the test's proxy listens. [`Kafka::behind_proxy`] is where that leads to.
 pub async fn kafka_behind(port: u16) -> Kafka {
-    start_kafka(Some(Proxied { advertised: port })).await
+    start_kafka(|options| options.proxied(Proxied { advertised: port })).await
 }
 
-async fn start_kafka(proxied: Option<Proxied>) -> Kafka {
+/// A broker of this test's own with protected listeners, for those who trust `authority` and know
+/// name and password.
+pub async fn protected_kafka(authority: &Authority, username: &str, password: &str) -> Kafka {
+    let (username, password) = (username.to_owned(), password.to_owned());
+    let keystore = authority.keystore_of("localhost");
+    start_kafka(|options| options.protected(Protected { keystore, username, password })).await
+}
+
+async fn start_kafka(with: impl FnOnce(KafkaOptions) -> KafkaOptions) -> Kafka {
     let watchdog = Watchdog::on_a_new_folder().expect("a folder");
     let options = KafkaOptions::new(&places().expect("places"), watchdog.folder(), Durability::ForTests);
-    let options = match proxied {
-        Some(proxied) => options.proxied(proxied),
-        None => options,
-    };
-    let server = local_servers::Kafka::start(options).await.unwrap_or_else(|error| panic!("{error}"));
+    let server = local_servers::Kafka::start(with(options)).await.unwrap_or_else(|error| panic!("{error}"));
     Kafka { bootstrap: server.bootstrap(), server, _watchdog: watchdog }
 }
 
@@ -98,6 +104,12 @@ impl Kafka {
     #[must_use]
     pub fn behind_proxy(&self) -> Option<SocketAddr> {
         self.server.behind_proxy()?.parse().ok()
+    }
+
+    /// Where the listener is that wants TLS, a name and a password, and the one that wants TLS alone.
+    #[must_use]
+    pub fn protected(&self) -> Option<(String, String)> {
+        self.server.protected()
     }
 
     /// Knows the broker's process; killed, it is started again.

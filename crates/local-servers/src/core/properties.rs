@@ -14,6 +14,13 @@ log.segment.delete.delay.ms=500
 log.cleaner.backoff.ms=1000
 ";
 
+/// For clients that must prove who they are over TLS, and for those that only want TLS.
+const PROTECTED: &str = "ssl.keystore.type=PEM
+ssl.keystore.location=keystore.pem
+sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+";
+
 /// One broker's part in its cluster.
 #[derive(Clone, Debug)]
 pub(crate) struct Broker {
@@ -22,6 +29,8 @@ pub(crate) struct Broker {
     pub(crate) port: u16,
     /// A second listener: its port, and the port it is advertised at.
     pub(crate) proxied: Option<(u16, u16)>,
+    /// The ports of two more listeners: with TLS and a name and password, and with TLS alone.
+    pub(crate) protected: Option<(u16, u16)>,
     /// The controllers' ports, one a node in order; empty for a broker that is alone.
     pub(crate) voters: Vec<u16>,
     pub(crate) durability: Durability,
@@ -42,10 +51,17 @@ impl Broker {
         let proxied = |port| format!(",PROXIED://127.0.0.1:{port}");
         let (listens, advertises) =
             self.proxied.map(|(at, through)| (proxied(at), proxied(through))).unwrap_or_default();
-        set("listeners", &format!("{clients}{listens},CONTROLLER://127.0.0.1:{own}"));
-        set("advertised.listeners", &format!("{clients}{advertises}"));
+        // Certificates are for names.
+        let protected = |host| {
+            let both = |(sasl, tls)| format!(",SASL_SSL://{host}:{sasl},SSL://{host}:{tls}");
+            self.protected.map(both).unwrap_or_default()
+        };
+        let (also_listens, also_advertises) = (protected("127.0.0.1"), protected("localhost"));
+        set("listeners", &format!("{clients}{listens}{also_listens},CONTROLLER://127.0.0.1:{own}"));
+        set("advertised.listeners", &format!("{clients}{advertises}{also_advertises}"));
         set("inter.broker.listener.name", &"PLAINTEXT");
-        set("listener.security.protocol.map", &"PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT");
+        let protocols = "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL";
+        set("listener.security.protocol.map", &protocols);
         if self.voters.is_empty() {
             // The system picks the controller's port: nobody but the broker itself asks for it.
             set("controller.quorum.bootstrap.servers", &"127.0.0.1:0");
@@ -69,6 +85,9 @@ impl Broker {
             Durability::Durable => set("log.flush.interval.messages", &1),
             Durability::ForTests => text.push_str(FOR_TESTS),
         }
+        if self.protected.is_some() {
+            text.push_str(PROTECTED);
+        }
         text
     }
 }
@@ -77,13 +96,18 @@ impl Broker {
 mod tests {
     use super::*;
 
+    fn alone() -> Broker {
+        let durability = Durability::ForTests;
+        Broker { node: 1, port: 20_000, proxied: None, protected: None, voters: Vec::new(), durability }
+    }
+
     fn has(text: &str, line: &str) -> bool {
         text.lines().any(|known| known == line)
     }
 
     #[test]
     fn a_broker_for_real_use_writes_every_message_to_disk() {
-        let broker = Broker { node: 1, port: 20_000, proxied: None, voters: vec![], durability: Durability::Durable };
+        let broker = Broker { durability: Durability::Durable, ..alone() };
         let text = broker.properties("data");
         assert!(has(&text, "log.flush.interval.messages=1"));
         assert!(has(&text, "listeners=PLAINTEXT://127.0.0.1:20000,CONTROLLER://127.0.0.1:0"));
@@ -93,16 +117,25 @@ mod tests {
     #[test]
     fn clients_of_the_second_listener_stay_behind_the_proxy() {
         let proxied = Some((20_001, 30_000));
-        let broker = Broker { node: 1, port: 20_000, proxied, voters: vec![], durability: Durability::ForTests };
+        let broker = Broker { proxied, ..alone() };
         let text = broker.properties("data");
         assert!(has(&text, "advertised.listeners=PLAINTEXT://127.0.0.1:20000,PROXIED://127.0.0.1:30000"));
         assert!(text.contains(",PROXIED://127.0.0.1:20001,"));
     }
 
     #[test]
+    fn a_protected_broker_has_two_listeners_more() {
+        let text = Broker { protected: Some((20_001, 20_002)), ..alone() }.properties("data");
+        assert!(text.contains(",SASL_SSL://127.0.0.1:20001,SSL://127.0.0.1:20002,"), "{text}");
+        assert!(text.contains(",SASL_SSL://localhost:20001,SSL://localhost:20002\n"), "{text}");
+        assert!(has(&text, "ssl.keystore.location=keystore.pem"));
+        assert!(!alone().properties("data").contains("keystore"));
+    }
+
+    #[test]
     fn each_of_three_brokers_knows_the_others_and_its_own_port() {
         let voters = vec![1001, 1002, 1003];
-        let broker = Broker { node: 2, port: 20_000, proxied: None, voters, durability: Durability::ForTests };
+        let broker = Broker { node: 2, voters, ..alone() };
         let text = broker.properties("data");
         assert!(has(&text, "controller.quorum.voters=1@127.0.0.1:1001,2@127.0.0.1:1002,3@127.0.0.1:1003"));
         assert!(has(&text, "listeners=PLAINTEXT://127.0.0.1:20000,CONTROLLER://127.0.0.1:1002"));

@@ -1,5 +1,6 @@
 //! What the loop decides, as plain values: no broker, no clock of its own, no dice.
 
+pub mod advice;
 pub mod backlog;
 pub mod backoff;
 pub mod marks;

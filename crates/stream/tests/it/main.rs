@@ -8,6 +8,7 @@ mod dlq;
 mod holds;
 mod outages;
 mod producer;
+mod protected;
 mod rebalances;
 mod support;
 mod topics;

@@ -1,0 +1,54 @@
+//! What somebody can do about a trouble that the client library reports.
+
+const NAME_AND_PASSWORD: &str =
+    "Kafka refuses the name or the password: check KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and KAFKA_SASL_MECHANISM";
+const MECHANISM: &str = "Kafka does not take this way of signing in: check KAFKA_SASL_MECHANISM";
+const CERTIFICATE: &str = "the broker's certificate cannot be verified: set KAFKA_CA_FILE to the certificate of its \
+                           authority, and use in KAFKA_BROKER_URL a name that it is for";
+const PROTOCOL: &str = "we and the broker's port do not speak the same protocol: check KAFKA_SECURITY_PROTOCOL";
+
+const FIRST_WORD: &str =
+    "the port closes the connection at our first word: if it is Kafka's, check KAFKA_SECURITY_PROTOCOL";
+
+/// By what the library's words contain, in lower case; the first that fits counts.
+const KNOWN: [(&str, &str); 10] = [
+    ("certificate verify failed", CERTIFICATE),
+    ("unsupported sasl mechanism", MECHANISM),
+    ("unable to find a callback", MECHANISM),
+    ("authentication fail", NAME_AND_PASSWORD),
+    ("sasl authentication error", NAME_AND_PASSWORD),
+    ("invalid credentials", NAME_AND_PASSWORD),
+    ("wrong version number", PROTOCOL),
+    ("security.protocol configuration", PROTOCOL),
+    ("plaintext broker listener", PROTOCOL),
+    ("in state apiversion_query", FIRST_WORD),
+];
+
+/// What to do about `trouble`, where somebody has to do something.
+pub fn advice(trouble: &str) -> Option<&'static str> {
+    let trouble = trouble.to_lowercase();
+    KNOWN.iter().find(|(words, _)| trouble.contains(words)).map(|(_, advice)| *advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_must_mend_is_said_and_what_passes_is_not() {
+        for (trouble, key) in [
+            ("SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: (install ca)", "CA_FILE"),
+            ("Disconnected: connection closed by peer (after 34ms in state APIVERSION_QUERY)", "SECURITY_PROTOCOL"),
+            ("SASL authentication error: Authentication failed during authentication due to invalid", "PASSWORD"),
+            (
+                "Disconnected while requesting ApiVersion: might be caused by incorrect security.protocol configuration",
+                "SECURITY_PROTOCOL",
+            ),
+        ] {
+            assert!(advice(trouble).is_some_and(|advice| advice.contains(key)), "{trouble}");
+        }
+        for trouble in ["1/1 brokers are down", "Connect to ipv4#127.0.0.1:9 failed: Connection refused", ""] {
+            assert_eq!(advice(trouble), None, "{trouble}");
+        }
+    }
+}
