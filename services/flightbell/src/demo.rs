@@ -23,7 +23,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     cli,
     services::Clocks,
-    up::{Setup, refuse_strangers, run_with},
+    settings, strangers,
+    up::{Setup, run_with},
 };
 
 /// Where the data comes from, in the words of every message.
@@ -34,6 +35,61 @@ const FOLDER_PREFIX: &str = "flightbell-demo-";
 
 /// How often an airport is collected, by the replay's clock.
 const COLLECT_INTERVAL_SECONDS: &str = "60";
+
+/// What belongs to the real services and servers of whoever runs the demo: it is never used, so that no
+/// replayed flight reaches a real database, topic or chat.
+const REAL_ONES: [&str; 17] = [
+    "KAFKA_BROKER_URL",
+    "KAFKA_REPLICATION",
+    "KAFKA_SECURITY_PROTOCOL",
+    "KAFKA_SASL_MECHANISM",
+    "KAFKA_SASL_USERNAME",
+    "KAFKA_SASL_PASSWORD",
+    "KAFKA_SASL_PASSWORD_FILE",
+    "KAFKA_CA_FILE",
+    "USER_MANAGER_DATABASE_URL",
+    "USER_MANAGER_DATABASE_URL_FILE",
+    "DATA_COLLECTOR_DATABASE_URL",
+    "DATA_COLLECTOR_DATABASE_URL_FILE",
+    "ALERT_SYSTEM_DATABASE_URL",
+    "ALERT_SYSTEM_DATABASE_URL_FILE",
+    "NOTIFIER_DATABASE_URL",
+    "NOTIFIER_DATABASE_URL_FILE",
+    "OPEN_SKY_CLIENT_SECRET_FILE",
+];
+
+/// Where the stand-ins answer.
+struct StandIns<'a> {
+    api_url: &'a str,
+    token_url: &'a str,
+    telegram: &'a str,
+    token: &'a str,
+}
+
+impl StandIns<'_> {
+    /// Stands for them while everything else in the settings is checked, before they are started.
+    const LATER: Self = Self {
+        api_url: "http://127.0.0.1:1",
+        token_url: "http://127.0.0.1:1",
+        telegram: "http://127.0.0.1:1",
+        token: "1:later",
+    };
+
+    /// The environment of the demo: `vars` with the stand-ins in place of everything real.
+    fn over<'v>(&self, vars: &'v dyn Vars) -> Overlay<'v> {
+        let overlay = Overlay::on(vars)
+            .with("OPEN_SKY_API_URL", self.api_url)
+            .with("OPEN_SKY_TOKEN_URL", self.token_url)
+            .with("OPEN_SKY_CLIENT_ID", "flightbell")
+            .with("OPEN_SKY_CLIENT_SECRET", "stand-in")
+            .with("TELEGRAM_API_URL", self.telegram)
+            .with("TELEGRAM_BOT_TOKEN", self.token)
+            .with("COLLECT_INTERVAL_SECONDS", COLLECT_INTERVAL_SECONDS)
+            .without("TELEGRAM_BOT_TOKEN_FILE")
+            .with_default("RUST_LOG", "warn");
+        REAL_ONES.into_iter().fold(overlay, Overlay::without)
+    }
+}
 
 /// Somebody who uses the demo, and what they watch.
 struct Person {
@@ -67,22 +123,16 @@ const PEOPLE: [Person; 2] = [
 /// # Errors
 /// As `up`, or when the people of the demo cannot be set up.
 pub async fn run(args: cli::Demo, vars: &dyn Vars) -> anyhow::Result<()> {
-    refuse_strangers(args.listen, args.insecure_open)?;
+    strangers::refuse("--listen", args.listen, args.insecure_open)?;
+    strangers::refuse("--page", args.page, args.insecure_open)?;
+    settings::check(&StandIns::LATER.over(vars))?;
     let folder = fresh_folder().await.context("make the demo's folder")?;
     let stopping = CancellationToken::new();
     let clock = Clock::replay(opensky::begins_at(), args.speed);
     let (open_sky, telegram) = stand_ins(clock, &args, &stopping).await?;
-    let vars = Overlay::on(vars)
-        .with("OPEN_SKY_API_URL", open_sky.api_url())
-        .with("OPEN_SKY_TOKEN_URL", open_sky.token_url())
-        .with("OPEN_SKY_CLIENT_ID", "flightbell")
-        .with("OPEN_SKY_CLIENT_SECRET", "stand-in")
-        .with("TELEGRAM_API_URL", telegram.url())
-        .with("TELEGRAM_BOT_TOKEN", telegram.token())
-        .with("COLLECT_INTERVAL_SECONDS", COLLECT_INTERVAL_SECONDS)
-        .without("OPEN_SKY_CLIENT_SECRET_FILE")
-        .without("TELEGRAM_BOT_TOKEN_FILE")
-        .with_default("RUST_LOG", "warn");
+    let (api_url, token_url, page) = (open_sky.api_url(), open_sky.token_url(), telegram.url());
+    let addresses = StandIns { api_url: &api_url, token_url: &token_url, telegram: &page, token: telegram.token() };
+    let vars = addresses.over(vars);
     let setup = Setup {
         vars: &vars,
         folder: folder.path().join("data"),
@@ -91,7 +141,6 @@ pub async fn run(args: cli::Demo, vars: &dyn Vars) -> anyhow::Result<()> {
         source: Some(SOURCE.to_owned()),
     };
     let data = setup.folder.clone();
-    let page = telegram.url();
     run_with(setup, async move |addr| {
         set_up_people(addr, &data.join("tls/cert.pem")).await.context("set up the people of the demo")?;
         invite(&page, args.speed);
@@ -183,4 +232,26 @@ fn invite(page: &str, speed: u32) {
         "A replay of recorded traffic, {speed} times as fast: Paris on 7 October 2021, San Francisco in March 2020."
     );
     println!("The first messages arrive within two minutes. Ctrl-C ends it.");
+}
+
+#[cfg(test)]
+mod tests {
+    use shell::config::Reader;
+
+    use super::*;
+
+    #[test]
+    fn nothing_real_is_used_whatever_the_shell_has_set() {
+        let real: std::collections::HashMap<String, String> = REAL_ONES
+            .into_iter()
+            .chain(settings::DATABASE_KEYS)
+            .map(|key| (key.to_owned(), "real".to_owned()))
+            .collect();
+        let vars = StandIns::LATER.over(&real);
+        for key in REAL_ONES.into_iter().chain(settings::DATABASE_KEYS) {
+            assert_eq!(Reader::new(&vars).raw(key), None, "{key}");
+        }
+        let (_, given) = settings::check(&vars).expect("a demo needs no settings");
+        assert!(given.kafka.is_none() && given.databases.is_none());
+    }
 }

@@ -13,4 +13,5 @@ pub mod gateway;
 pub mod running;
 pub mod services;
 pub mod settings;
+pub mod strangers;
 pub mod up;

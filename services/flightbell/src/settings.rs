@@ -12,6 +12,17 @@ pub const DATABASE_KEYS: [&str; 4] =
 /// The names of the four databases in a private PostgreSQL, in the same order.
 pub const DATABASES: [&str; 4] = ["user_manager", "data_collector", "alert_system", "notifier"];
 
+/// What only makes sense for a Kafka that the operator named.
+const OF_A_NAMED_KAFKA: [&str; 7] = [
+    "KAFKA_REPLICATION",
+    "KAFKA_SECURITY_PROTOCOL",
+    "KAFKA_SASL_MECHANISM",
+    "KAFKA_SASL_USERNAME",
+    "KAFKA_SASL_PASSWORD",
+    "KAFKA_SASL_PASSWORD_FILE",
+    "KAFKA_CA_FILE",
+];
+
 /// Stands where an address will stand once the servers run, so that everything else can be checked
 /// before anything is started.
 const LATER_DATABASE: &str = "postgres://later/later";
@@ -149,12 +160,18 @@ impl Given {
         let databases = missing
             .is_empty()
             .then(|| named.map(|url| url.map_or_else(String::new, |url| url.expose_secret().to_owned())));
-        Self {
-            databases,
-            kafka: reader.raw("KAFKA_BROKER_URL"),
-            kafka_home: reader.optional("KAFKA_HOME"),
-            java_home: reader.optional("JAVA_HOME"),
+        let kafka = reader.raw("KAFKA_BROKER_URL");
+        let says_more = |value: String| value != "1" && !value.eq_ignore_ascii_case("plaintext");
+        let meant = OF_A_NAMED_KAFKA.into_iter().filter(|key| reader.raw(key).is_some_and(says_more));
+        let meant: Vec<_> = meant.collect();
+        if kafka.is_none() && !meant.is_empty() {
+            reader.problem(format!(
+                "{} set without KAFKA_BROKER_URL: set that too, or unset them for a private Kafka, which has one broker \
+                 and no passwords",
+                meant.join(", ")
+            ));
         }
+        Self { databases, kafka, kafka_home: reader.optional("KAFKA_HOME"), java_home: reader.optional("JAVA_HOME") }
     }
 
     /// `addresses` with what the operator named in place of what would be private.
@@ -167,5 +184,20 @@ impl Given {
             addresses.kafka.clone_from(kafka);
         }
         addresses
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_of_a_kafka_that_nobody_named_are_a_problem() {
+        let token = ("TELEGRAM_BOT_TOKEN", "1:a");
+        let of_a_named_one = [token, ("KAFKA_SECURITY_PROTOCOL", "SASL_SSL"), ("KAFKA_REPLICATION", "3")];
+        let error = check(&of_a_named_one).expect_err("a problem").to_string();
+        assert!(error.contains("KAFKA_REPLICATION, KAFKA_SECURITY_PROTOCOL set without KAFKA_BROKER_URL"), "{error}");
+        let of_any = [token, ("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT"), ("KAFKA_REPLICATION", "1")];
+        check(&of_any).expect("they say what is so anyway");
     }
 }

@@ -23,7 +23,7 @@ use shell::{
     http::Problem,
 };
 
-use crate::{cli, folder, up::refuse_strangers};
+use crate::{cli, folder, strangers};
 
 pub use proxy::Upstreams;
 
@@ -35,7 +35,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 /// # Errors
 /// Settings that cannot be used, or an address that cannot be bound.
 pub async fn run(args: cli::Gateway, vars: &dyn Vars) -> anyhow::Result<()> {
-    refuse_strangers(args.listen, args.insecure_open)?;
+    strangers::refuse("--listen", args.listen, args.insecure_open)?;
     let certificates = match args.certificates {
         Some(folder) => folder,
         None => folder::data_dir(None, vars)?.join("tls"),

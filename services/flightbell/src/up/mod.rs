@@ -22,6 +22,7 @@ use crate::{
     cli, folder, gateway,
     services::{Clocks, Listeners, Shells},
     settings::{self, Given},
+    strangers,
 };
 
 /// Below this much free disk the process is not ready: PostgreSQL and Kafka need room to go on.
@@ -62,23 +63,9 @@ fn what_was_asked(args: &cli::Up, vars: &dyn Vars) -> Result<PathBuf, ConfigErro
         Ok(folder) => (folder, None),
         Err(error) => (PathBuf::new(), Some(error)),
     };
-    let refused = refuse_strangers(args.listen, args.insecure_open).err();
+    let refused = strangers::refuse("--listen", args.listen, args.insecure_open).err();
     let wrong = settings::check(vars).and_then(|(_, given)| places(vars, &given)).err();
     ConfigError::joined([refused, nowhere, wrong].into_iter().flatten()).map_or(Ok(folder), Err)
-}
-
-/// Until people sign in, whoever reaches the address can read and change everything.
-///
-/// # Errors
-/// When the address is not on the loopback interface and nobody said that this is meant.
-pub fn refuse_strangers(listen: SocketAddr, insecure_open: bool) -> Result<(), ConfigError> {
-    if listen.ip().is_loopback() || insecure_open {
-        return Ok(());
-    }
-    Err(ConfigError::of(format!(
-        "--listen {listen} can be reached by others, and nobody has to sign in yet: whoever reaches it could read and \
-         change everything; add --insecure-open if that is meant"
-    )))
 }
 
 /// Runs everything until a signal; `then` is called once requests are answered, with the address.
@@ -187,19 +174,4 @@ fn enough_room(path: &std::path::Path) -> anyhow::Result<()> {
         bail!("{} MiB are free at {}, and 1024 are needed: make room", free / 1024 / 1024, path.display());
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_that_others_reach_must_be_meant() {
-        let open = SocketAddr::from(([0, 0, 0, 0], 8443));
-        let error = refuse_strangers(open, false).expect_err("refused").to_string();
-        assert!(error.contains("--insecure-open") && error.contains("sign in"), "{error}");
-        refuse_strangers(open, true).expect("meant");
-        refuse_strangers(SocketAddr::from(([127, 0, 0, 1], 8443)), false).expect("loopback");
-        refuse_strangers("[::1]:8443".parse().expect("an address"), false).expect("loopback");
-    }
 }
