@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context;
 use prometheus::Registry;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -180,18 +180,38 @@ pub fn exit_code(result: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-/// The first SIGTERM or SIGINT asks everything to finish; a later one ends the process at once, after
+/// Whether whoever started us wants SIGHUP ignored, as `nohup` does: its bit in the mask that Linux
+/// shows. Where nobody can tell, the signal is left as it is.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_none_or(|mask| mask & 1 == 1)
+}
+
+async fn hung_up(hangup: Option<&mut Signal>) {
+    match hangup {
+        Some(hangup) => {
+            hangup.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// The first SIGTERM, SIGINT or SIGHUP (a terminal that is closed) asks everything to finish; a later one ends the process at once, after
 /// `last_acts`.
 #[expect(clippy::disallowed_methods, clippy::exit, reason = "the process owns this task and its own end")]
 fn watch_signals(stopping: CancellationToken, last_acts: LastActs) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("catch SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("catch SIGINT")?;
+    let hangup = (!ignores_hangup()).then(|| signal(SignalKind::hangup()));
+    let mut hangup = hangup.transpose().context("catch SIGHUP")?;
     tokio::spawn(async move {
         let mut asked_at: Option<Instant> = None;
         loop {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                () = hung_up(hangup.as_mut()) => {}
             }
             match asked_at {
                 Some(at) if at.elapsed() < SAME_WISH => continue,

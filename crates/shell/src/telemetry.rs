@@ -1,5 +1,7 @@
 //! Log lines and traces of a process.
 
+use std::io::IsTerminal;
+
 use anyhow::Context;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::WithExportConfig;
@@ -23,7 +25,11 @@ impl Telemetry {
     pub(crate) fn start(config: &ShellConfig) -> anyhow::Result<Self> {
         let filter: EnvFilter = config.log_filter.parse().context("read the log filter")?;
         let lines = match config.log_format {
-            LogFormat::Text => tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).boxed(),
+            LogFormat::Text => {
+                let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+                // Colours are for eyes; a file is also read by programs.
+                if std::io::stderr().is_terminal() { lines.boxed() } else { lines.with_ansi(false).boxed() }
+            }
             LogFormat::Json => tracing_subscriber::fmt::layer().with_writer(std::io::stderr).json().boxed(),
         };
         let provider = config.traces_endpoint.as_deref().map(|at| provider(at, config.traces_share)).transpose()?;

@@ -273,6 +273,26 @@ async fn a_second_ctrl_c_ends_it_at_once_with_130_and_leaves_no_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_that_is_closed_stops_it_in_order_unless_nohup_was_asked_for() {
+    let house = House::build().await;
+    house.program.signal(Signal::HUP);
+    house.program.clean_end().await;
+    assert!(leftovers::running(&house.data).await.expect("looked").is_empty());
+
+    let mut environment = house.world.environment();
+    environment.push(("XDG_CACHE_HOME", places().cache_home.display().to_string()));
+    let (binary, data) = (env!("CARGO_BIN_EXE_flightbell"), house.data.display().to_string());
+    let arguments = [binary, "up", "--data-dir", &data, "--listen", "127.0.0.1:0"];
+    let mut program = Process::start("nohup", &arguments, environment);
+    let base = program.says("ready ").await;
+    program.signal(Signal::HUP);
+    let ping = house.client.get(format!("{base}/ping")).send().await.expect("answered");
+    assert_eq!(ping.status(), 200);
+    assert!(!program.log().contains("stopping"), "{}", program.log());
+    program.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_dies_again_and_again_ends_it_with_the_last_lines_of_its_log() {
     let mut house = House::build().await;
     let mut last = 0;
@@ -324,6 +344,7 @@ async fn ctrl_c_while_it_starts_ends_it_cleanly() {
     tokio::time::timeout(PATIENCE, begun).await.expect("it begins");
     program.signal(Signal::INT);
     assert_eq!(program.code().await, 0, "{}", program.log());
+    assert!(!program.log().contains('\u{1b}'), "colours are for terminals: {}", program.log());
     let left = local_servers::leftovers::running(std::path::Path::new(&data)).await.expect("looked");
     assert!(left.is_empty(), "{left:?}");
 }
