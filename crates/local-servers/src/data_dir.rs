@@ -4,7 +4,7 @@ use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
     io::{self, Read, Seek, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
-    path::{Path, PathBuf},
+    path::{Path, PathBuf, absolute},
 };
 
 use crate::{
@@ -59,6 +59,15 @@ impl DataDir {
     /// When the file cannot be removed.
     pub fn remove_addresses(&self) -> Result<(), Error> {
         remove_if_there(&Addresses::file(&self.path))
+    }
+
+    /// Whether the servers' user could get to `path`, also where it is not made yet.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] or [`Error::NoServerUser`].
+    pub fn check_reach(path: &Path) -> Result<(), Error> {
+        let path = absolute(path).doing(|| format!("find {}", path.display()))?;
+        Account::find()?.check_reaches(&path)
     }
 
     /// The pid of the process that holds `path`, if one does.

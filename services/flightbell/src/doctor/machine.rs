@@ -3,7 +3,7 @@ use std::{
     path::Path,
 };
 
-use local_servers::{Places, free_bytes, leftovers};
+use local_servers::{DataDir, Places, free_bytes, leftovers};
 
 use super::finding::Finding;
 use crate::{running::Running, settings::Given, up::LEAST_FREE};
@@ -60,6 +60,9 @@ fn data_dir(folder: &Path) -> Finding {
     if rustix::fs::access(there, rustix::fs::Access::WRITE_OK).is_err() {
         let mend = format!("choose another --data-dir, or as root: chown \"$USER\" {}", there.display());
         return Finding::wrong("data directory", format!("{} cannot be written", there.display()), mend);
+    }
+    if let Err(error) = DataDir::check_reach(folder) {
+        return Finding::told("data directory", &error);
     }
     let state = if there == folder { "is there" } else { "will be made at the first start" };
     Finding::fine("data directory", format!("{} {state}", folder.display()))

@@ -1,11 +1,20 @@
-use std::{path::Path, process::Stdio};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, SystemTime},
+};
 
+use local_servers::leftovers;
 use tokio::process::Command;
 
-use crate::{program, town::places};
+use crate::{
+    program,
+    town::{folder, places},
+};
 
 /// Where a picture of the page is left for whoever wants to look.
-fn picture() -> std::path::PathBuf {
+fn picture() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("demo.png")
 }
 
@@ -39,4 +48,33 @@ async fn within_two_minutes_the_page_shows_paris_rising_and_clearing_and_san_fra
         assert!(seen.contains(words), "{words:?} is not in\n{seen}");
     }
     demo.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demo_clears_away_what_a_killed_one_left() {
+    let temporary = folder();
+    let environment = [
+        ("XDG_CACHE_HOME", places().cache_home.display().to_string()),
+        ("TMPDIR", temporary.path().display().to_string()),
+    ];
+    let arguments = ["demo", "--listen", "127.0.0.1:0", "--page", "127.0.0.1:0"];
+    let folders = || -> Vec<PathBuf> {
+        let entries = temporary.path().read_dir().expect("a folder");
+        entries.map(|entry| entry.expect("an entry").path()).collect()
+    };
+    let mut killed = program::start("flightbell", &arguments, &environment).await;
+    killed.says("open ").await;
+    killed.kill().await;
+    let left = folders().pop().expect("its folder is left");
+    assert_eq!(leftovers::running(&left.join("data")).await.expect("looked").len(), 2);
+    // As if it had been some time ago: a young folder may belong to a demo that is being started.
+    let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+    File::open(&left).and_then(|folder| folder.set_modified(hour_ago)).expect("made older");
+
+    let mut next = program::start("flightbell", &arguments, &environment).await;
+    next.says("open ").await;
+    assert!(!left.exists(), "{}", next.log());
+    assert!(leftovers::running(&left.join("data")).await.expect("looked").is_empty());
+    next.stop().await;
+    assert_eq!(folders(), Vec::<PathBuf>::new(), "a demo that ends takes its folder along");
 }
