@@ -51,9 +51,11 @@ fn is_local(local: &str) -> bool {
         })
 }
 
-/// A host name of RFC 1123, section 2.1, with at least two labels.
+/// A host name of RFC 1123, section 2.1, with at least two labels, of which the last is not a number:
+/// an IP address is no host name.
 fn is_host(host: &str) -> bool {
-    host.contains('.')
+    let top = host.rsplit_once('.').map(|(_, top)| top);
+    top.is_some_and(|top| !top.bytes().all(|byte| byte.is_ascii_digit()))
         && host.split('.').all(|label| {
             (1..=LONGEST_LABEL).contains(&label.len())
                 && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
@@ -109,6 +111,9 @@ mod tests {
             "a..b@example.org",
             "ada@-example.org",
             "ada@example..org",
+            "ada@example.org.",
+            "ada@127.0.0.1",
+            "\"ada\"@example.org",
             "ada@exämple.org",
             "ada\0@example.org",
             "ada@example.org\nBcc: eve@example.org",
