@@ -1,14 +1,17 @@
 //! The manners of our gRPC edges.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
 use anyhow::Context;
+use axum::response::IntoResponse;
 use tonic::{
     Request,
+    body::Body,
     metadata::MetadataMap,
-    service::Routes,
+    server::NamedService,
     transport::{Channel, Endpoint, Server, server::TcpIncoming},
 };
+use tower::Service;
 use url::Url;
 
 use crate::{Shell, config::Reader, listen::Listen, trace::Cause};
@@ -19,23 +22,43 @@ pub const DEADLINE: Duration = Duration::from_secs(3);
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// How often an idle connection is asked whether it still stands.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How long calls that are under way may take once the shell stops: longer than [`DEADLINE`], and not
+/// as long as somebody may watch our health.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
-/// Serves `routes` beside the standard health service until the shell stops. Answers the address.
+/// Serves `service` beside the standard health service, which knows it by name, until the shell
+/// stops. Answers the address.
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub async fn serve(shell: &Shell, listen: Listen, routes: Routes) -> anyhow::Result<SocketAddr> {
+pub async fn serve<S>(shell: &Shell, listen: Listen, service: S) -> anyhow::Result<SocketAddr>
+where
+    S: Service<http::Request<Body>, Error = Infallible, Response: IntoResponse, Future: Send>,
+    S: NamedService + Clone + Send + Sync + 'static,
+{
     let (listener, addr) = listen.bind("gRPC").await?;
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    reporter.set_serving::<S>().await;
     let stopping = shell.tasks.stopping().clone();
     shell.tasks.spawn("grpc", async move {
-        Server::builder()
+        let serving = Server::builder()
             .timeout(DEADLINE)
-            .add_routes(routes.add_service(health))
-            .serve_with_incoming_shutdown(TcpIncoming::from(listener), stopping.cancelled_owned())
-            .await
-            .context("serve gRPC")
+            .http2_keepalive_interval(Some(KEEP_ALIVE))
+            .http2_keepalive_timeout(Some(CONNECT_LIMIT))
+            .add_service(service)
+            .add_service(health)
+            .serve_with_incoming_shutdown(TcpIncoming::from(listener), stopping.clone().cancelled_owned());
+        let drained = async {
+            stopping.cancelled().await;
+            reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+            reporter.set_not_serving::<S>().await;
+            tokio::time::sleep(DRAIN_LIMIT).await;
+        };
+        tokio::select! {
+            served = serving => served.context("serve gRPC"),
+            () = drained => Ok(()),
+        }
     });
     Ok(addr)
 }

@@ -5,20 +5,21 @@ use proto::v1::{
     data_collector_service_server::{DataCollectorService, DataCollectorServiceServer},
 };
 use shell::{clock::Clock, grpc::cause, postgres};
-use tonic::{Request, Response, Status, service::Routes};
+use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::store::Store;
 
-struct Service {
+/// Answers from the store.
+pub struct Service {
     store: Store,
     clock: Clock,
 }
 
 /// The service's gRPC calls.
 #[must_use]
-pub fn routes(store: Store, clock: Clock) -> Routes {
-    Routes::new(DataCollectorServiceServer::new(Service { store, clock }))
+pub fn service(store: Store, clock: Clock) -> DataCollectorServiceServer<Service> {
+    DataCollectorServiceServer::new(Service { store, clock })
 }
 
 #[tonic::async_trait]

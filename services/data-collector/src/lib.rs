@@ -89,7 +89,7 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
     spawn(&config, shell, &store, wake, fan_out, relay, collector);
 
     let api = Api { store: store.clone(), users, clock: shell.clock, interests_per_user: config.interests_per_user };
-    let grpc = shell::grpc::serve(shell, config.grpc, grpc::routes(store, shell.clock)).await?;
+    let grpc = shell::grpc::serve(shell, config.grpc, grpc::service(store, shell.clock)).await?;
     let http = shell::http::serve(shell, config.http, http::routes(api)).await?;
     Ok(Running { http, grpc })
 }

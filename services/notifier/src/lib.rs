@@ -77,7 +77,7 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
     let metrics = Metrics::register(&shell.registry).context("register the metrics")?;
     let telegram = Telegram::new(&config.telegram)?;
     let health = Health::new(shell);
-    let grpc = shell::grpc::serve(shell, config.grpc, grpc::routes()).await?;
+    let grpc = shell::grpc::serve(shell, config.grpc, grpc::service()).await?;
 
     let (pool, ()) = tokio::try_join!(
         postgres::connect(shell, &config.database, &MIGRATOR),

@@ -31,7 +31,6 @@ use proto::v1::user_service_server::UserServiceServer;
 use shell::{Shell, http::idempotency, postgres};
 use sqlx::migrate::Migrator;
 use tokio::sync::Notify;
-use tonic::service::Routes;
 
 use crate::{relay::Relay, store::Store};
 
@@ -70,7 +69,7 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
     let stored = Stored::default();
     let deleted = Arc::new(Notify::new());
     let http = shell::http::serve(shell, config.http_addr, http::routes(stored.clone(), deleted.clone())).await?;
-    let edge = Routes::new(UserServiceServer::new(grpc::Edge::new(stored.clone())));
+    let edge = UserServiceServer::new(grpc::Edge::new(stored.clone()));
     let grpc = shell::grpc::serve(shell, config.grpc_addr, edge).await?;
 
     let pool = postgres::connect(shell, &config.database, &MIGRATOR).await?;

@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod calls;
 mod edge;
 mod idempotency;
 mod leases;

@@ -13,7 +13,7 @@ use proto::v1::{
 };
 use shell::{Shell, clock::Clock, listen::Listen, trace::Cause};
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, service::Routes};
+use tonic::{Request, Response, Status};
 
 /// A call that arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,8 +59,8 @@ impl Collector {
     async fn on(listen: Listen) -> Self {
         let shell = Shell::new("data-collector", CancellationToken::new(), Clock::system());
         let record = Record::default();
-        let routes = Routes::new(DataCollectorServiceServer::new(record.clone()));
-        let addr = shell::grpc::serve(&shell, listen, routes).await.expect("served");
+        let service = DataCollectorServiceServer::new(record.clone());
+        let addr = shell::grpc::serve(&shell, listen, service).await.expect("served");
         Self { addr, record, shell }
     }
 
