@@ -3,7 +3,7 @@ use axum::{
     extract::{Path, Query, State},
     http::StatusCode,
 };
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use serde::{Deserialize, Serialize};
 use shell::http::{Page, PageQuery, Problem};
 use utoipa::{IntoParams, ToSchema};
@@ -90,10 +90,15 @@ pub(super) async fn list(
 
 fn after(cursor: &str) -> Option<After> {
     let mut parts = cursor.split('_');
-    let happened_at = DateTime::from_timestamp(parts.next()?.parse().ok()?, 0)?;
+    let happened_at = seconds(parts.next()?)?;
     let icao24 = parts.next().filter(|address| address.bytes().all(|byte| byte.is_ascii_hexdigit()))?.to_owned();
-    let first_seen = DateTime::from_timestamp(parts.next()?.parse().ok()?, 0)?;
+    let first_seen = seconds(parts.next()?)?;
     parts.next().is_none().then_some(After { happened_at, icao24, first_seen })
+}
+
+/// A time as cursors name it. PostgreSQL knows fewer years than chrono, and flights need fewer still.
+fn seconds(text: &str) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp(text.parse().ok()?, 0).filter(|time| (1900..10_000).contains(&time.year()))
 }
 
 /// How many flights an airport has a day, on average over the UTC days held.

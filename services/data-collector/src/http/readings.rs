@@ -1,5 +1,5 @@
 use axum::extract::{Path, Query, State};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use contracts::Metric;
 use serde::{Deserialize, Serialize};
 use shell::http::{FieldError, Page, PageQuery, Problem};
@@ -70,7 +70,9 @@ pub(super) async fn list(
 
 fn after(cursor: &str) -> Option<After> {
     let (micros, id) = cursor.split_once('_')?;
-    Some(After { observed_at: DateTime::from_timestamp_micros(micros.parse().ok()?)?, id: id.parse().ok()? })
+    let observed_at = DateTime::from_timestamp_micros(micros.parse().ok()?)?;
+    // PostgreSQL knows fewer years than chrono.
+    (1900..10_000).contains(&observed_at.year()).then_some(After { observed_at, id: id.parse().ok()? })
 }
 
 impl From<store::Reading> for ReadingBody {

@@ -152,9 +152,13 @@ async fn lists_are_paged() {
         let different: std::collections::BTreeSet<_> = seen.iter().collect();
         assert!(seen.len() >= least && different.len() == seen.len(), "{path}: {seen:?}");
     }
-    for wrong in
-        ["/flights/KSFO?cursor=x", "/readings/KSFO?cursor=1_2", "/readings/KSFO?metric=moon", "/flights/KSFO?limit=0"]
-    {
+    for wrong in [
+        "/flights/KSFO?cursor=x",
+        "/flights/KSFO?cursor=-9999999999_abc_-999999999999",
+        "/readings/KSFO?cursor=1_2",
+        "/readings/KSFO?metric=moon",
+        "/flights/KSFO?limit=0",
+    ] {
         assert_eq!(app.get(wrong).await.status, 422, "{wrong}");
     }
     app.stop().await;
