@@ -1,7 +1,7 @@
 //! The calls about users. Each mutation is one transaction of effect, key and answer.
 
 use axum::{
-    Extension, Json,
+    Extension, Json, body,
     extract::State,
     http::{Method, StatusCode},
     response::{IntoResponse, Response},
@@ -11,6 +11,7 @@ use shell::{
     http::{
         Body, PageQuery, Problem, ProblemBody,
         idempotency::{Answer, Attempt, Begun},
+        whole,
     },
     postgres::{problem, problem_on_constraint},
     trace::Cause,
@@ -145,8 +146,11 @@ pub(super) async fn delete(
     Extension(cause): Extension<Cause>,
     RequiredKey(key): RequiredKey,
     Addressed(email): Addressed,
+    body: body::Body,
 ) -> Result<Response, Problem> {
-    let request = (Method::DELETE, &*format!("/users/{email}"), &[][..]);
+    // A body means nothing here, except that with another one it is another request.
+    let body = whole(body).await?;
+    let request = (Method::DELETE, &*format!("/users/{email}"), body.as_ref());
     let mut attempt = match app.begin(Some(key), email.as_str(), request).await? {
         Begun::Replayed(answer) => return Ok(answer),
         Begun::Fresh(attempt) => attempt,

@@ -53,7 +53,7 @@ async fn a_start_waits_for_the_database_and_answers_meanwhile_that_it_does() {
     let shell = shell();
     let config = config(&database.url_at(wire.addr()), collector.addr);
     let addr = |listen: &shell::listen::Listen| listen.addr().expect("an address");
-    let service = Service { shell: shell.clone(), http: addr(&config.http_addr), grpc: addr(&config.grpc_addr) };
+    let service = Service::at(shell.clone(), addr(&config.http_addr), addr(&config.grpc_addr));
     let waiting = async {
         everything_is_unavailable(&service).await;
         assert_eq!(service.check("a@b.cd", None).await.expect_err("nobody can say").code(), Code::Unavailable);

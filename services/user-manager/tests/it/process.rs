@@ -13,6 +13,7 @@ pub struct Process {
     pub itself: testkit::Process,
     pub http: SocketAddr,
     pub admin: SocketAddr,
+    client: reqwest::Client,
 }
 
 impl Process {
@@ -29,10 +30,10 @@ impl Process {
         let more = environment.iter().map(|(key, value)| (*key, (*value).to_owned()));
         let itself = testkit::Process::start(USER_MANAGER, &[], needed.into_iter().chain(more));
         testkit::wait_until_ready(admin).await;
-        Self { itself, http, admin }
+        Self { itself, http, admin, client: testkit::http_client() }
     }
 
     pub fn call(&self, method: &str, path: &str) -> Call {
-        Call::to(self.http, method, path)
+        Call::to(&self.client, self.http, method, path)
     }
 }

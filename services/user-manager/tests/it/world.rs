@@ -27,6 +27,7 @@ pub struct Service {
     pub shell: Shell,
     pub http: SocketAddr,
     pub grpc: SocketAddr,
+    client: reqwest::Client,
 }
 
 /// A request to be sent.
@@ -69,7 +70,12 @@ impl Service {
     pub async fn start(database_url: &str, collector: SocketAddr) -> Self {
         let shell = shell();
         let running = start(config(database_url, collector), &shell).await.expect("a start");
-        Self { shell, http: running.http, grpc: running.grpc }
+        Self::at(shell, running.http, running.grpc)
+    }
+
+    /// One that starts, or has started, at these addresses.
+    pub fn at(shell: Shell, http: SocketAddr, grpc: SocketAddr) -> Self {
+        Self { shell, http, grpc, client: testkit::http_client() }
     }
 
     pub async fn stop(&self) {
@@ -78,7 +84,7 @@ impl Service {
     }
 
     pub fn call(&self, method: &str, path: &str) -> Call {
-        Call::to(self.http, method, path)
+        Call::to(&self.client, self.http, method, path)
     }
 
     /// Registers somebody with nothing but names.
@@ -115,9 +121,9 @@ impl Service {
 }
 
 impl Call {
-    pub fn to(addr: SocketAddr, method: &str, path: &str) -> Self {
+    pub fn to(client: &reqwest::Client, addr: SocketAddr, method: &str, path: &str) -> Self {
         let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
-        Self(testkit::http_client().request(method, format!("http://{addr}{path}")).timeout(PATIENCE))
+        Self(client.request(method, format!("http://{addr}{path}")).timeout(PATIENCE))
     }
 
     pub fn key(self, key: &str) -> Self {
