@@ -12,8 +12,14 @@ use axum::{
 };
 use serde::Serialize;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
-use crate::{Shell, http::Problem, metrics::render, readiness::Report};
+use crate::{
+    Shell,
+    http::{Problem, serve_connections, with_problems},
+    metrics::render,
+    readiness::Report,
+};
 
 /// Serves the admin port of `shells` until the process ends, so that probes see a stop as well.
 #[expect(clippy::disallowed_methods, reason = "this task outlives every other on purpose")]
@@ -21,11 +27,7 @@ pub(crate) async fn serve(addr: SocketAddr, shells: Vec<Shell>) -> anyhow::Resul
     let listener = TcpListener::bind(addr).await.with_context(|| format!("listen on the admin address {addr}"))?;
     let addr = listener.local_addr().context("read the admin address")?;
     let router = probes(shells.clone()).merge(metrics(shells.clone())).merge(operator_routes(shells));
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!("serve the admin port: {error}");
-        }
-    });
+    tokio::spawn(serve_connections(listener, None, with_problems(router), CancellationToken::new()));
     Ok(addr)
 }
 

@@ -54,10 +54,12 @@ impl Database {
     /// The options of a connection by the name of `service`.
     #[must_use]
     pub fn options(&self, service: &str) -> PgConnectOptions {
-        self.options
-            .clone()
-            .application_name(service)
-            .options([("statement_timeout", STATEMENT_LIMIT), ("idle_in_transaction_session_timeout", "30s")])
+        self.options.clone().application_name(service).options([
+            ("statement_timeout", STATEMENT_LIMIT),
+            ("idle_in_transaction_session_timeout", "30s"),
+            // Notices, such as that a table exists already, would stand in the log at every start.
+            ("client_min_messages", "warning"),
+        ])
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::Context;
 use prometheus::Registry;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +23,9 @@ pub type OperatorCall = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// Exit code of a process whose settings or arguments cannot be used.
 pub const EXIT_USAGE: u8 = 2;
+
+/// How many files a process may have open, where the system lets it.
+const FILES: u64 = 65_536;
 
 /// Exit code of a process that was stopped by a second signal before it had finished.
 pub const EXIT_IMPATIENT: i32 = 130;
@@ -100,6 +104,7 @@ impl Process {
     pub fn start(config: &ShellConfig) -> anyhow::Result<Self> {
         let telemetry = Telemetry::start(config)?;
         choose_tls();
+        raise_file_limit();
         let stopping = CancellationToken::new();
         let last_acts = LastActs::default();
         watch_signals(stopping.clone(), last_acts.clone())?;
@@ -147,6 +152,19 @@ impl Process {
 pub fn choose_tls() {
     // A second installation in the same process is refused, which changes nothing.
     drop(rustls::crypto::ring::default_provider().install_default());
+}
+
+/// Every connection is a file. Systems hand out few of them for the sake of old programs, and let a
+/// process ask for more.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(FILES, |most| most.min(FILES));
+    if limit.current.is_some_and(|current| current < wanted) {
+        let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::debug!("raise the limit of open files: {error}");
+        }
+    }
 }
 
 /// The process was asked to stop while it was still starting. This is a clean end.

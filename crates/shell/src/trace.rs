@@ -40,10 +40,7 @@ impl Cause {
     #[must_use]
     pub fn enter(&self, span: &Span) -> Self {
         if let Some(traceparent) = &self.traceparent {
-            let carrier = HashMap::from([("traceparent".to_owned(), traceparent.clone())]);
-            let parent = opentelemetry::global::get_text_map_propagator(|propagator| propagator.extract(&carrier));
-            // Without an exporter there is nothing to attach to, which is no fault.
-            drop(span.set_parent(parent));
+            follow(span, traceparent);
         }
         let own = span.context();
         let own = own.span();
@@ -54,6 +51,15 @@ impl Cause {
         let traceparent = context.is_sampled().then(|| format!("00-{}-{}-01", context.trace_id(), context.span_id()));
         Self { request_id: self.request_id.clone(), traceparent }
     }
+}
+
+/// Makes `span` a child of what `traceparent` names, also when that is not sampled: whoever starts a
+/// trace decides for everybody after it.
+pub(crate) fn follow(span: &Span, traceparent: &str) {
+    let carrier = HashMap::from([("traceparent".to_owned(), traceparent.to_owned())]);
+    let parent = opentelemetry::global::get_text_map_propagator(|propagator| propagator.extract(&carrier));
+    // Without an exporter there is nothing to attach to, which is no fault.
+    drop(span.set_parent(parent));
 }
 
 /// Visible ASCII, not longer than [`REQUEST_ID_LENGTH`]: fit for headers and log lines.
@@ -78,6 +84,8 @@ fn is_sampled(traceparent: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry_sdk::{propagation::TraceContextPropagator, trace::Sampler::AlwaysOn};
+
     use super::*;
 
     const SAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -87,6 +95,27 @@ mod tests {
         let cause = Cause::carried(Some("req-7"), Some(SAMPLED));
         assert_eq!(cause.traceparent.as_deref(), Some(SAMPLED));
         assert_eq!(cause.enter(&Span::none()), cause);
+    }
+
+    #[test]
+    fn whoever_starts_a_trace_decides_whether_it_is_sampled() {
+        use opentelemetry::trace::TracerProvider;
+        use tracing_subscriber::layer::SubscriberExt;
+        let sampler = opentelemetry_sdk::trace::Sampler::ParentBased(Box::new(AlwaysOn));
+        let provider = opentelemetry_sdk::trace::SdkTracerProvider::builder().with_sampler(sampler).build();
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+        opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            let carried_on = |traceparent: &str| {
+                let span = tracing::info_span!("request");
+                follow(&span, traceparent);
+                Cause::none().enter(&span).traceparent
+            };
+            let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+            assert!(carried_on(SAMPLED).is_some_and(|carried| carried.contains(trace) && carried != SAMPLED));
+            assert_eq!(carried_on(&SAMPLED.replace("b7-01", "b7-00")), None);
+            assert!(carried_on("garbage").is_some_and(|carried| !carried.contains(trace)));
+        });
     }
 
     #[test]

@@ -1,13 +1,21 @@
-use std::{fmt, ops::RangeInclusive, str::FromStr};
+use std::{fmt, ops::RangeInclusive, str::FromStr, time::Duration};
 
 use axum::{
     body::Bytes,
-    extract::{FromRequest, Request, rejection::BytesRejection},
+    extract::{FromRequest, Request},
     http::{HeaderMap, StatusCode, header},
 };
+use http_body_util::BodyExt;
 use serde_json::{Map, Value};
 
 use super::{FieldError, Problem};
+
+/// The largest body that is read, in bytes.
+const SIZE_LIMIT: usize = 64 * 1024;
+/// How much of a body that is too large is read and forgotten, in bytes.
+const PATIENCE_LIMIT: usize = 16 * 1024 * 1024;
+/// How long a caller may take to send a body.
+const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 /// A JSON object that was sent to us: its bytes, and its fields to be read one by one.
 ///
@@ -49,24 +57,50 @@ impl<T> Given<T> {
 impl<S: Send + Sync> FromRequest<S> for Body {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         if !is_json_in_utf8(request.headers()) {
             return Err(Problem::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "Content-Type must be application/json in UTF-8",
             ));
         }
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| unreadable(&rejection))?;
+        let bytes = whole(request.into_body()).await?;
         let fields = Fields::parse(&bytes)?;
         Ok(Self { bytes, fields })
     }
 }
 
-fn unreadable(rejection: &BytesRejection) -> Problem {
-    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "The body is larger than 64 KiB");
+/// A body, read to its end.
+///
+/// # Errors
+/// 413 when it is larger than 64 KiB, 408 when it does not arrive in time, 400 when it breaks off.
+pub async fn whole(body: axum::body::Body) -> Result<Bytes, Problem> {
+    let mut read = Vec::new();
+    let mut size = 0;
+    let ended = tokio::time::timeout(TIME_LIMIT, read_on(body, &mut read, &mut size)).await;
+    if size > SIZE_LIMIT {
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "The body is larger than 64 KiB"));
     }
-    Problem::new(StatusCode::BAD_REQUEST, "The body could not be read")
+    match ended {
+        Ok(Ok(())) => Ok(read.into()),
+        Ok(Err(_)) => Err(Problem::new(StatusCode::BAD_REQUEST, "The body could not be read")),
+        Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time")),
+    }
+}
+
+/// Reads on after the body has turned out too large, and forgets what it reads: a caller whose
+/// connection is closed while it sends does not get to see why.
+async fn read_on(mut body: axum::body::Body, read: &mut Vec<u8>, size: &mut usize) -> Result<(), axum::Error> {
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        *size += data.len();
+        if *size <= SIZE_LIMIT {
+            read.extend_from_slice(&data);
+        } else if *size > PATIENCE_LIMIT {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn is_json_in_utf8(headers: &HeaderMap) -> bool {
@@ -78,7 +112,9 @@ fn is_json_in_utf8(headers: &HeaderMap) -> bool {
     let is_json = essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
     is_json
         && parts.all(|parameter| match parameter.split_once('=') {
-            Some(("charset", charset)) => matches!(charset.trim_matches('"'), "utf-8" | "utf8"),
+            Some((name, charset)) if name.trim() == "charset" => {
+                matches!(charset.trim().trim_matches(['"', '\'']), "utf-8" | "utf8")
+            }
             _ => true,
         })
 }
@@ -225,7 +261,10 @@ mod tests {
         assert!(accepts("application/json"));
         assert!(accepts("application/json; charset=UTF-8"));
         assert!(accepts("application/merge-patch+json"));
+        assert!(accepts("application/json;charset=\"utf-8\""));
         assert!(!accepts("application/json; charset=iso-8859-1"));
+        assert!(!accepts("application/json; charset = utf-16"));
+        assert!(!accepts("application/json; charset="));
         assert!(!accepts("text/plain"));
         assert!(!is_json_in_utf8(&HeaderMap::new()));
     }

@@ -10,19 +10,21 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::Problem;
-use crate::{metrics::HttpMetrics, trace::Cause};
+use crate::{
+    metrics::HttpMetrics,
+    trace::{Cause, follow},
+};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-
-/// How long an answer may take before the caller is told to try again.
-const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 
 /// What [`observe`] needs.
 #[derive(Clone)]
 pub(super) struct Observer {
     pub(super) service: &'static str,
     pub(super) metrics: HttpMetrics,
+    /// How long an answer may take before the caller is told to try again.
+    pub(super) answer_limit: Duration,
 }
 
 /// Gives every request an id and a span, counts it, and bounds its time.
@@ -33,13 +35,16 @@ pub(super) async fn observe(State(observer): State<Observer>, mut request: Reque
     let cause = cause_of(&request);
     let id = cause.request_id.clone().unwrap_or_default();
     let span = tracing::info_span!("request", otel.kind = "server", %method, %endpoint, request_id = %id);
+    if let Some(traceparent) = text(&request, &TRACEPARENT) {
+        follow(&span, traceparent);
+    }
     request.extensions_mut().insert(cause.enter(&span));
     let in_progress = observer.metrics.in_progress.with_label_values(&[observer.service]);
     in_progress.inc();
     // A caller who hangs up drops this future; the guard keeps the gauge right.
     let guard = scopeguard(move || in_progress.dec());
 
-    let answer = tokio::time::timeout(ANSWER_LIMIT, next.run(request)).instrument(span.clone()).await;
+    let answer = tokio::time::timeout(observer.answer_limit, next.run(request)).instrument(span.clone()).await;
     let mut response =
         answer.unwrap_or_else(|_| Problem::unavailable("The service", &"no answer in time").into_response());
 
@@ -57,10 +62,13 @@ pub(super) async fn observe(State(observer): State<Observer>, mut request: Reque
 
 /// The id and trace the caller sent, or an id of our own.
 fn cause_of(request: &Request) -> Cause {
-    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let mut cause = Cause::carried(header(REQUEST_ID), header(TRACEPARENT));
+    let mut cause = Cause::carried(text(request, &REQUEST_ID), text(request, &TRACEPARENT));
     cause.request_id.get_or_insert_with(|| Uuid::now_v7().to_string());
     cause
+}
+
+fn text<'a>(request: &'a Request, name: &HeaderName) -> Option<&'a str> {
+    request.headers().get(name).and_then(|value| value.to_str().ok())
 }
 
 /// The route's pattern without the service's own prefix: never the raw path, whose values are

@@ -1,28 +1,20 @@
-use std::{any::Any, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context;
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, Path},
+    extract::Path,
     http::{HeaderValue, StatusCode, header},
-    middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
-use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi;
 
-use super::{
-    Problem,
-    observe::{Observer, observe},
-};
-use crate::{Shell, admin, listen::Listen, metrics::HttpMetrics};
+use super::{Problem, serve_connections, well_mannered};
+use crate::{Shell, admin, listen::Listen};
 
-/// The largest body that is read, in bytes.
-const BODY_LIMIT: usize = 64 * 1024;
-
-/// How long open connections may take to finish once the service stops.
-const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// How long an answer may take before the caller is told to try again.
+const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 
 /// A service's own calls, and the document that describes them.
 pub struct Routes {
@@ -42,32 +34,22 @@ pub async fn serve(shell: &Shell, listen: Listen, routes: Routes) -> anyhow::Res
     let (listener, addr) = listen.bind("HTTP").await?;
     let stopping = shell.tasks.stopping().clone();
     shell.tasks.spawn("http", async move {
-        let drained = stopping.clone();
-        let serving = axum::serve(listener, app).with_graceful_shutdown(stopping.cancelled_owned());
-        tokio::select! {
-            served = serving.into_future() => served.context("serve HTTP"),
-            () = async { drained.cancelled().await; tokio::time::sleep(DRAIN_LIMIT).await } => Ok(()),
-        }
+        serve_connections(listener, None, app, stopping).await;
+        Ok(())
     });
     Ok(addr)
 }
 
 fn app(shell: &Shell, routes: Routes) -> anyhow::Result<Router> {
-    let metrics = HttpMetrics::register(&shell.registry).context("register the HTTP metrics")?;
-    let observer = Observer { service: shell.service, metrics };
     let document = serde_json::to_string(&routes.openapi).context("write the OpenAPI document")?;
     let own = routes.router.merge(described(document)).route("/ping", get(ping));
     let own = own.merge(admin::probes(vec![shell.clone()]));
     // Behind the prefix, where a gateway passes requests on, there are no metrics.
-    Ok(Router::new()
+    let all = Router::new()
         .nest(&format!("/{}", shell.service), own.clone())
         .merge(own)
-        .merge(admin::metrics(vec![shell.clone()]))
-        .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn_with_state(observer, observe)))
+        .merge(admin::metrics(vec![shell.clone()]));
+    well_mannered(shell, all, ANSWER_LIMIT)
 }
 
 /// `/openapi.json`, and `/docs` to browse it.
@@ -99,17 +81,4 @@ async fn docs(Path(file): Path<String>) -> Response {
 
 async fn ping() -> Json<serde_json::Value> {
     Json(serde_json::json!({"message": "pong"}))
-}
-
-async fn not_found() -> Response {
-    Problem::new(StatusCode::NOT_FOUND, "Not found").into_response()
-}
-
-async fn method_not_allowed() -> Response {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed").into_response()
-}
-
-fn panicked(panic: Box<dyn Any + Send>) -> Response {
-    let words = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    Problem::internal("answer a request", &words.unwrap_or("panicked")).into_response()
 }

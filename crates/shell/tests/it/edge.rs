@@ -1,10 +1,15 @@
 use std::net::SocketAddr;
 
-use axum::{Json, routing::post};
+use axum::{
+    Json,
+    extract::Path,
+    routing::{get, post},
+};
 use serde_json::{Value, json};
 use shell::{
     Shell,
     clock::Clock,
+    config::{Reader, ShellConfig},
     http::{Body, Problem, Routes, serve},
     listen::Listen,
     trace::Cause,
@@ -24,8 +29,13 @@ async fn echo(axum::Extension(cause): axum::Extension<Cause>, body: Body) -> Res
 async fn service() -> SocketAddr {
     let shell = Shell::new("echo", CancellationToken::new(), Clock::system());
     let (router, openapi) = OpenApiRouter::with_openapi(Api::openapi()).split_for_parts();
-    let router = router.route("/things/{id}", post(echo)).route("/broken", post(broken));
+    let router =
+        router.route("/things/{id}", post(echo)).route("/broken", post(broken)).route("/word/{word}", get(word));
     serve(&shell, Listen::on_loopback().expect("a port"), Routes { router, openapi }).await.expect("served")
+}
+
+async fn word(Path(word): Path<String>) -> String {
+    word
 }
 
 async fn broken() -> Json<Value> {
@@ -73,6 +83,78 @@ async fn every_error_is_problem_json_with_the_status_of_the_contract() {
             assert_eq!((&answer["status"], answer["error"].is_string()), (&json!(expected), true), "{answer}");
         }
     }
+}
+
+#[tokio::test]
+async fn what_the_framework_refuses_is_told_in_our_form() {
+    let addr = service().await;
+    let get = |path: &str| testkit::http_client().get(format!("http://{addr}{path}")).send();
+    assert_eq!(get("/word/a%20b").await.expect("answered").text().await.expect("text"), "a b");
+    for path in ["/word/%FF", "/echo/word/%C3"] {
+        let response = get(path).await.expect("answered");
+        assert_eq!(response.status(), 400, "{path}");
+        assert_eq!(response.headers()["content-type"], "application/problem+json", "{path}");
+        let answer: Value = response.json().await.expect("JSON");
+        assert_eq!((&answer["status"], &answer["error"]), (&json!(400), &json!("Bad Request")));
+    }
+    let response = testkit::http_client().delete(format!("http://{addr}/things/1")).send().await.expect("answered");
+    assert_eq!(response.status(), 405);
+    assert_eq!(response.headers()["allow"], "POST");
+}
+
+#[tokio::test]
+async fn whoever_sends_a_large_body_to_its_end_reads_why_it_is_refused() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let addr = service().await;
+    let mut stream = tokio::net::TcpStream::connect(addr).await.expect("a connection");
+    let size = 8 * 1024 * 1024;
+    let head = format!(
+        "POST /things/1 HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {size}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    stream.write_all(&vec![b'x'; size]).await.expect("sent, for nobody hangs up in between");
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 413");
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_arrive_is_not_waited_for() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let addr = service().await;
+    let mut stream = tokio::net::TcpStream::connect(addr).await.expect("a connection");
+    let head = "POST /things/1 HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n{";
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    let mut answer = [0; 12];
+    let read = tokio::time::timeout(std::time::Duration::from_secs(30), stream.read_exact(&mut answer)).await;
+    read.expect("an answer in time").expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 408");
+}
+
+#[tokio::test]
+async fn the_admin_port_refuses_in_our_form() {
+    let mut process = shell::Process::start(&config()).expect("started");
+    process.shell("test", Clock::system());
+    let addr = process.serve_admin(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("served");
+    let send = |method: &str, path: &str| {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
+        testkit::http_client().request(method, format!("http://{addr}{path}")).send()
+    };
+    for (method, path, expected) in
+        [("GET", "/", 404), ("GET", "/operator/x", 405), ("POST", "/operator/x", 404), ("POST", "/operator/%FF", 400)]
+    {
+        let response = send(method, path).await.expect("answered");
+        assert_eq!(response.status().as_u16(), expected, "{method} {path}");
+        assert_eq!(response.headers()["content-type"], "application/problem+json", "{method} {path}");
+    }
+    assert_eq!(send("GET", "/livez").await.expect("answered").status(), 200);
+    process.stopping().cancel();
+    process.run().await.expect("a clean end");
+}
+
+fn config() -> ShellConfig {
+    let vars: [(&str, &str); 0] = [];
+    ShellConfig::read(&mut Reader::new(&vars))
 }
 
 #[tokio::test]

@@ -9,26 +9,27 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::Context;
 use axum::{
-    Router,
+    Extension, Router,
     extract::Request,
     http::{StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::{any, get},
 };
-use axum_server::{Handle, tls_rustls::RustlsConfig};
 use shell::{
     Process, Shell,
     clock::Clock,
     config::{Reader, ShellConfig, Vars},
-    http::Problem,
+    http::{Problem, serve_connections, well_mannered},
+    trace::Cause,
 };
+use tokio::net::TcpListener;
 
 use crate::{cli, folder, strangers};
 
 pub use proxy::Upstreams;
 
-/// How long open connections may take to finish once the gateway stops.
-const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// How long an answer may take: longer than a body and the service behind may.
+const ANSWER_LIMIT: Duration = Duration::from_secs(40);
 
 /// Runs the gateway alone, until a signal.
 ///
@@ -48,9 +49,10 @@ pub async fn run(args: cli::Gateway, vars: &dyn Vars) -> anyhow::Result<()> {
     process.serve_admin(config.admin_addr).await?;
     let services = [("user-manager", args.user_manager), ("data-collector", args.data_collector)];
     let upstreams = Upstreams::new(services.map(|(name, at)| (name.to_owned(), at)));
+    upstreams.watch(&shell);
     let addr = serve(&shell, args.listen, &certificates, upstreams).await?;
     if let Some(listen) = args.listen_http {
-        serve_redirect(&shell, listen, addr.port())?;
+        serve_redirect(&shell, listen, addr.port()).await?;
     }
     announce(addr);
     process.run().await
@@ -73,13 +75,14 @@ pub async fn serve(
     certificates: &Path,
     upstreams: Upstreams,
 ) -> anyhow::Result<SocketAddr> {
-    let pair = certificate::load_or_make(certificates, listen)?;
-    let tls = RustlsConfig::from_pem(pair.certificate, pair.key).await.context("read the certificate")?;
-    let (listener, addr) = bind(listen, "HTTPS")?;
-    let server = axum_server::from_tcp_rustls(listener, tls).context("serve HTTPS")?;
-    let handle = Handle::new();
-    let serving = server.handle(handle.clone()).serve(routes(upstreams).into_make_service());
-    run_until_stopped(shell, "https", handle, serving);
+    let tls = certificate::load_or_make(certificates, listen)?.server_config()?;
+    let (listener, addr) = bind(listen, "HTTPS").await?;
+    let app = well_mannered(shell, routes(&upstreams), ANSWER_LIMIT)?;
+    let stopping = shell.tasks.stopping().clone();
+    shell.tasks.spawn("https", async move {
+        serve_connections(listener, Some(tls), app, stopping).await;
+        Ok(())
+    });
     Ok(addr)
 }
 
@@ -88,12 +91,14 @@ pub async fn serve(
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub fn serve_redirect(shell: &Shell, listen: SocketAddr, https_port: u16) -> anyhow::Result<SocketAddr> {
-    let (listener, addr) = bind(listen, "HTTP")?;
-    let app = Router::new().fallback(any(move |request: Request| async move { redirect(&request, https_port) }));
-    let handle = Handle::new();
-    let server = axum_server::from_tcp(listener).context("serve HTTP")?;
-    run_until_stopped(shell, "redirect", handle.clone(), server.handle(handle).serve(app.into_make_service()));
+pub async fn serve_redirect(shell: &Shell, listen: SocketAddr, https_port: u16) -> anyhow::Result<SocketAddr> {
+    let (listener, addr) = bind(listen, "HTTP").await?;
+    let app = Router::new().fallback(any(async move |request: Request| redirect(&request, https_port)));
+    let stopping = shell.tasks.stopping().clone();
+    shell.tasks.spawn("redirect", async move {
+        serve_connections(listener, None, app, stopping).await;
+        Ok(())
+    });
     Ok(addr)
 }
 
@@ -101,38 +106,24 @@ pub fn serve_redirect(shell: &Shell, listen: SocketAddr, https_port: u16) -> any
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub(crate) fn bind(listen: SocketAddr, what: &str) -> anyhow::Result<(std::net::TcpListener, SocketAddr)> {
-    let listener = std::net::TcpListener::bind(listen)
-        .with_context(|| format!("listen for {what} on {listen}: choose another address with --listen"))?;
-    listener.set_nonblocking(true).context("prepare the listener")?;
+pub(crate) async fn bind(listen: SocketAddr, what: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(listen).await;
+    let listener =
+        listener.with_context(|| format!("listen for {what} on {listen}: choose another address with --listen"))?;
     let addr = listener.local_addr().context("read the listener's address")?;
     Ok((listener, addr))
 }
 
-fn run_until_stopped(
-    shell: &Shell,
-    name: &'static str,
-    handle: Handle<SocketAddr>,
-    serving: impl Future<Output = std::io::Result<()>> + Send + 'static,
-) {
-    let stopping = shell.tasks.stopping().clone();
-    shell.tasks.spawn(name, async move {
-        let drain = async {
-            stopping.cancelled().await;
-            handle.graceful_shutdown(Some(DRAIN_LIMIT));
-            std::future::pending().await
-        };
-        tokio::select! {
-            served = serving => served.with_context(|| format!("serve {name}")),
-            () = drain => Ok(()),
-        }
-    });
-}
-
-fn routes(upstreams: Upstreams) -> Router {
-    Router::new()
-        .route("/ping", get(|| async { axum::Json(serde_json::json!({"message": "pong"})) }))
-        .fallback(move |request: Request| proxy::pass_on(upstreams.clone(), request))
+/// A route for each service, so that metrics know which one was asked, and for nothing else.
+fn routes(upstreams: &Upstreams) -> Router {
+    let ping = Router::new().route("/ping", get(async || axum::Json(serde_json::json!({"message": "pong"}))));
+    upstreams.services().fold(ping, |router, service| {
+        let (name, client) = (service.name.clone(), upstreams.clone());
+        let pass_on = any(async move |Extension(cause): Extension<Cause>, request: Request| {
+            proxy::pass_on(&client, &service, &cause, request).await
+        });
+        router.route(&format!("/{name}"), pass_on.clone()).route(&format!("/{name}/{{*path}}"), pass_on)
+    })
 }
 
 /// The same address under HTTPS. A request that names no host cannot be answered with one.
@@ -143,7 +134,9 @@ fn redirect(request: &Request, https_port: u16) -> Response {
         return Problem::new(StatusCode::BAD_REQUEST, "The Host header is missing").into_response();
     };
     let port = if https_port == 443 { String::new() } else { format!(":{https_port}") };
-    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    // `OPTIONS *` asks about the server as a whole, which has no path.
+    let path = request.uri().path_and_query().map(|path| path.as_str()).filter(|path| path.starts_with('/'));
+    let path = path.unwrap_or("/");
     let location = format!("https://{name}{port}{path}");
     (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, location)]).into_response()
 }

@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    body::{Body, Bytes},
+    body::Body,
     extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version, header, uri::Authority},
     response::{IntoResponse, Response},
@@ -10,12 +10,15 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use shell::http::Problem;
+use shell::{
+    Shell,
+    http::{Problem, whole},
+    readiness::Need,
+    trace::Cause,
+};
 
-/// The largest body that is passed on, in bytes: what the services accept.
-const BODY_LIMIT: usize = 64 * 1024;
-/// How long a caller may take to send a body.
-const BODY_TIME: Duration = Duration::from_secs(15);
+/// How long a service may take to take a connection.
+const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 /// How long a service may take to answer: a little longer than it allows itself.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
@@ -34,34 +37,58 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 /// The services behind the gateway: each owns the paths that begin with its name.
 #[derive(Clone)]
 pub struct Upstreams {
-    services: Arc<[(String, Authority)]>,
+    services: Arc<[Service]>,
     client: Client<HttpConnector, Body>,
+}
+
+/// A service and where it answers HTTP.
+#[derive(Clone)]
+pub(super) struct Service {
+    pub(super) name: String,
+    at: Authority,
 }
 
 impl Upstreams {
     /// Services by name and address.
     #[must_use]
     pub fn new(services: impl IntoIterator<Item = (String, Authority)>) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT_LIMIT));
+        connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             // Shorter than the services keep idle connections, so that none is reused as it closes.
             .pool_idle_timeout(Duration::from_secs(5))
-            .build_http();
-        Self { services: services.into_iter().collect(), client }
+            .build(connector);
+        Self { services: services.into_iter().map(|(name, at)| Service { name, at }).collect(), client }
     }
 
-    fn owner_of(&self, path: &str) -> Option<&(String, Authority)> {
-        let first = path.split('/').nth(1)?;
-        self.services.iter().find(|(name, _)| name == first)
+    /// Every service.
+    pub(super) fn services(&self) -> impl Iterator<Item = Service> + '_ {
+        self.services.iter().cloned()
+    }
+
+    /// Has `/readyz` name each service that is away. The gateway itself stays ready: it still answers
+    /// for the others.
+    pub(super) fn watch(&self, shell: &Shell) {
+        for service in self.services() {
+            let client = self.client.clone();
+            shell.readiness.check(service.name.clone(), Need::Optional, move || {
+                let (client, at) = (client.clone(), service.at.clone());
+                async move {
+                    let uri = uri(&at, "/livez".to_owned()).map_err(|_| "has an address that is none".to_owned())?;
+                    let answer = client.get(uri).await.map_err(|error| format!("does not answer: {}", told(&error)))?;
+                    let status = answer.status();
+                    if status.is_success() { Ok(()) } else { Err(format!("answers {status}")) }
+                }
+            });
+        }
     }
 }
 
 /// Passes a request on to the service that owns its path.
-pub(super) async fn pass_on(upstreams: Upstreams, request: Request) -> Response {
-    let Some((name, authority)) = upstreams.owner_of(request.uri().path()) else {
-        return Problem::new(StatusCode::NOT_FOUND, "Not found").into_response();
-    };
-    let outgoing = match rewritten(authority, request).await {
+pub(super) async fn pass_on(upstreams: &Upstreams, service: &Service, cause: &Cause, request: Request) -> Response {
+    let outgoing = match rewritten(&service.at, cause, request).await {
         Ok(outgoing) => outgoing,
         Err(problem) => return problem.into_response(),
     };
@@ -71,51 +98,43 @@ pub(super) async fn pass_on(upstreams: Upstreams, request: Request) -> Response 
             strip_connection_headers(&mut parts.headers);
             Response::from_parts(parts, Body::new(body))
         }
-        Ok(Err(error)) => Problem::unavailable(name, &error).into_response(),
-        Err(_) => Problem::unavailable(name, &"no answer in time").into_response(),
+        Ok(Err(error)) => Problem::unavailable(&service.name, &told(&error)).into_response(),
+        Err(_) => Problem::unavailable(&service.name, &"no answer in time").into_response(),
     }
 }
 
-async fn rewritten(authority: &Authority, request: Request) -> Result<Request, Problem> {
+/// The request as the service gets it, read to its end: a service is never held up by a caller who
+/// sends slowly.
+async fn rewritten(at: &Authority, cause: &Cause, request: Request) -> Result<Request, Problem> {
     let (mut parts, body) = request.into_parts();
     let body = whole(body).await?;
-    let path = parts.uri.path_and_query().cloned();
-    parts.uri = Uri::builder()
-        .scheme("http")
-        .authority(authority.clone())
-        .path_and_query(path.map_or_else(|| "/".to_owned(), |path| path.to_string()))
-        .build()
-        .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "Malformed path"))?;
+    let path = parts.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
+    parts.uri = uri(at, path)?;
     // HTTP/2 ends here: behind the gateway each request is one of HTTP/1.1.
     parts.version = Version::HTTP_11;
     strip_connection_headers(&mut parts.headers);
     parts.headers.remove(header::HOST);
     parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.remove(header::EXPECT);
     parts.headers.insert(HeaderName::from_static("x-forwarded-proto"), HeaderValue::from_static("https"));
+    let carried = [("x-request-id", &cause.request_id), ("traceparent", &cause.traceparent)];
+    for (name, value) in carried {
+        if let Some(value) = value.as_ref().and_then(|value| value.parse().ok()) {
+            parts.headers.insert(HeaderName::from_static(name), value);
+        }
+    }
     Ok(Request::from_parts(parts, Body::from(body)))
 }
 
-/// The body, read to its end: a service is never held up by a caller who sends slowly.
-async fn whole(body: Body) -> Result<Bytes, Problem> {
-    let read = tokio::time::timeout(BODY_TIME, axum::body::to_bytes(body, BODY_LIMIT)).await;
-    match read {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) if is_too_large(&error) => {
-            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "The body is larger than 64 KiB"))
-        }
-        Ok(Err(_)) => Err(Problem::new(StatusCode::BAD_REQUEST, "The body could not be read")),
-        Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time")),
-    }
+fn uri(at: &Authority, path: String) -> Result<Uri, Problem> {
+    let built = Uri::builder().scheme("http").authority(at.clone()).path_and_query(path).build();
+    built.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "Malformed path"))
 }
 
-fn is_too_large(error: &axum::Error) -> bool {
-    let mut source: Option<&dyn std::error::Error> = Some(error);
-    std::iter::from_fn(|| {
-        let current = source?;
-        source = current.source();
-        Some(current)
-    })
-    .any(|error| error.is::<http_body_util::LengthLimitError>())
+/// An error with its causes: the client's own words say little.
+fn told(error: &dyn std::error::Error) -> String {
+    let words: Vec<_> = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect();
+    words.join(": ")
 }
 
 fn strip_connection_headers(headers: &mut HeaderMap) {
@@ -134,17 +153,6 @@ fn strip_connection_headers(headers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_path_belongs_to_the_service_it_begins_with() {
-        let address = Authority::from_static("127.0.0.1:5000");
-        let upstreams = Upstreams::new([("user-manager".to_owned(), address)]);
-        assert!(upstreams.owner_of("/user-manager/users").is_some());
-        assert!(upstreams.owner_of("/user-manager").is_some());
-        for path in ["/", "/user-managers/users", "/users", "//user-manager/users"] {
-            assert!(upstreams.owner_of(path).is_none(), "{path}");
-        }
-    }
 
     #[test]
     fn what_belongs_to_one_connection_is_not_passed_on() {

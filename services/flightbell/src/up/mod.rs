@@ -80,7 +80,7 @@ pub async fn run_with(
     let places = places(setup.vars, &given)?;
     let data = DataDir::open(&setup.folder)?;
     // Bound at the very end, when requests can be answered; that it is taken is told before the wait.
-    drop(gateway::bind(setup.listen, "HTTPS")?);
+    drop(gateway::bind(setup.listen, "HTTPS").await?);
     let mut process = Process::start(&config)?;
     let shells = Shells::of(&mut process, setup.clocks);
     let house = process.shell("flightbell", Clock::system());

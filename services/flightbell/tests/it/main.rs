@@ -4,6 +4,7 @@
 
 mod commands;
 mod demo;
+mod gateway;
 mod kills;
 mod program;
 mod town;

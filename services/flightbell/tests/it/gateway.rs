@@ -1,0 +1,225 @@
+//! The HTTPS entry as a process of its own, in front of a service that tells what reached it.
+
+use std::net::SocketAddr;
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    http::{HeaderMap, Method, StatusCode, Uri},
+    response::IntoResponse,
+    routing::{any, get},
+};
+use reqwest::{Client, Response, header};
+use serde_json::{Value, json};
+use shell::{Shell, clock::Clock, http::serve_connections};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    program::{PATIENCE, Program, free_port},
+    town::{client, folder},
+};
+
+struct Gateway {
+    program: Program,
+    base: String,
+    plain: SocketAddr,
+    admin: String,
+    client: Client,
+    _folder: tempfile::TempDir,
+}
+
+impl Gateway {
+    /// A gateway before a user-manager at `service`, and a data-collector that nobody runs.
+    async fn before(service: SocketAddr) -> Self {
+        let folder = folder();
+        let certificates = folder.path().display().to_string();
+        let (plain, admin) = (free_port(), format!("127.0.0.1:{}", free_port()));
+        let (plain, service, away) =
+            (format!("127.0.0.1:{plain}"), service.to_string(), format!("127.0.0.1:{}", free_port()));
+        let arguments = ["gateway", "--listen", "127.0.0.1:0", "--listen-http", &plain, "--certificates"];
+        let arguments =
+            [&arguments[..], &[&certificates, "--user-manager", &service, "--data-collector", &away]].concat();
+        let mut program = Program::start("flightbell", &arguments, &[("ADMIN_ADDR", admin.clone())]).await;
+        let base = program.says("ready ").await;
+        let client = client(&folder.path().join("cert.pem")).await;
+        let plain = plain.parse().expect("an address");
+        Self { program, base, plain, admin, client, _folder: folder }
+    }
+
+    async fn get(&self, path: &str) -> Response {
+        self.client.get(format!("{}{path}", self.base)).send().await.expect("an answer")
+    }
+
+    fn addr(&self) -> SocketAddr {
+        self.base.strip_prefix("https://").and_then(|addr| addr.parse().ok()).expect("an address")
+    }
+
+    async fn admin(&self, path: &str) -> String {
+        let answer = reqwest::get(format!("http://{}{path}", self.admin)).await.expect("an answer");
+        answer.text().await.expect("text")
+    }
+}
+
+/// What reached the service, told by the service.
+async fn echo(method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Json<Value> {
+    let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().expect("text"))).collect();
+    let body = String::from_utf8_lossy(&body);
+    Json(json!({"method": method.as_str(), "uri": uri.to_string(), "headers": headers, "body": body}))
+}
+
+/// A user-manager that echoes, until the shell stops.
+async fn service(addr: SocketAddr) -> (SocketAddr, Shell) {
+    let shell = Shell::new("user-manager", CancellationToken::new(), Clock::system());
+    let app = Router::new()
+        .route("/livez", get(StatusCode::OK))
+        .route("/user-manager/odd", get(async || (StatusCode::BAD_GATEWAY, "<html>").into_response()))
+        .fallback(any(echo));
+    let listener = TcpListener::bind(addr).await.expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    let stopping = shell.tasks.stopping().clone();
+    shell.tasks.spawn("echo", async move {
+        serve_connections(listener, None, app, stopping).await;
+        Ok(())
+    });
+    (addr, shell)
+}
+
+fn anywhere() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+fn headers_of<'a>(told: &'a Value, name: &str) -> Vec<&'a str> {
+    let headers = told["headers"].as_array().expect("headers").iter();
+    headers.filter(|pair| pair[0] == name).map(|pair| pair[1].as_str().expect("text")).collect()
+}
+
+/// An error in the form of the contract.
+async fn refused(response: Response, status: u16) -> Value {
+    assert_eq!(response.status(), status);
+    assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+    assert!(response.headers().contains_key("x-request-id"));
+    let problem: Value = response.json().await.expect("JSON");
+    assert_eq!(problem["status"], json!(status));
+    problem
+}
+
+#[tokio::test]
+async fn a_request_reaches_the_service_as_it_was_sent_and_with_an_id() {
+    let (addr, _shell) = service(anywhere()).await;
+    let gateway = Gateway::before(addr).await;
+    for path in [
+        "/user-manager/users?limit=2&cursor=a%20b",
+        "/user-manager/users/ada%2Blovelace%2Fx@example.org",
+        "/user-manager//users",
+        "/user-manager",
+    ] {
+        let told: Value = gateway.get(path).await.json().await.expect("JSON");
+        assert_eq!(told["uri"], path);
+        assert_eq!(headers_of(&told, "x-forwarded-proto"), ["https"]);
+        assert_eq!(headers_of(&told, "x-request-id").len(), 1);
+    }
+    for version in [reqwest::Version::HTTP_11, reqwest::Version::HTTP_2] {
+        let call = gateway.client.post(format!("{}/user-manager/users", gateway.base)).version(version);
+        let call = call.header("Idempotency-Key", "k").header("X-Request-Id", "req-7").header("TE", "trailers");
+        let response = call.header("Content-Type", "application/json").body("{\"é\": 1}").send().await;
+        let response = response.expect("an answer");
+        assert_eq!(response.headers()["x-request-id"], "req-7");
+        let told: Value = response.json().await.expect("JSON");
+        assert_eq!((&told["method"], &told["body"]), (&json!("POST"), &json!("{\"é\": 1}")));
+        for (name, value) in [("idempotency-key", "k"), ("x-request-id", "req-7"), ("content-type", "application/json")]
+        {
+            assert_eq!(headers_of(&told, name), [value]);
+        }
+        assert_eq!(headers_of(&told, "te"), Vec::<&str>::new());
+        assert_eq!(headers_of(&told, "host"), [addr.to_string()]);
+    }
+    gateway.program.stop().await;
+}
+
+#[tokio::test]
+async fn what_no_service_answers_is_refused_in_the_one_form() {
+    let (addr, _shell) = service(anywhere()).await;
+    let gateway = Gateway::before(addr).await;
+    for path in ["/", "/metrics", "/livez", "/users", "//user-manager/users", "/user%2Dmanager/users", "/notifier/x"] {
+        refused(gateway.get(path).await, 404).await;
+    }
+    refused(gateway.get("/user-manager/odd").await, 502).await;
+    let large = gateway.client.post(format!("{}/user-manager/users", gateway.base)).body(vec![b'x'; 1024 * 1024]);
+    refused(large.send().await.expect("an answer"), 413).await;
+    assert_eq!(gateway.get("/ping").await.json::<Value>().await.expect("JSON"), json!({"message": "pong"}));
+    let metrics = gateway.admin("/metrics").await;
+    let counted = "http_requests_total{endpoint=\"unmatched\",method=\"GET\",service=\"gateway\",status=\"404\"} 7";
+    assert!(metrics.contains(counted), "{metrics}");
+    gateway.program.stop().await;
+}
+
+#[tokio::test]
+async fn a_service_that_is_away_is_named_and_answered_for_until_it_is_back() {
+    let addr = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let gateway = Gateway::before(addr).await;
+    let response = gateway.get("/user-manager/users").await;
+    assert!(response.headers().contains_key(header::RETRY_AFTER));
+    let problem = refused(response, 503).await;
+    assert!(!problem.to_string().contains(&addr.port().to_string()), "{problem}");
+    let ready: Value = serde_json::from_str(&gateway.admin("/readyz").await).expect("JSON");
+    let parts = ready["services"][0]["parts"].as_array().expect("parts");
+    assert_eq!(parts.iter().map(|part| &part["up"]).collect::<Vec<_>>(), [&json!(false), &json!(false)]);
+    // One after the other on the same port: connections to the first are not used for the second.
+    for _ in 0..2 {
+        let (_, shell) = service(addr).await;
+        assert_eq!(gateway.get("/user-manager/users").await.status(), 200);
+        let ready: Value = serde_json::from_str(&gateway.admin("/readyz").await).expect("JSON");
+        assert_eq!(ready["services"][0]["parts"][0]["up"], true, "{ready}");
+        shell.tasks.stopping().cancel();
+        shell.tasks.join().await.expect("a clean end");
+    }
+    gateway.program.stop().await;
+}
+
+#[tokio::test]
+async fn plain_http_is_redirected_with_method_and_path() {
+    let (addr, _shell) = service(anywhere()).await;
+    let gateway = Gateway::before(addr).await;
+    let send = async |head: &str| {
+        let mut stream = TcpStream::connect(gateway.plain).await.expect("a connection");
+        stream.write_all(head.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        answer.to_lowercase()
+    };
+    let port = gateway.addr().port();
+    for (request, location) in [
+        ("POST /user-manager/users?a=b HTTP/1.1\r\nHost: air.test:80", "https://air.test:PORT/user-manager/users?a=b"),
+        ("GET http://other.test/x HTTP/1.1\r\nHost: air.test", "https://air.test:PORT/x"),
+        ("OPTIONS * HTTP/1.1\r\nHost: air.test", "https://air.test:PORT/"),
+        ("GET //evil.test HTTP/1.1\r\nHost: air.test", "https://air.test:PORT//evil.test"),
+    ] {
+        let answer = send(&format!("{request}\r\nConnection: close\r\n\r\n")).await;
+        assert!(answer.starts_with("http/1.1 308"), "{answer}");
+        let expected = format!("location: {}\r\n", location.replace("PORT", &port.to_string()));
+        assert!(answer.contains(&expected), "{answer}");
+    }
+    assert!(send("GET / HTTP/1.0\r\n\r\n").await.starts_with("http/1.0 400"));
+    gateway.program.stop().await;
+}
+
+#[tokio::test]
+async fn half_requests_hold_up_neither_others_nor_the_end() {
+    let (addr, _shell) = service(anywhere()).await;
+    let gateway = Gateway::before(addr).await;
+    let mut halves = Vec::new();
+    for number in 0..300 {
+        let mut stream = TcpStream::connect(gateway.addr()).await.expect("a connection");
+        // Silence, half a handshake, and what is no handshake at all.
+        let said = [&b""[..], b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\nHost: x\r\n"][number % 3];
+        stream.write_all(said).await.expect("sent");
+        halves.push(stream);
+    }
+    let answer = tokio::time::timeout(PATIENCE, gateway.get("/user-manager/users")).await.expect("in time");
+    assert_eq!(answer.status(), 200);
+    gateway.program.stop().await;
+}
