@@ -19,12 +19,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    program::{PATIENCE, Program, free_port},
+    program::{self, PATIENCE},
     town::{client, folder},
 };
 
 struct Gateway {
-    program: Program,
+    program: testkit::Process,
     base: String,
     plain: SocketAddr,
     admin: String,
@@ -37,16 +37,14 @@ impl Gateway {
     async fn before(service: SocketAddr) -> Self {
         let folder = folder();
         let certificates = folder.path().display().to_string();
-        let (plain, admin) = (free_port(), format!("127.0.0.1:{}", free_port()));
-        let (plain, service, away) =
-            (format!("127.0.0.1:{plain}"), service.to_string(), format!("127.0.0.1:{}", free_port()));
-        let arguments = ["gateway", "--listen", "127.0.0.1:0", "--listen-http", &plain, "--certificates"];
+        let (plain, admin) = (testkit::free_addr(), testkit::free_addr().to_string());
+        let (at, service, away) = (plain.to_string(), service.to_string(), testkit::free_addr().to_string());
+        let arguments = ["gateway", "--listen", "127.0.0.1:0", "--listen-http", &at, "--certificates"];
         let arguments =
             [&arguments[..], &[&certificates, "--user-manager", &service, "--data-collector", &away]].concat();
-        let mut program = Program::start("flightbell", &arguments, &[("ADMIN_ADDR", admin.clone())]).await;
+        let mut program = program::start("flightbell", &arguments, &[("ADMIN_ADDR", admin.clone())]).await;
         let base = program.says("ready ").await;
         let client = client(&folder.path().join("cert.pem")).await;
-        let plain = plain.parse().expect("an address");
         Self { program, base, plain, admin, client, _folder: folder }
     }
 
@@ -159,7 +157,7 @@ async fn what_no_service_answers_is_refused_in_the_one_form() {
 
 #[tokio::test]
 async fn a_service_that_is_away_is_named_and_answered_for_until_it_is_back() {
-    let addr = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let addr = testkit::free_addr();
     let gateway = Gateway::before(addr).await;
     let response = gateway.get("/user-manager/users").await;
     assert!(response.headers().contains_key(header::RETRY_AFTER));
