@@ -14,7 +14,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin, clock::Clock, config::ConfigError, config::ShellConfig, metrics, readiness::Readiness, tasks::Tasks,
+    admin,
+    clock::Clock,
+    config::{ConfigError, ShellConfig},
+    metrics,
+    readiness::{Need, Part, Readiness},
+    tasks::Tasks,
     telemetry::Telemetry,
 };
 
@@ -93,6 +98,7 @@ pub struct Process {
     stopping: CancellationToken,
     last_acts: LastActs,
     shells: Vec<Shell>,
+    starting: Mutex<Vec<Part>>,
 }
 
 impl Process {
@@ -108,7 +114,7 @@ impl Process {
         let stopping = CancellationToken::new();
         let last_acts = LastActs::default();
         watch_signals(stopping.clone(), last_acts.clone())?;
-        Ok(Self { telemetry, stopping, last_acts, shells: Vec::new() })
+        Ok(Self { telemetry, stopping, last_acts, shells: Vec::new(), starting: Mutex::default() })
     }
 
     /// Does `act` should a second signal cut the stop short. It may not wait for anything.
@@ -116,9 +122,12 @@ impl Process {
         self.last_acts.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(act));
     }
 
-    /// A shell for one service of this process.
+    /// A shell for one service of this process. `/readyz` says that it is starting until
+    /// [`Process::started`], or [`Process::run`].
     pub fn shell(&mut self, service: &'static str, clock: Clock) -> Shell {
         let shell = Shell::new(service, self.stopping.clone(), clock);
+        let part = shell.readiness.part("start", Need::Required, "is not complete yet");
+        self.starting.lock().unwrap_or_else(PoisonError::into_inner).push(part);
         self.shells.push(shell.clone());
         shell
     }
@@ -137,11 +146,17 @@ impl Process {
         admin::serve(addr, self.shells.clone()).await
     }
 
+    /// Every service of this process answers.
+    pub fn started(&self) {
+        self.starting.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Waits for a signal or for the first part that dies, then until everything has ended.
     ///
     /// # Errors
     /// The first failure of a task.
     pub async fn run(self) -> anyhow::Result<()> {
+        self.started();
         let ended = futures::future::join_all(self.shells.iter().map(|shell| shell.tasks.join())).await;
         self.telemetry.close();
         ended.into_iter().collect()

@@ -132,7 +132,7 @@ async fn a_body_that_does_not_arrive_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn the_admin_port_refuses_in_our_form() {
+async fn the_admin_port_says_when_the_start_is_complete_and_refuses_in_our_form() {
     let mut process = shell::Process::start(&config()).expect("started");
     process.shell("test", Clock::system());
     let addr = process.serve_admin(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("served");
@@ -140,6 +140,14 @@ async fn the_admin_port_refuses_in_our_form() {
         let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
         testkit::http_client().request(method, format!("http://{addr}{path}")).send()
     };
+    let ready = async || {
+        let response = send("GET", "/readyz").await.expect("answered");
+        (response.status().as_u16(), response.text().await.expect("text"))
+    };
+    let (status, words) = ready().await;
+    assert!(status == 503 && words.contains("start"), "{status} {words}");
+    process.started();
+    assert_eq!(ready().await.0, 200);
     for (method, path, expected) in
         [("GET", "/", 404), ("GET", "/operator/x", 405), ("POST", "/operator/x", 404), ("POST", "/operator/%FF", 400)]
     {

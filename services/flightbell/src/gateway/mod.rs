@@ -54,6 +54,7 @@ pub async fn run(args: cli::Gateway, vars: &dyn Vars) -> anyhow::Result<()> {
     if let Some(listen) = args.listen_http {
         serve_redirect(&shell, listen, addr.port()).await?;
     }
+    process.started();
     announce(addr);
     process.run().await
 }

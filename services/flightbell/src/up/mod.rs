@@ -129,6 +129,7 @@ async fn start(
     data.write_addresses(&Addresses { admin: admin.to_string(), kafka: addresses.kafka, databases })?;
     shells.start(services, listeners).await?;
     let addr = gateway::serve(house, setup.listen, &data.path().join("tls"), upstreams).await?;
+    process.started();
     gateway::announce(addr);
     Ok(addr)
 }
