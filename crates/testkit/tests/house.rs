@@ -163,6 +163,18 @@ fn the_tables_that_services_share_are_the_same_everywhere() {
 }
 
 #[test]
+fn the_migrations_of_a_database_are_numbered_without_gaps_or_twins() {
+    for folder in fs::read_dir(root().join("migrations")).expect("the migrations") {
+        let folder = folder.expect("an entry").path();
+        for (file, number) in files(&folder, ".sql").iter().zip(1..) {
+            let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let begins = format!("{number:04}_");
+            assert!(name.starts_with(&begins), "{} wants to begin with {begins}", file.display());
+        }
+    }
+}
+
+#[test]
 fn every_crate_says_what_it_is_and_inherits_the_lints() {
     for manifest in files(".", "Cargo.toml") {
         if manifest.parent() == Some(&root()) {
