@@ -86,7 +86,7 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
     let store = Store::new(pool);
     let topic = config.topics.to_notifier();
     // The notifier produces nothing but dead letters.
-    let dead_letters = Producer::unwatched(&config.kafka, Profile::Latency)?;
+    let dead_letters = Producer::new(&config.kafka, Profile::Latency, &topic, shell)?;
     let subscription = Subscription { topic: topic.clone(), group: config.topics.notifier_group() };
     let consumer = Consumer::new(&config.kafka, subscription, &dead_letters, shell)?;
 

@@ -5,7 +5,7 @@
 //! one message stopping everybody's. A message that Telegram always answers with 500 would be the
 //! probe for ever: so the probe is the message that failed least. And it would close the channel
 //! again whenever it is tried: so a message that closed the channel twice while another one opened
-//! it at once is itself to blame from then on, and follows its own schedule.
+//! it at once is itself to blame from then on: it waits as its own schedule says, but is never given up for it.
 
 use std::{
     collections::HashMap,

@@ -174,7 +174,10 @@ pub fn decide(attempt: Attempt, history: History, schedule: Schedule, random: f6
     match attempt {
         Attempt::Delivered { message_id } => ending(Outcome::Sent, Next::Delivered { message_id }),
         Attempt::Channel(fault) => ending(by_channel(fault), Next::Unchanged),
-        Attempt::Blamed(fault) => failed(by_channel(fault)),
+        // Telegram never said no to this message, so it is told less and less often, and never given up.
+        Attempt::Blamed(fault) => {
+            ending(by_channel(fault), Next::Failed(schedule.wait_without_end(history.failures + 1, random)))
+        }
         Attempt::ChatIsBusy(wait) => ending(Outcome::TooMany, Next::After(wait)),
         Attempt::ChatGone => ending(Outcome::ChatGone, Next::Undeliverable),
         Attempt::Moved { from, to } if may_detour && from != to => ending(Outcome::Migrated, Next::Moved { from, to }),
@@ -212,7 +215,15 @@ mod tests {
             (6, Next::GivenUp),
         ] {
             let history = History { failures, ..NEW };
-            assert_eq!(check(Attempt::Refused, history), (Outcome::Refused, next.clone()));
+            assert_eq!(check(Attempt::Refused, history), (Outcome::Refused, next));
+        }
+    }
+
+    #[test]
+    fn a_message_that_alone_meets_the_channels_failures_waits_longer_and_is_never_given_up() {
+        for (failures, wait) in [(0, 5), (5, 21_600), (6, 21_600), (60, 21_600)] {
+            let history = History { failures, ..NEW };
+            let next = Next::Failed(Duration::from_secs(wait));
             assert_eq!(check(Attempt::Blamed(ChannelFault::TimedOut), history), (Outcome::Unclear, next));
         }
     }

@@ -39,8 +39,17 @@ impl Schedule {
     #[must_use]
     pub fn wait(&self, failures: u32, random: f64) -> Option<Duration> {
         let wait = WAITS.get(failures.saturating_sub(1) as usize)?;
-        let stretch = 1.0 + JITTER * random.clamp(0.0, 1.0);
-        Some(wait.mul_f64(self.scale * stretch))
+        Some(self.stretched(*wait, random))
+    }
+
+    /// As [`Schedule::wait`], for what is never given up: the last wait comes again and again.
+    #[must_use]
+    pub fn wait_without_end(&self, failures: u32, random: f64) -> Duration {
+        self.wait(failures, random).unwrap_or_else(|| self.stretched(WAITS[WAITS.len() - 1], random))
+    }
+
+    fn stretched(&self, wait: Duration, random: f64) -> Duration {
+        wait.mul_f64(self.scale * (1.0 + JITTER * random.clamp(0.0, 1.0)))
     }
 }
 

@@ -127,8 +127,12 @@ async fn a_kafka_that_is_cut_off_for_five_seconds_loses_and_repeats_nothing() {
     let before = world.tell(&person, &["one"]).await[0];
     world.wait_for_status(before, "sent").await;
     network.cut();
+    let cut_for = tokio::time::sleep(Duration::from_secs(5));
     let during = world.tell(&person, &["two"]).await[0];
-    tokio::time::sleep(Duration::from_secs(5)).await; // The length of the cut.
+    let named =
+        async || worker.shell.readiness.report().await.parts.iter().any(|part| part.name == "kafka" && !part.up);
+    testkit::wait_for("readiness to name kafka", PATIENCE, named).await;
+    cut_for.await;
     assert_eq!(world.status(during).await, None);
     network.heal();
     world.wait_for_status(during, "sent").await;
