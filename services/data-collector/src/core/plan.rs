@@ -6,7 +6,7 @@
 //! for; a published day that is not held yet; a probe whether yesterday is published; and, from what
 //! remains, days that are held once more, for corrections.
 //!
-//! [`due`] knows what is due and when; [`pack`] makes calls of it that the credits allow.
+//! `due` knows what is due and when; `pack` makes calls of it that the credits allow.
 
 mod due;
 mod pack;
