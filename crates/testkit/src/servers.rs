@@ -100,6 +100,12 @@ impl Kafka {
         Frozen::freeze(self.server.pid().expect("a running broker"))
     }
 
+    /// Kills the broker with SIGKILL; it is started again on the same port.
+    pub fn kill(&self) {
+        let pid = self.server.pid().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)).expect("a running broker");
+        kill_process(pid, Signal::KILL).expect("killed");
+    }
+
     /// Where a proxy finds the second listener.
     #[must_use]
     pub fn behind_proxy(&self) -> Option<SocketAddr> {

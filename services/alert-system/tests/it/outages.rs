@@ -1,6 +1,6 @@
 //! PostgreSQL and Kafka away, frozen, cut.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use alert_system::Config;
 use shell::{Shell, clock::Clock};
@@ -138,6 +138,32 @@ async fn a_postgres_that_is_cut_off_is_waited_for_and_nothing_is_lost_or_repeate
 }
 
 #[tokio::test]
+async fn a_kafka_that_is_cut_off_for_five_seconds_loses_and_repeats_nothing() {
+    let network = Proxy::unconnected().await;
+    let kafka = testkit::kafka_behind(network.addr().port()).await;
+    network.lead_to(kafka.behind_proxy().expect("a second listener"));
+    let world = World::on(kafka.bootstrap.clone(), testkit::topics()).await;
+    let config = world.config_with(&world.database.url, &network.addr().to_string());
+    let worker = Worker::start(config).await;
+    let interests: Vec<_> = (0..50).map(|_| Interest::new()).collect();
+    let tell = |seq, value| interests.iter().map(|interest| interest.reading(seq, value)).collect::<Vec<_>>();
+    world.send(&tell(1, 11)).await;
+    world.settled().await;
+    network.cut();
+    let cut_for = tokio::time::sleep(Duration::from_secs(5));
+    world.send(&tell(2, 5)).await;
+    let named =
+        async || worker.shell.readiness.report().await.parts.iter().any(|part| part.name == "kafka" && !part.up);
+    testkit::wait_for("readiness to name kafka", PATIENCE, named).await;
+    cut_for.await;
+    network.heal();
+    world.settled().await;
+    let ledger = world.ledger().await;
+    assert!(interests.iter().all(|interest| interest.told_in(&ledger) == ["high", "recovered"]));
+    worker.stop().await;
+}
+
+#[tokio::test]
 async fn a_frozen_kafka_is_waited_for_and_nothing_is_lost_or_invented() {
     let lone = World::alone().await;
     let world = &lone.world;
@@ -162,6 +188,31 @@ async fn a_frozen_kafka_is_waited_for_and_nothing_is_lost_or_invented() {
     drop(frozen);
     world.settled().await;
     assert_eq!(world.told_of(&interest).await, ["high"]);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_kafka_that_is_killed_in_the_middle_of_a_stream_loses_and_repeats_nothing() {
+    let lone = World::alone().await;
+    let world = &lone.world;
+    let worker = world.start().await;
+    let interests: Vec<_> = (0..20).map(|_| Interest::new()).collect();
+    let rounds: i64 = 30;
+    for round in 1..=rounds {
+        let value = if round % 2 == 1 { 11 } else { 5 };
+        let readings: Vec<_> = interests.iter().map(|interest| interest.reading(round, value)).collect();
+        world.insist(&readings).await;
+        if round == 10 || round == 20 {
+            lone.kafka.kill();
+        }
+    }
+    world.settled().await;
+    let ledger = world.ledger().await;
+    for interest in &interests {
+        let told = interest.told_in(&ledger);
+        let expected: Vec<_> = ["high", "recovered"].repeat(15);
+        assert_eq!(told, expected);
+    }
     worker.stop().await;
 }
 

@@ -74,7 +74,7 @@ impl World {
         LoneWorld { world: Self::on(kafka.bootstrap.clone(), Namespace::default()).await, kafka, _alone: alone }
     }
 
-    async fn on(bootstrap: String, topics: Namespace) -> Self {
+    pub async fn on(bootstrap: String, topics: Namespace) -> Self {
         let mut kafka = KafkaConfig::plain(bootstrap).with("auto.commit.interval.ms", "100");
         kafka.partitions = 3;
         let database = testkit::database(&MIGRATOR).await;
@@ -105,6 +105,15 @@ impl World {
     }
 
     pub async fn send(&self, messages: &[Sent]) {
+        self.try_to_send(messages).await.expect("messages sent");
+    }
+
+    /// Sends until Kafka has kept everything; some of it may then be there more than once.
+    pub async fn insist(&self, messages: &[Sent]) {
+        testkit::wait_for("Kafka to keep them", PATIENCE, async || self.try_to_send(messages).await.is_ok()).await;
+    }
+
+    async fn try_to_send(&self, messages: &[Sent]) -> Result<(), stream::SendError> {
         let topic = self.topics.to_alert_system();
         let outgoing = messages.iter().map(|message| {
             let mut outgoing = Outgoing::to(&topic);
@@ -116,7 +125,7 @@ impl World {
             }
             message.headers.iter().fold(outgoing, |outgoing, (name, value)| outgoing.with_header(*name, value))
         });
-        self.producer.send_all(outgoing).await.expect("messages sent");
+        self.producer.send_all(outgoing).await
     }
 
     /// Waits until every message so far is settled and committed.

@@ -6,6 +6,7 @@ mod commands;
 mod demo;
 mod gateway;
 mod kills;
+mod letters;
 mod program;
 mod town;
 mod trunk;
