@@ -10,6 +10,8 @@ pub mod dlq;
 pub mod doctor;
 pub mod folder;
 pub mod gateway;
+#[cfg(test)]
+mod readme_tests;
 pub mod running;
 pub mod services;
 pub mod settings;

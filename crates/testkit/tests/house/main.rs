@@ -2,6 +2,8 @@
 
 #![cfg(test)]
 
+mod documents;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -186,55 +188,6 @@ fn every_crate_says_what_it_is_and_inherits_the_lints() {
         if library.exists() {
             let first = fs::read_to_string(&library).expect("a library");
             assert!(first.starts_with("//!") || first.starts_with("#![doc"), "{} has no crate doc", library.display());
-        }
-    }
-}
-
-/// Environment keys that the code reads: the capital words in the files that read settings.
-fn keys_in_code() -> BTreeSet<String> {
-    let mut keys = BTreeSet::new();
-    for file in files("services", ".rs").into_iter().chain(files("crates", ".rs")) {
-        let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if !["config.rs", "settings.rs", "folder.rs"].contains(&name) {
-            continue;
-        }
-        let is_key = |word: &&str| {
-            word.len() > 3
-                && word.contains('_')
-                && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_' || byte.is_ascii_digit())
-        };
-        let code = code(&file);
-        keys.extend(code.split('"').skip(1).step_by(2).filter(is_key).map(str::to_owned));
-    }
-    keys
-}
-
-#[test]
-fn the_readme_names_every_setting_the_code_reads() {
-    let readme = read("README.md");
-    let keys = keys_in_code();
-    assert!(keys.len() > 15, "only {keys:?} were found: the test looks in the wrong place");
-    let not_settings = ["XDG_DATA_HOME", "XDG_CACHE_HOME", "SASL_PLAINTEXT", "SASL_SSL"];
-    for key in keys
-        .iter()
-        .filter(|key| !not_settings.contains(&key.as_str()) && !key.ends_with("_FILE") || *key == "KAFKA_CA_FILE")
-    {
-        assert!(readme.contains(&format!("`{key}`")), "the README does not name {key}");
-    }
-}
-
-#[test]
-fn the_readme_names_commands_that_exist() {
-    let readme = read("README.md");
-    let makefile = read("Makefile");
-    for rest in readme.split("make ").skip(1) {
-        let target: String = rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
-        let before_is_code = rest.len() < readme.len();
-        if before_is_code && readme.contains(&format!("`make {target}`")) {
-            assert!(
-                makefile.contains(&format!("\n{target}:")),
-                "the README names `make {target}`, the Makefile does not"
-            );
         }
     }
 }
