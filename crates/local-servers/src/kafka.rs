@@ -17,10 +17,9 @@ use crate::{
     core::{identity::KAFKA_MAIN, ports::fingerprint, properties::Broker},
     error::{Doing, Error},
     launch::{Plan, Ready, prepare},
-    leftovers,
     log::Log,
     places::{Java, KafkaJars},
-    ports,
+    ports, processes,
     supervisor::{End, Supervised},
 };
 
@@ -218,7 +217,7 @@ pub(crate) fn properties_of(data_dir: &Path, name: &str) -> PathBuf {
 /// Stops the broker that an earlier run left in `data_dir`, if one runs.
 pub(crate) async fn stop_leftover(data_dir: &Path, name: &str) -> Result<(), Error> {
     let properties = properties_of(data_dir, name);
-    leftovers::stop(SERVER, STOP_LEFTOVER, |line| line.is_kafka_of(&properties)).await
+    processes::stop(SERVER, STOP_LEFTOVER, |line| line.is_kafka_of(&properties)).await
 }
 
 /// Everything a broker needs before it has a port.

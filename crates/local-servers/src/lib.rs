@@ -29,6 +29,7 @@ mod core;
 mod launch;
 mod log;
 mod ports;
+mod processes;
 mod supervisor;
 
 pub use addresses::{Addresses, DatabaseUrls};

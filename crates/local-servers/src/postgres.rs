@@ -18,10 +18,9 @@ use crate::{
     core::ports::fingerprint,
     error::{Doing, Error},
     launch::{Plan, Ready, prepare},
-    leftovers,
     log::Log,
     places::PostgresPrograms,
-    ports,
+    ports, processes,
     supervisor::{End, Supervised},
 };
 
@@ -207,7 +206,7 @@ pub(crate) fn data_of(data_dir: &Path) -> PathBuf {
 /// Stops the server that an earlier run left in `data_dir`, if one runs.
 pub(crate) async fn stop_leftover(data_dir: &Path) -> Result<(), Error> {
     let data = data_of(data_dir);
-    leftovers::stop(SERVER, STOP_LEFTOVER, |line| line.is_postgres_of(&data)).await
+    processes::stop(SERVER, STOP_LEFTOVER, |line| line.is_postgres_of(&data)).await
 }
 
 fn arguments(options: &PostgresOptions, data: &Path, socket_folder: &Path, port: Option<u16>) -> Vec<OsString> {
@@ -304,7 +303,7 @@ fn clear_stale_locks(data: &Path, socket_folder: &Path) -> Result<(), Error> {
     let file = data.join("postmaster.pid");
     let Ok(text) = fs::read_to_string(&file) else { return Ok(()) };
     let Some((pid, rest)) = text.split_once('\n') else { return Ok(()) };
-    if !pid.trim().parse().is_ok_and(leftovers::is_alive) {
+    if !pid.trim().parse().is_ok_and(processes::is_alive) {
         return Ok(());
     }
     // The file also names the shared memory by which PostgreSQL finds processes of the killed server

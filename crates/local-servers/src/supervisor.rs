@@ -15,7 +15,7 @@ use crate::{
     disk::free_bytes,
     error::Error,
     launch::{Plan, launch},
-    leftovers,
+    processes,
 };
 
 /// How often a server's log is looked at for its size.
@@ -81,7 +81,7 @@ impl Watch {
     /// to end itself, or the server is started again. Nothing that was acknowledged is lost.
     pub fn end_at_once(&self) {
         if let Some(pid) = self.pid() {
-            leftovers::send(pid, self.quick_end);
+            processes::send(pid, self.quick_end);
         }
     }
 
@@ -223,7 +223,7 @@ async fn end(plan: &Plan, child: &mut Child, how: End) {
     if let End::Stop = how {
         for (signal, patience) in plan.stop {
             if let Some(pid) = child.id() {
-                leftovers::send(pid, *signal);
+                processes::send(pid, *signal);
             }
             if tokio::time::timeout(*patience, child.wait()).await.is_ok() {
                 return;
@@ -232,7 +232,7 @@ async fn end(plan: &Plan, child: &mut Child, how: End) {
         }
     }
     if let Some(pid) = child.id() {
-        leftovers::send(pid, Signal::KILL);
+        processes::send(pid, Signal::KILL);
     }
     if let Err(error) = child.wait().await {
         tracing::warn!("wait for {} to end: {error}", plan.server);

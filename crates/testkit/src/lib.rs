@@ -23,8 +23,10 @@ pub use databases::{Database, database, empty_database};
 pub use disk::SmallDisk;
 pub use process::{Process, free_addr, last_words, readyz, wait_until_ready};
 pub use proxy::Proxy;
-pub use servers::{Cluster, Frozen, Kafka, OwnServers, kafka_behind, kafka_cluster, lone_kafka, protected_kafka};
-pub use shared::{KAFKA, POSTGRES, Servers, servers};
+pub use servers::{
+    Cluster, Frozen, Kafka, OwnServers, Servers, kafka_behind, kafka_cluster, lone_kafka, protected_kafka,
+};
+pub use shared::{KAFKA, POSTGRES, servers};
 pub use wait::wait_for;
 
 use std::net::SocketAddr;

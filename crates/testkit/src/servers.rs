@@ -9,7 +9,7 @@ use local_servers::{
 use rustix::process::{Pid, Signal, kill_process};
 use shell::config::{ProcessEnv, Vars};
 
-use crate::{authority::Authority, shared::Servers, watchdog::Watchdog};
+use crate::{authority::Authority, watchdog::Watchdog};
 
 /// The places of this machine, out of the environment.
 ///
@@ -20,6 +20,23 @@ pub(crate) fn places() -> anyhow::Result<Places> {
     let cache = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));
     let path = ProcessEnv.get("PATH").unwrap_or_default();
     Ok(Places::new(path.into(), folder("JAVA_HOME"), folder("KAFKA_HOME"), cache.context("HOME is not set")?))
+}
+
+/// Where a Kafka and a PostgreSQL are.
+#[derive(Clone, Debug)]
+pub struct Servers {
+    /// Kafka's bootstrap servers.
+    pub kafka: String,
+    /// PostgreSQL's address.
+    pub postgres: SocketAddr,
+}
+
+impl Servers {
+    /// The URL of a database.
+    #[must_use]
+    pub fn database_url(&self, name: &str) -> String {
+        format!("postgres://postgres@{}/{name}", self.postgres)
+    }
 }
 
 /// One Kafka and one PostgreSQL.

@@ -1,36 +1,18 @@
 //! The servers that all tests of a process share.
 
 use std::{
-    net::SocketAddr,
     sync::{OnceLock, mpsc},
     thread,
 };
 
 use shell::config::{ProcessEnv, Vars};
 
-use crate::servers::OwnServers;
+use crate::servers::{OwnServers, Servers};
 
 /// The environment key by which `with-servers` tells where Kafka is.
 pub const KAFKA: &str = "FLIGHTBELL_TEST_KAFKA";
 /// The environment key by which `with-servers` tells where PostgreSQL is.
 pub const POSTGRES: &str = "FLIGHTBELL_TEST_POSTGRES";
-
-/// Where the shared servers are.
-#[derive(Clone, Debug)]
-pub struct Servers {
-    /// Kafka's bootstrap servers.
-    pub kafka: String,
-    /// PostgreSQL's address.
-    pub postgres: SocketAddr,
-}
-
-impl Servers {
-    /// The URL of a database.
-    #[must_use]
-    pub fn database_url(&self, name: &str) -> String {
-        format!("postgres://postgres@{}/{name}", self.postgres)
-    }
-}
 
 /// The servers of this test run, or else this process's own, started at the first call.
 pub async fn servers() -> &'static Servers {

@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 
 use super::{
     credits,
+    query::{Direction, FlightsQuery, StatesQuery, Unanswered},
     request::Endpoint,
     rows::Area,
-    source::{Direction, FlightsQuery, Source, StatesQuery, Unanswered},
+    source::Source,
 };
 use crate::reply::Reply;
 

@@ -13,6 +13,7 @@
 mod answer;
 mod credits;
 mod failure;
+mod query;
 mod recording;
 mod replay;
 mod request;
@@ -30,12 +31,13 @@ use crate::{ClockFn, serve::Server};
 
 pub use credits::{Bucket, Budget, Caller, flights_cost, states_cost};
 pub use failure::Failure;
+pub use query::Direction;
 pub use recording::Recording;
 pub use replay::{ReplayState, begins_at, ends_at, published_at};
 pub use request::{Auth, Endpoint, Request};
 pub use rows::{Area, Flight, State};
 pub use scripted::Scripted;
-pub use source::{Direction, Source};
+pub use source::Source;
 
 use server::Desk;
 

@@ -7,9 +7,9 @@ use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Utc};
 use flate2::read::GzDecoder;
 
 use super::{
+    query::{Direction, FlightsQuery, Sky, Unanswered},
     replay::{self, ReplayState},
     rows::{Area, Flight, State},
-    source::{Direction, FlightsQuery, Sky, Unanswered},
 };
 
 const PARIS: &[u8] = include_bytes!("../../data/paris_2021-10-07.txt.gz");

@@ -8,8 +8,8 @@ use std::{
 use chrono::{DateTime, NaiveDate, Utc};
 
 use super::{
+    query::{Direction, FlightsQuery, Sky},
     rows::{Flight, State},
-    source::{Direction, FlightsQuery, Sky},
 };
 
 /// A world that a test sets up, and may change at any time. Nothing flies in it at first. Clones

@@ -4,6 +4,7 @@
 //! attempt is remembered, with whether the message reached the chat and whether the sender was told.
 //! Markdown, files, buttons and updates are not served.
 
+mod desk;
 mod failure;
 mod fields;
 mod html;
@@ -24,7 +25,7 @@ pub use limits::Limits;
 pub use message::Sent;
 pub use page::{Credit, Page};
 
-use server::Desk;
+use desk::Desk;
 
 /// How the stand-in is set up.
 #[derive(Clone)]

@@ -12,7 +12,7 @@ use http::{StatusCode, header};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{html::Entity, message::Sent, server::Desk};
+use super::{desk::Desk, html::Entity, message::Sent};
 use crate::{ClockFn, opensky, reply::Reply};
 
 /// How many messages one answer holds.
