@@ -1,7 +1,7 @@
 #!/bin/bash
 # Brings what this machine lacks: system packages by its package manager, Kafka's jars by Maven.
 #   deps.sh         what building and running need
-#   deps.sh test    that, and what the browser test needs
+#   deps.sh test    that, and what the browser test needs: Chromium, node and playwright-core
 # Debian is where this is tried; Ubuntu and macOS take the same path, untried.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -76,6 +76,7 @@ install_macos() {
     has_postgres || packages+=(postgresql@17)
     has_java || packages+=(openjdk@21)
     has_kafka || has mvn || packages+=(maven)
+    [ "$want_browser" != test ] || has node || packages+=(node)
     brew list openssl@3 >/dev/null 2>&1 || packages+=(openssl@3)
     if [ ${#packages[@]} = 0 ]; then return; fi
     say "installing packages: ${packages[*]}"
@@ -90,10 +91,17 @@ bring_kafka() {
     if ! has_kafka; then
         say "bringing Apache Kafka $kafka_version with Maven (46 jars, 44 MB, half a minute the first time)"
         mkdir -p "$kafka_cache"
+        # Whole or not at all: Maven takes a jar that a killed copy cut short for one that is there.
+        rm -rf "$kafka_cache/libs.new"
         mvn -q -B -ntp -C -f "$here/kafka/pom.xml" \
             org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
-            "-DoutputDirectory=$kafka_cache/libs" -DincludeScope=runtime </dev/null
-        touch "$kafka_cache/libs/.complete"
+            "-DoutputDirectory=$kafka_cache/libs.new" -DincludeScope=runtime </dev/null || {
+            say "Maven could not bring Kafka's jars: see above, then run this again, or set KAFKA_HOME to an unpacked Apache Kafka 4"
+            exit 1
+        }
+        touch "$kafka_cache/libs.new/.complete"
+        rm -rf "$kafka_cache/libs"
+        mv "$kafka_cache/libs.new" "$kafka_cache/libs"
     fi
     "$here/kafka/archive.sh" "$(kafka_home)" "$(java_program)" "$(java_version)" ||
         say "Kafka's class archive could not be made: Kafka starts without it, only more slowly"
@@ -117,6 +125,21 @@ kafka_home() {
     echo "$shared_cache"
 }
 
+# What drives the browser in a test, in the version of its lock file, of which npm keeps a copy.
+bring_browser_driver() {
+    local folder=$here/../services/flightbell/tests/browser
+    if cmp -s <(locked_packages "$folder/package-lock.json") <(locked_packages "$folder/node_modules/.package-lock.json"); then
+        return
+    fi
+    say "bringing playwright-core with npm (10 MB)"
+    (cd "$folder" && npm ci --no-audit --no-fund </dev/null) || {
+        say "npm could not bring playwright-core: see above, then run this again"
+        exit 1
+    }
+}
+
+locked_packages() { grep -E '"(version|integrity)"' "$1" 2>/dev/null; }
+
 case "$(uname -s)" in
     Linux)
         if has apt-get; then install_debian; else
@@ -130,4 +153,5 @@ if ! has cargo; then
     exit 1
 fi
 bring_kafka
+if [ "$want_browser" = test ]; then bring_browser_driver; fi
 say "everything that is needed is here"
