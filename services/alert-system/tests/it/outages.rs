@@ -24,30 +24,36 @@ async fn is_held(worker: &Worker) {
     testkit::wait_for("the partition to be held", PATIENCE, held).await;
 }
 
+async fn is_named(shell: &Shell, away: &str) {
+    let named = async || {
+        let parts = shell.readiness.report().await.parts;
+        parts.iter().any(|part| part.name.starts_with(away) && !part.up)
+    };
+    testkit::wait_for(&format!("readiness to name {away}"), PATIENCE, named).await;
+}
+
+/// Starts while `away` cannot be reached; heals the network once readiness has said so.
+async fn start_with_one_away(config: Config, away: &str, network: &Proxy) -> Worker {
+    let shell = Shell::new("alert-system", CancellationToken::new(), Clock::system());
+    let story = async {
+        is_named(&shell, away).await;
+        network.heal();
+    };
+    let (started, ()) = tokio::join!(alert_system::start(config, &shell), story);
+    started.expect("it starts");
+    Worker { shell }
+}
+
 #[tokio::test]
 async fn postgres_away_at_start_is_waited_for_and_named() {
     let world = World::new().await;
     let (config, network) = behind_a_wire(&world, true).await;
-    let shell = Shell::new("alert-system", CancellationToken::new(), Clock::system());
-    let starting = {
-        let shell = shell.clone();
-        async move { alert_system::start(config, &shell).await }
-    };
-    let story = async {
-        let named = async || {
-            let parts = shell.readiness.report().await.parts;
-            parts.iter().any(|part| part.name == "postgres" && !part.up)
-        };
-        testkit::wait_for("readiness to name postgres", PATIENCE, named).await;
-        network.heal();
-    };
-    let (started, ()) = tokio::join!(starting, story);
-    started.expect("it starts");
+    let worker = start_with_one_away(config, "postgres", &network).await;
     let interest = Interest::new();
     world.send(&[interest.reading(1, 11)]).await;
     world.settled().await;
     assert_eq!(world.told_of(&interest).await, ["high"]);
-    Worker { shell }.stop().await;
+    worker.stop().await;
 }
 
 #[tokio::test]
@@ -57,26 +63,12 @@ async fn kafka_away_at_start_is_waited_for_and_named() {
     let network = Proxy::to(broker).await;
     network.cut();
     let config = world.config_with(&world.database.url, &network.addr().to_string());
-    let shell = Shell::new("alert-system", CancellationToken::new(), Clock::system());
-    let starting = {
-        let shell = shell.clone();
-        async move { alert_system::start(config, &shell).await }
-    };
-    let story = async {
-        let named = async || {
-            let parts = shell.readiness.report().await.parts;
-            parts.iter().any(|part| part.name.starts_with("kafka") && !part.up)
-        };
-        testkit::wait_for("readiness to name kafka", PATIENCE, named).await;
-        network.heal();
-    };
-    let (started, ()) = tokio::join!(starting, story);
-    started.expect("it starts");
+    let worker = start_with_one_away(config, "kafka", &network).await;
     let interest = Interest::new();
     world.send(&[interest.reading(1, 11)]).await;
     world.settled().await;
     assert_eq!(world.told_of(&interest).await, ["high"]);
-    Worker { shell }.stop().await;
+    worker.stop().await;
 }
 
 #[tokio::test]
@@ -152,9 +144,7 @@ async fn a_kafka_that_is_cut_off_for_five_seconds_loses_and_repeats_nothing() {
     network.cut();
     let cut_for = tokio::time::sleep(Duration::from_secs(5));
     world.send(&tell(2, 5)).await;
-    let named =
-        async || worker.shell.readiness.report().await.parts.iter().any(|part| part.name == "kafka" && !part.up);
-    testkit::wait_for("readiness to name kafka", PATIENCE, named).await;
+    is_named(&worker.shell, "kafka").await;
     cut_for.await;
     network.heal();
     world.settled().await;
