@@ -8,6 +8,7 @@ mod gateway;
 mod kills;
 mod letters;
 mod program;
+mod readme;
 mod town;
 mod trunk;
 mod up;
