@@ -124,7 +124,10 @@ impl Fields {
         let malformed = |error| Problem::new(StatusCode::BAD_REQUEST, format!("Malformed JSON: {error}"));
         match serde_json::from_slice(bytes).map_err(malformed)? {
             Value::Object(values) => Ok(Self { values, errors: Vec::new() }),
-            _ => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "The body must be a JSON object")),
+            _ => {
+                let message = "must be a JSON object".to_owned();
+                Err(Problem::invalid(vec![FieldError { field: "body".to_owned(), message }]))
+            }
         }
     }
 
@@ -246,9 +249,12 @@ mod tests {
 
     #[test]
     fn what_is_no_json_object_is_refused() {
-        for (text, status) in [("", 400), ("{", 400), ("{\"a\":\"\u{e9}", 400), ("[]", 422), ("7", 422)] {
+        for (text, status) in [("", 400), ("{", 400), ("{\"a\":\"\u{e9}", 400), ("[]", 422), ("7", 422), ("\"x\"", 422)]
+        {
             let problem = Fields::parse(text.as_bytes()).err().expect("refused");
             assert_eq!(problem.status().as_u16(), status, "{text}");
+            let names_it = problem.body().contains(r#""errors":[{"field":"body","message":"must be a JSON object"}]"#);
+            assert_eq!(names_it, status == 422, "{}", problem.body());
         }
         assert!(Fields::parse(b"{\"a\":\"\xe9\"}").is_err());
     }
