@@ -141,9 +141,11 @@ pub async fn run(args: cli::Demo, vars: &dyn Vars) -> anyhow::Result<()> {
         source: Some(SOURCE.to_owned()),
     };
     let data = setup.folder.clone();
+    announce(args.speed);
     run_with(setup, async move |addr| {
-        set_up_people(addr, &data.join("tls/cert.pem")).await.context("set up the people of the demo")?;
-        invite(&page, args.speed);
+        let certificate = data.join("tls/cert.pem");
+        set_up_people(addr, &certificate).await.context("set up the people of the demo")?;
+        invite(&page, addr, &certificate);
         Ok(())
     })
     .await
@@ -225,13 +227,19 @@ async fn set_up_people(addr: SocketAddr, certificate: &Path) -> anyhow::Result<(
     Ok(())
 }
 
+#[expect(clippy::print_stdout, reason = "what the person at the terminal is about to see")]
+fn announce(speed: u32) {
+    println!("This is a replay of recorded traffic, {speed} times as fast, not live data:");
+    println!("Paris on 7 October 2021, San Francisco in March 2020. Starting: some ten seconds.");
+}
+
 #[expect(clippy::print_stdout, reason = "what the person at the terminal is to do next")]
-fn invite(page: &str, speed: u32) {
+fn invite(page: &str, addr: SocketAddr, certificate: &Path) {
     println!("open {page}");
-    println!(
-        "A replay of recorded traffic, {speed} times as fast: Paris on 7 October 2021, San Francisco in March 2020."
-    );
-    println!("The first messages arrive within two minutes. Ctrl-C ends it.");
+    println!("The first messages of the replay arrive there within two minutes. Ctrl-C ends it.");
+    println!("For curl, as in the README:");
+    println!("export AIR=https://{addr}");
+    println!("export CA={}", certificate.display());
 }
 
 #[cfg(test)]

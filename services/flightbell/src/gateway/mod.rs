@@ -10,8 +10,9 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 use anyhow::Context;
 use axum::{
     Extension, Router,
-    extract::Request,
-    http::{StatusCode, Uri, header},
+    extract::{Request, State},
+    http::{HeaderName, HeaderValue, StatusCode, Uri, header},
+    middleware::map_response_with_state,
     response::{IntoResponse, Response},
     routing::{any, get},
 };
@@ -30,6 +31,9 @@ pub use proxy::Upstreams;
 
 /// How long an answer may take: longer than a body and the service behind may.
 const ANSWER_LIMIT: Duration = Duration::from_secs(40);
+
+/// Says in answers where the data comes from, when that is not OpenSky itself.
+pub const DATA_SOURCE: HeaderName = HeaderName::from_static("x-data-source");
 
 /// Runs the gateway alone, until a signal.
 ///
@@ -50,7 +54,7 @@ pub async fn run(args: cli::Gateway, vars: &dyn Vars) -> anyhow::Result<()> {
     let services = [("user-manager", args.user_manager), ("data-collector", args.data_collector)];
     let upstreams = Upstreams::new(services.map(|(name, at)| (name.to_owned(), at)));
     upstreams.watch(&shell);
-    let addr = serve(&shell, args.listen, &certificates, upstreams).await?;
+    let addr = serve(&shell, args.listen, &certificates, upstreams, None).await?;
     if let Some(listen) = args.listen_http {
         serve_redirect(&shell, listen, addr.port()).await?;
     }
@@ -66,7 +70,8 @@ pub fn announce(addr: SocketAddr) {
 }
 
 /// Serves HTTPS on `listen`, with a certificate that is kept in `certificates`, until the shell
-/// stops. Answers the address.
+/// stops. Answers the address. Where the flights are not real ones, `source` says so in every answer's
+/// header [`DATA_SOURCE`].
 ///
 /// # Errors
 /// When the address cannot be bound or the certificate cannot be read or made.
@@ -75,16 +80,26 @@ pub async fn serve(
     listen: SocketAddr,
     certificates: &Path,
     upstreams: Upstreams,
+    source: Option<&str>,
 ) -> anyhow::Result<SocketAddr> {
     let tls = certificate::load_or_make(certificates, listen)?.server_config()?;
     let (listener, addr) = bind(listen, "HTTPS").await?;
-    let app = well_mannered(shell, routes(&upstreams), ANSWER_LIMIT)?;
+    let mut app = well_mannered(shell, routes(&upstreams), ANSWER_LIMIT)?;
+    if let Some(source) = source {
+        let source = HeaderValue::from_str(source).context("name the source in a header")?;
+        app = app.layer(map_response_with_state(source, with_source));
+    }
     let stopping = shell.tasks.stopping().clone();
     shell.tasks.spawn("https", async move {
         serve_connections(listener, Some(tls), app, stopping).await;
         Ok(())
     });
     Ok(addr)
+}
+
+async fn with_source(State(source): State<HeaderValue>, mut response: Response) -> Response {
+    response.headers_mut().insert(DATA_SOURCE, source);
+    response
 }
 
 /// Answers every plain HTTP request on `listen` with a redirect to HTTPS on `https_port`, until the

@@ -128,7 +128,8 @@ async fn start(
     let databases = DatabaseUrls { user_manager, data_collector, alert_system, notifier };
     data.write_addresses(&Addresses { admin: admin.to_string(), kafka: addresses.kafka, databases })?;
     shells.start(services, listeners).await?;
-    let addr = gateway::serve(house, setup.listen, &data.path().join("tls"), upstreams).await?;
+    let certificates = data.path().join("tls");
+    let addr = gateway::serve(house, setup.listen, &certificates, upstreams, setup.source.as_deref()).await?;
     process.started();
     gateway::announce(addr);
     Ok(addr)

@@ -6,11 +6,12 @@ use std::{
 };
 
 use local_servers::leftovers;
+use testkit::Process;
 use tokio::process::Command;
 
 use crate::{
     program,
-    town::{folder, places},
+    town::{client, folder, places},
 };
 
 /// Where a picture of the page is left for whoever wants to look.
@@ -47,7 +48,26 @@ async fn within_two_minutes_the_page_shows_paris_rising_and_clearing_and_san_fra
     {
         assert!(seen.contains(words), "{words:?} is not in\n{seen}");
     }
+    every_answer_is_marked(&mut demo).await;
     demo.stop().await;
+}
+
+/// That this is a replay is said where data appears: on the terminal, in readings, in every answer.
+async fn every_answer_is_marked(demo: &mut Process) {
+    let base = demo.says("export AIR=").await;
+    let client = client(Path::new(&demo.says("export CA=").await)).await;
+    assert!(demo.out().starts_with("This is a replay of recorded traffic"), "{}", demo.out());
+    for path in
+        ["readings/LFPG?metric=live", "flights/KSFO", "flights/average/KSFO", "interests/sam@flightbell.example"]
+    {
+        let answer = client.get(format!("{base}/data-collector/{path}")).send().await.expect("answered");
+        assert_eq!(answer.status(), 200, "{path}");
+        let source = answer.headers().get("x-data-source").and_then(|source| source.to_str().ok());
+        assert!(source.is_some_and(|source| source.starts_with("replay of recorded traffic")), "{path}: {source:?}");
+        let readings: serde_json::Value = answer.json().await.expect("JSON");
+        let says = readings[0]["source"].as_str().unwrap_or_default();
+        assert_eq!(says.starts_with("replay of recorded traffic"), path.starts_with("readings"), "{path}: {says}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
