@@ -144,6 +144,9 @@ fn the_map_shows_every_folder_and_the_ports_databases_and_topics_that_are_so() {
             );
         }
     }
+    for name in folders("").into_iter().filter(|name| ![".git", "target"].contains(&name.as_str())) {
+        assert!(map.iter().any(|line| line.starts_with(&format!("{name}/ ")) || *line == format!("{name}/")), "{name}");
+    }
     for line in &map {
         let Some((name, _)) = line.trim_start().split_once("/ ") else { continue };
         let parents = [".", "services", "crates"];
