@@ -28,6 +28,7 @@ pub use servers::{
 };
 pub use shared::{KAFKA, POSTGRES, servers};
 pub use wait::wait_for;
+pub use watchdog::Folder;
 
 use std::net::SocketAddr;
 

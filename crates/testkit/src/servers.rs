@@ -1,6 +1,6 @@
 //! Servers that a test run, or one test, has for itself.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, process::Command};
 
 use anyhow::Context;
 use local_servers::{
@@ -9,7 +9,7 @@ use local_servers::{
 use rustix::process::{Pid, Signal, kill_process};
 use shell::config::{ProcessEnv, Vars};
 
-use crate::{authority::Authority, watchdog::Watchdog};
+use crate::{authority::Authority, watchdog::Folder};
 
 /// The places of this machine, out of the environment.
 ///
@@ -46,7 +46,7 @@ pub struct OwnServers {
     postgres: Postgres,
     postgres_addr: SocketAddr,
     // Last: what it ends and removes is in use before.
-    _watchdog: Watchdog,
+    _folder: Folder,
 }
 
 impl OwnServers {
@@ -55,12 +55,12 @@ impl OwnServers {
     /// # Errors
     /// Whatever [`local_servers::Error`] says.
     pub async fn start() -> anyhow::Result<Self> {
-        let (places, watchdog) = (places()?, Watchdog::on_a_new_folder().context("make a folder for the servers")?);
-        let kafka = KafkaOptions::new(&places, watchdog.folder(), Durability::ForTests);
-        let postgres = PostgresOptions::new(&places, watchdog.folder(), Durability::ForTests).also_on_loopback();
+        let (places, folder) = (places()?, Folder::watched().context("make a folder for the servers")?);
+        let kafka = KafkaOptions::new(&places, folder.path(), Durability::ForTests);
+        let postgres = PostgresOptions::new(&places, folder.path(), Durability::ForTests).also_on_loopback();
         let (kafka, postgres) = tokio::try_join!(local_servers::Kafka::start(kafka), Postgres::start(postgres))?;
         let postgres_addr = postgres.loopback().context("PostgreSQL has no port")?;
-        Ok(Self { kafka, postgres, postgres_addr, _watchdog: watchdog })
+        Ok(Self { kafka, postgres, postgres_addr, _folder: folder })
     }
 
     /// Where they are.
@@ -81,7 +81,7 @@ pub struct Kafka {
     /// Its bootstrap servers.
     pub bootstrap: String,
     server: local_servers::Kafka,
-    _watchdog: Watchdog,
+    _folder: Folder,
 }
 
 /// A broker of this test's own; it goes when the answer is dropped.
@@ -104,10 +104,10 @@ pub async fn protected_kafka(authority: &Authority, username: &str, password: &s
 }
 
 async fn start_kafka(with: impl FnOnce(KafkaOptions) -> KafkaOptions) -> Kafka {
-    let watchdog = Watchdog::on_a_new_folder().expect("a folder");
-    let options = KafkaOptions::new(&places().expect("places"), watchdog.folder(), Durability::ForTests);
+    let folder = Folder::watched().expect("a folder");
+    let options = KafkaOptions::new(&places().expect("places"), folder.path(), Durability::ForTests);
     let server = local_servers::Kafka::start(with(options)).await.unwrap_or_else(|error| panic!("{error}"));
-    Kafka { bootstrap: server.bootstrap(), server, _watchdog: watchdog }
+    Kafka { bootstrap: server.bootstrap(), server, _folder: folder }
 }
 
 impl Kafka {
@@ -142,24 +142,33 @@ impl Kafka {
     }
 }
 
-/// A process that stands still until this is dropped.
+/// A server that stands still, with the processes it forked, until this is dropped.
 #[derive(Debug)]
-pub struct Frozen(Pid);
+pub struct Frozen(Vec<Pid>);
 
 impl Frozen {
-    /// Stops a process where it stands.
+    /// Stops a server where it stands.
     #[must_use]
     pub fn freeze(pid: u32) -> Self {
-        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a pid");
-        kill_process(pid, Signal::STOP).expect("frozen");
-        Self(pid)
+        let pid_of = |pid: &str| pid.parse().ok().and_then(Pid::from_raw);
+        let stop = |pid: Pid| kill_process(pid, Signal::STOP);
+        let server = pid_of(&pid.to_string()).expect("a pid");
+        stop(server).expect("frozen");
+        // PostgreSQL has a process for each client, which goes on without the first. No more are forked now.
+        let forked = Command::new("pgrep").arg("-P").arg(pid.to_string()).output().expect("pgrep runs");
+        let forked: Vec<_> = String::from_utf8_lossy(&forked.stdout).split_whitespace().filter_map(pid_of).collect();
+        // An error says that one has ended meanwhile.
+        let forked = forked.into_iter().filter(|pid| stop(*pid).is_ok());
+        Self(std::iter::once(server).chain(forked).collect())
     }
 }
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        // An error says that it was killed meanwhile.
-        kill_process(self.0, Signal::CONT).unwrap_or_default();
+        for pid in &self.0 {
+            // An error says that it was killed meanwhile.
+            kill_process(*pid, Signal::CONT).unwrap_or_default();
+        }
     }
 }
 
@@ -168,12 +177,12 @@ impl Drop for Frozen {
 pub struct Cluster {
     /// The brokers: tests kill and restart them.
     pub brokers: KafkaCluster,
-    _watchdog: Watchdog,
+    _folder: Folder,
 }
 
 /// So many brokers; they go when the answer is dropped.
 pub async fn kafka_cluster(count: usize) -> Cluster {
-    let watchdog = Watchdog::on_a_new_folder().expect("a folder");
-    let brokers = KafkaCluster::start(&places().expect("places"), watchdog.folder(), count).await;
-    Cluster { brokers: brokers.unwrap_or_else(|error| panic!("{error}")), _watchdog: watchdog }
+    let folder = Folder::watched().expect("a folder");
+    let brokers = KafkaCluster::start(&places().expect("places"), folder.path(), count).await;
+    Cluster { brokers: brokers.unwrap_or_else(|error| panic!("{error}")), _folder: folder }
 }

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 use std::{
+    os::unix::process::ExitStatusExt,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -122,6 +123,24 @@ async fn the_runner_passes_the_addresses_and_the_exit_code_on_and_leaves_nothing
     signal(&killed, Signal::KILL);
     killed.wait().expect("ended");
     testkit::wait_for("the folder to go", SOON, async || is_empty() && servers_in(&place) == 0).await;
+}
+
+#[tokio::test]
+async fn what_runs_on_a_folder_goes_with_it_and_a_stranger_with_a_pid_that_is_named_there_does_not() {
+    let folder = testkit::Folder::watched().expect("a folder");
+    let (path, data) = (folder.path().to_owned(), folder.path().join("some data"));
+    std::fs::create_dir_all(data.join("logs")).expect("a folder");
+    std::fs::write(data.join("lock"), "").expect("written");
+    let mut holder = Command::new("tail").arg("-f").arg(data.join("lock")).stdout(Stdio::null()).spawn().expect("run");
+    std::fs::write(data.join("lock"), format!("{}\n", holder.id())).expect("written");
+    let mut stranger = Command::new("cat").stdin(Stdio::piped()).spawn().expect("run");
+    std::fs::write(data.join("logs/kafka.pid"), format!("{}\n", stranger.id())).expect("written");
+    drop(folder);
+    testkit::wait_for("the folder to go", SOON, async || !path.exists()).await;
+    assert_eq!(holder.wait().expect("ended").signal(), Some(Signal::KILL.as_raw()));
+    assert!(stranger.try_wait().expect("looked").is_none(), "the stranger lives");
+    stranger.kill().expect("ended");
+    stranger.wait().expect("ended");
 }
 
 fn signal(child: &Child, signal: Signal) {
