@@ -92,7 +92,7 @@ async fn left_over(folder: &Path) -> Finding {
             Finding::note(
                 "left over",
                 format!("a killed run left {} running", names.join(" and ")),
-                "flightbell up: the next start on this folder stops them first",
+                format!("flightbell up --data-dir {}: the next start stops them first", folder.display()),
             )
         }
         Err(error) => Finding::told("left over", &error),

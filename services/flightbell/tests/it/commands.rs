@@ -1,8 +1,7 @@
-use std::os::unix::fs::DirBuilderExt;
-
 use crate::{program, town::folder};
 
-async fn run(arguments: &[&str], environment: &[(&str, String)]) -> (i32, String) {
+/// The exit code of a command that ends by itself, and everything it said.
+pub async fn run(arguments: &[&str], environment: &[(&str, String)]) -> (i32, String) {
     let mut program = program::start("flightbell", arguments, environment).await;
     let code = program.code().await;
     (code, format!("{}\n{}", program.out(), program.log()))
@@ -94,37 +93,6 @@ async fn wrong_arguments_end_with_2_and_the_version_with_0() {
     let (code, said) = run(&["--help"], &[]).await;
     assert_eq!(code, 0);
     assert!(said.contains("Exit codes"), "{said}");
-}
-
-#[tokio::test]
-async fn doctor_names_what_is_missing_and_the_command_that_mends_it() {
-    let parent = folder();
-    let nowhere = parent.path().display().to_string();
-    let environment = [
-        ("HOME", nowhere.clone()),
-        ("KAFKA_HOME", nowhere.clone()),
-        ("TELEGRAM_API_URL", "http://127.0.0.1:1".to_owned()),
-    ];
-    let (code, said) = run(&["doctor"], &environment).await;
-    assert_eq!(code, 1, "{said}");
-    assert!(said.contains("WRONG  kafka") && said.contains("make deps"), "{said}");
-    assert!(said.contains("TELEGRAM_BOT_TOKEN") && said.contains("@BotFather"), "{said}");
-}
-
-#[tokio::test]
-async fn doctor_says_when_the_servers_user_cannot_reach_the_data_directory() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root runs the servers as another user");
-        return;
-    }
-    let parent = folder();
-    let closed = parent.path().join("closed");
-    std::fs::DirBuilder::new().mode(0o700).create(&closed).expect("a folder");
-    let data = closed.join("data").display().to_string();
-    let environment = [("HOME", "/nonexistent".to_owned()), ("TELEGRAM_API_URL", "http://127.0.0.1:1".to_owned())];
-    let (code, said) = run(&["doctor", "--data-dir", &data], &environment).await;
-    assert_eq!(code, 1, "{said}");
-    assert!(said.contains("cannot pass through") && said.contains("chmod o+x"), "{said}");
 }
 
 #[tokio::test]
