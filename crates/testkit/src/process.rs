@@ -21,6 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long the house allows an orderly stop to take.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
+/// How many lines of a process's log are shown where a test failed.
+const LAST_LINES: usize = 40;
+
 type Lines = Arc<Mutex<Vec<String>>>;
 
 /// A running process, and what it has said. Dropping it kills it.
@@ -164,6 +167,17 @@ impl Process {
         let status = self.ended_within(STOP_LIMIT).await;
         assert!(status.success(), "{} ended with {status}:\n{}", self.name, self.log());
         self.log()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<_> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
+            eprintln!("---- what {} logged last ----\n{}", self.name, last.join("\n"));
+        }
     }
 }
 

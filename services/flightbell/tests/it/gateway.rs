@@ -29,7 +29,7 @@ struct Gateway {
     plain: SocketAddr,
     admin: String,
     client: Client,
-    _folder: tempfile::TempDir,
+    _folder: testkit::Folder,
 }
 
 impl Gateway {

@@ -3,11 +3,14 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use serde_json::json;
-use shell::fault::FAULT_POINT;
+use serde_json::{Value, json};
+use shell::{
+    config::{ProcessEnv, Vars},
+    fault::FAULT_POINT,
+};
 
 use crate::{
-    town::{SERVICES, Town, World, register},
+    town::{PROCESSES, Town, World, post, register},
     up::House,
 };
 
@@ -25,6 +28,17 @@ const POINTS: [(&str, &str); 11] = [
     ("notifier", "notifier.sent-not-recorded"),
     ("notifier", "stream.settled-not-stored"),
 ];
+
+/// The environment key that repeats a run: the seed that a test with random moments has printed.
+const SEED: &str = "FLIGHTBELL_TEST_SEED";
+
+/// The seed that is asked for, or a new one, and dice that fall by it.
+fn dice() -> (u64, StdRng) {
+    let asked = ProcessEnv.get(SEED).map(|seed| seed.parse().expect("a number"));
+    let seed = asked.unwrap_or_else(|| rand::rng().random());
+    println!("seed {seed}: set {SEED} to it for the same victims and moments");
+    (seed, StdRng::seed_from_u64(seed))
+}
 
 /// A sky that is full and empty in turn, and what somebody must be told about it.
 struct Turns {
@@ -87,30 +101,38 @@ async fn a_process_killed_between_any_two_effects_loses_no_alert_and_repeats_non
 
 #[tokio::test(flavor = "multi_thread")]
 async fn processes_killed_at_random_moments_lose_no_alert_and_repeat_none_beyond_the_promise() {
-    let seed: u64 = rand::rng().random();
-    println!("seed {seed}");
-    let mut dice = StdRng::seed_from_u64(seed);
+    let (seed, mut dice) = dice();
     let mut town = Town::build().await;
     let mut turns = Turns::begin(&town.world, &town.client, &town.base).await;
+    let (client, users) = (town.client.clone(), format!("{}/user-manager/users", town.base));
+    let somebody = |round| json!({"email": format!("{round}@example.org"), "first_name": "Ada", "last_name": "L"});
     for round in 0..20 {
-        let victim = SERVICES[dice.random_range(0..SERVICES.len())];
+        let victim = PROCESSES[dice.random_range(0..PROCESSES.len())];
+        let newcomer = somebody(round);
         turns.turn(&town.world);
-        // Not a wait for anything: the moment of the blow.
-        tokio::time::sleep(Duration::from_millis(dice.random_range(0..1500))).await;
-        town.kill(victim).await;
-        town.start(victim).await;
-        turns
-            .is_told(&town.world, town.settled(), victim == "notifier", &format!("seed {seed} round {round} {victim}"))
-            .await;
+        let blow = async {
+            // Not a wait for anything: the moment of the blow.
+            tokio::time::sleep(Duration::from_millis(dice.random_range(0..1500))).await;
+            town.kill(victim).await;
+            town.start(victim).await;
+        };
+        // Somebody registers meanwhile, and tries again until there is an answer.
+        let (_, registered) = tokio::join!(blow, post(&client, &users, &newcomer));
+        let after = format!("seed {seed} round {round} {victim}");
+        assert_eq!(registered, 201, "{after}");
+        turns.is_told(&town.world, town.settled(), victim == "notifier", &after).await;
+    }
+    let known: Vec<Value> = client.get(&users).send().await.expect("answered").json().await.expect("users");
+    for round in 0..20 {
+        let found = known.iter().filter(|user| user["email"] == somebody(round)["email"]);
+        assert_eq!(found.count(), 1, "seed {seed}: the user of round {round} in {known:#?}");
     }
     town.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn up_and_its_private_servers_killed_at_random_moments_lose_no_alert_and_repeat_none_beyond_the_promise() {
-    let seed: u64 = rand::rng().random();
-    println!("seed {seed}");
-    let mut dice = StdRng::seed_from_u64(seed);
+    let (seed, mut dice) = dice();
     let mut house = House::build().await;
     let mut turns = Turns::begin(&house.world, &house.client, &house.base).await;
     // A third death within a minute would end `up`, which is another story.
@@ -122,7 +144,8 @@ async fn up_and_its_private_servers_killed_at_random_moments_lose_no_alert_and_r
         // Not a wait for anything: the moment of the blow.
         tokio::time::sleep(Duration::from_millis(dice.random_range(0..1500))).await;
         if victim == "flightbell" {
-            house.kill_and_start().await;
+            house.kill().await;
+            house.start_again().await;
             deaths.clear();
         } else {
             house.kill_server(victim).await;

@@ -4,11 +4,14 @@
 
 mod commands;
 mod demo;
+mod doctor;
 mod gateway;
+mod given;
 mod kills;
 mod letters;
 mod program;
 mod readme;
+mod stops;
 mod town;
 mod trunk;
 mod up;

@@ -1,9 +1,14 @@
 //! Every service as a process of its own, on a PostgreSQL and a Kafka of the test's own, between the
 //! stand-ins for OpenSky and Telegram.
 
-use std::{os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use local_servers::{Durability, Kafka, KafkaCluster, KafkaOptions, Places, Postgres, PostgresOptions};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 use standins::{
@@ -11,13 +16,18 @@ use standins::{
     system_clock,
     telegram::{self, Page, Telegram},
 };
-use testkit::Process;
+use testkit::{Folder, Frozen, Process};
 use tokio_util::sync::CancellationToken;
 
 use crate::program::{self, PATIENCE};
 
-/// The services that are processes of their own, in the order in which they are started.
+/// The services, in the order in which they are started.
 pub const SERVICES: [&str; 4] = ["user-manager", "data-collector", "alert-system", "notifier"];
+
+/// Every process of a town: the services, and the gateway before them.
+pub const PROCESSES: [&str; 5] = ["user-manager", "data-collector", "alert-system", "notifier", GATEWAY];
+
+const GATEWAY: &str = "gateway";
 
 /// Paris, where the aircraft of these tests are.
 pub const LFPG: (f64, f64) = (49.0128, 2.55);
@@ -31,11 +41,9 @@ pub fn places() -> Places {
     Places::new(path.into(), variable("JAVA_HOME").map(Into::into), variable("KAFKA_HOME").map(Into::into), cache)
 }
 
-/// A folder that the servers' user can pass through.
-pub fn folder() -> tempfile::TempDir {
-    let folder = tempfile::Builder::new().prefix("flightbell-test-").tempdir().expect("a folder");
-    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711)).expect("opened");
-    folder
+/// A folder that the servers' user can pass through, and that goes with whatever still runs on it.
+pub fn folder() -> Folder {
+    Folder::watched().expect("a folder")
 }
 
 /// The sky over Paris, and the chat: what a test changes and looks at.
@@ -102,7 +110,7 @@ impl World {
 
 /// `flightbell up` on a folder, with the world around it and `more` in its environment; ready, with its
 /// address.
-pub async fn up(world: &World, folder: &std::path::Path, more: &[(&'static str, String)]) -> (Process, String) {
+pub async fn up(world: &World, folder: &Path, more: &[(&'static str, String)]) -> (Process, String) {
     let mut environment = world.environment();
     environment.push(("XDG_CACHE_HOME", places().cache_home.display().to_string()));
     environment.extend(more.iter().cloned());
@@ -114,7 +122,7 @@ pub async fn up(world: &World, folder: &std::path::Path, more: &[(&'static str, 
 }
 
 /// A client that trusts the certificate a gateway made.
-pub async fn client(certificate: &std::path::Path) -> reqwest::Client {
+pub async fn client(certificate: &Path) -> reqwest::Client {
     shell::choose_tls();
     let pem = tokio::fs::read(certificate).await.expect("the certificate");
     let certificate = reqwest::Certificate::from_pem(&pem).expect("a certificate");
@@ -190,10 +198,10 @@ pub struct Town {
     pub postgres: Postgres,
     pub base: String,
     pub client: reqwest::Client,
+    ports: Ports,
     programs: Vec<Option<Process>>,
     environments: Vec<Vec<(&'static str, String)>>,
-    _gateway: Process,
-    _folder: tempfile::TempDir,
+    folder: Folder,
 }
 
 impl Town {
@@ -218,7 +226,7 @@ impl Town {
 
     async fn empty_on(
         brokers: Brokers,
-        folder: tempfile::TempDir,
+        folder: Folder,
         durability: Durability,
         more: &[(&'static str, String)],
     ) -> Self {
@@ -234,25 +242,29 @@ impl Town {
             own.extend(more.iter().cloned());
             environments.push(own);
         }
-        let certificates = folder.path().join("tls");
-        let mut gateway =
-            program::start("flightbell", &ports.gateway(&certificates), &[("ADMIN_ADDR", "127.0.0.1:0".to_owned())])
-                .await;
+        environments.push(vec![("ADMIN_ADDR", "127.0.0.1:0".to_owned())]);
+        let mut gateway = ports.start_gateway(folder.path(), &environments[SERVICES.len()]).await;
         let base = gateway.says("ready ").await;
-        let client = client(&certificates.join("cert.pem")).await;
-        let programs = SERVICES.iter().map(|_| None).collect();
-        Self { world, brokers, postgres, base, client, programs, environments, _gateway: gateway, _folder: folder }
+        let client = client(&folder.path().join("tls/cert.pem")).await;
+        let mut programs: Vec<_> = SERVICES.iter().map(|_| None).collect();
+        programs.push(Some(gateway));
+        Self { world, brokers, postgres, base, client, ports, programs, environments, folder }
     }
 
     async fn started(mut self) -> Self {
-        for service in SERVICES {
-            self.start(service).await;
-        }
+        self.start_services().await;
         self
     }
 
+    /// Starts every service.
+    pub async fn start_services(&mut self) {
+        for service in SERVICES {
+            self.start(service).await;
+        }
+    }
+
     fn index(service: &str) -> usize {
-        SERVICES.iter().position(|known| *known == service).expect("a service")
+        PROCESSES.iter().position(|known| *known == service).expect("a process of the town")
     }
 
     pub async fn start(&mut self, service: &'static str) {
@@ -263,7 +275,10 @@ impl Town {
     pub async fn start_with(&mut self, service: &'static str, more: &[(&'static str, String)]) {
         let index = Self::index(service);
         let environment: Vec<_> = self.environments[index].iter().chain(more).cloned().collect();
-        self.programs[index] = Some(program::start(service, &[], &environment).await);
+        self.programs[index] = Some(match service {
+            GATEWAY => self.ports.start_gateway(self.folder.path(), &environment).await,
+            _ => program::start(service, &[], &environment).await,
+        });
     }
 
     pub fn program(&mut self, service: &str) -> &mut Process {
@@ -282,17 +297,7 @@ impl Town {
             of_chat.map(|sent| sent.shown.clone()).collect()
         };
         let sent = self.world.telegram.wait_for(2 * PATIENCE, |sent| texts(sent).len() >= count).await;
-        texts(&sent.unwrap_or_else(|_| panic!("chat {chat_id} gets no {count} messages:\n{}", self.logs())))
-    }
-
-    /// What the services said last.
-    fn logs(&self) -> String {
-        let last = |process: &Process| {
-            let log = process.log();
-            let lines: Vec<_> = log.lines().collect();
-            format!("{}:\n{}\n", process.name(), lines[lines.len().saturating_sub(60)..].join("\n"))
-        };
-        self.programs.iter().flatten().map(last).collect()
+        texts(&sent.unwrap_or_else(|_| panic!("chat {chat_id} gets no {count} messages")))
     }
 
     /// Waits until nothing in the ledger is under way: from then on a death repeats nothing.
@@ -300,7 +305,27 @@ impl Town {
         is_settled(&self.postgres.url("notifier")).await;
     }
 
-    /// Every service ends cleanly, then the servers.
+    /// SIGTERM for every service at once: how long each took to end, and its exit code.
+    pub async fn terminate(&mut self) -> Vec<(&'static str, Duration, i32)> {
+        let begun = Instant::now();
+        let services = self.programs.iter_mut().zip(SERVICES).filter_map(|(program, service)| {
+            let mut program = program.take()?;
+            program.signal(Signal::TERM);
+            Some(async move {
+                let code = program.code().await;
+                (service, begun.elapsed(), code)
+            })
+        });
+        futures::future::join_all(services.collect::<Vec<_>>()).await
+    }
+
+    /// Stops Kafka and PostgreSQL where they stand, until the answer is dropped.
+    pub fn freeze_servers(&self) -> [Frozen; 2] {
+        let Brokers::One(kafka) = &self.brokers else { panic!("one broker") };
+        [kafka.pid(), self.postgres.pid()].map(|pid| Frozen::freeze(pid.expect("it runs")))
+    }
+
+    /// Every process ends cleanly, then the servers.
     pub async fn close(self) {
         for program in self.programs.into_iter().flatten() {
             program.stop().await;
@@ -312,6 +337,7 @@ impl Town {
 
 /// The addresses that separate processes are told of each other.
 struct Ports {
+    gateway: u16,
     user_http: u16,
     user_grpc: u16,
     data_http: u16,
@@ -322,7 +348,14 @@ struct Ports {
 impl Ports {
     fn choose() -> Self {
         let port = || testkit::free_addr().port();
-        Self { user_http: port(), user_grpc: port(), data_http: port(), data_grpc: port(), notifier_grpc: port() }
+        Self {
+            gateway: port(),
+            user_http: port(),
+            user_grpc: port(),
+            data_http: port(),
+            data_grpc: port(),
+            notifier_grpc: port(),
+        }
     }
 
     fn environment(&self, service: &str, world: &World, database: &str, kafka: &str) -> Vec<(&'static str, String)> {
@@ -344,18 +377,13 @@ impl Ports {
         environment
     }
 
-    fn gateway(&self, certificates: &std::path::Path) -> [&'static str; 9] {
-        let leak = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
-        [
-            "gateway",
-            "--listen",
-            "127.0.0.1:0",
-            "--certificates",
-            leak(certificates.display().to_string()),
-            "--user-manager",
-            leak(format!("127.0.0.1:{}", self.user_http)),
-            "--data-collector",
-            leak(format!("127.0.0.1:{}", self.data_http)),
-        ]
+    /// The gateway, always at the same address and with the same certificate in `folder`.
+    async fn start_gateway(&self, folder: &Path, environment: &[(&'static str, String)]) -> Process {
+        let listen = format!("127.0.0.1:{}", self.gateway);
+        let certificates = folder.join("tls").display().to_string();
+        let (users, data) = (format!("127.0.0.1:{}", self.user_http), format!("127.0.0.1:{}", self.data_http));
+        let arguments = ["gateway", "--listen", &listen, "--certificates", &certificates];
+        let arguments = [&arguments[..], &["--user-manager", &users, "--data-collector", &data]].concat();
+        program::start("flightbell", &arguments, environment).await
     }
 }

@@ -9,6 +9,11 @@ async fn a_registration_over_https_ends_as_a_message_in_the_chat() {
     let interest = json!({"airport_code": "cdg", "metric": "live", "high_value": 5, "low_value": 1});
     register(&town.client, &town.base, "ada@example.org", 7, interest).await;
 
+    for service in ["user-manager", "data-collector"] {
+        let hidden = town.client.get(format!("{}/{service}/metrics", town.base)).send().await.expect("answered");
+        assert_eq!(hidden.status(), 404, "metrics are for the admin port of {service}");
+    }
+
     town.world.aircraft(8);
     town.world.texts(|texts| texts.len() == 1).await;
     town.world.aircraft(5);

@@ -1,9 +1,12 @@
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use local_servers::{Addresses, leftovers};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use testkit::{Frozen, Process, SmallDisk};
+use testkit::{Folder, Frozen, Process, SmallDisk};
 
 use crate::{
     program::{self, PATIENCE},
@@ -16,8 +19,8 @@ pub struct House {
     pub client: reqwest::Client,
     pub base: String,
     pub program: Process,
-    data: PathBuf,
-    _parent: tempfile::TempDir,
+    pub data: PathBuf,
+    _parent: Folder,
 }
 
 impl House {
@@ -27,22 +30,26 @@ impl House {
         Self::build_in(data, parent).await
     }
 
-    async fn build_in(data: PathBuf, parent: tempfile::TempDir) -> Self {
+    async fn build_in(data: PathBuf, parent: Folder) -> Self {
         let world = World::new().await;
         let (program, base) = up(&world, &data, &[]).await;
         let client = client(&data.join("tls/cert.pem")).await;
         Self { world, client, base, program, data, _parent: parent }
     }
 
-    /// SIGKILL for `up` itself, which leaves its servers behind; and the next start.
-    pub async fn kill_and_start(&mut self) {
+    /// SIGKILL for `up` itself, which leaves its servers behind.
+    pub async fn kill(&mut self) {
         self.program.signal(Signal::KILL);
         self.program.ended().await;
+    }
+
+    /// The next start on the same folder.
+    pub async fn start_again(&mut self) {
         (self.program, self.base) = up(&self.world, &self.data, &[]).await;
     }
 
     /// The process of `PostgreSQL` or `Kafka`, once it runs.
-    async fn pid_of(&self, server: &str) -> u32 {
+    pub async fn pid_of(&self, server: &str) -> u32 {
         let mut pid = None;
         testkit::wait_for(server, PATIENCE, async || {
             let running = leftovers::running(&self.data).await.expect("looked");
@@ -205,7 +212,12 @@ async fn a_disk_that_fills_up_is_told_and_waited_for_and_nothing_acknowledged_is
     // Less than a GiB: not ready and said, while everything works.
     disk.leave(500 << 20);
     let (ready, report) = house.readiness().await;
-    assert!(!ready && report.contains("MiB are free") && report.contains("make room"), "{report}");
+    let report: Value = serde_json::from_str(&report).expect("JSON");
+    let parts = report["services"].as_array().expect("services").iter().flat_map(|service| service["parts"].as_array());
+    let down: Vec<_> = parts.flatten().filter(|part| part["up"] == false).collect();
+    assert!(!ready && down.len() == 1 && down[0]["name"] == "disk", "{report:#}");
+    let detail = down[0]["detail"].as_str().expect("words");
+    assert!(detail.contains("MiB are free") && detail.contains("make room"), "{detail}");
     testkit::wait_for("a line in the log", PATIENCE, async || house.program.log().contains("MiB are free")).await;
     house.world.aircraft(8);
     house.world.texts(|texts| texts.len() == 1).await;
@@ -247,29 +259,25 @@ async fn a_disk_that_fills_up_is_told_and_waited_for_and_nothing_acknowledged_is
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_ctrl_c_ends_it_at_once_with_130_and_leaves_no_server() {
-    let (world, parent) = (World::new().await, folder());
-    let data = parent.path().join("data");
-    let (mut program, base) = up(&world, &data, &[]).await;
-    // Somebody who never finishes sending holds the stop up.
-    let half = std::net::TcpStream::connect(base.trim_start_matches("https://")).expect("connected");
-    program.signal(Signal::INT);
-    // What `timeout` and some terminals do: the same wish twice. Then, later, impatience.
-    program.signal(Signal::INT);
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert!(!program.is_over(), "{}", program.log());
+    let mut house = House::build().await;
+    // What holds the stop up: nothing that is acknowledged can be written.
+    let frozen = [house.pid_of("Kafka").await, house.pid_of("PostgreSQL").await].map(Frozen::freeze);
+    house.program.signal(Signal::INT);
+    // What `timeout` and some terminals do: the same wish twice.
+    house.program.signal(Signal::INT);
+    testkit::wait_for("the stop to begin", PATIENCE, async || house.program.log().contains("stopping")).await;
+    // Not a wait for anything: impatience.
     tokio::time::sleep(Duration::from_millis(700)).await;
-    if program.is_over() {
-        // It was quicker than anybody's impatience, and then ended in order.
-        assert_eq!(program.code().await, 0, "{}", program.log());
-    } else {
-        program.signal(Signal::INT);
-        assert_eq!(program.code().await, 130, "{}", program.log());
-    }
-    drop(half);
+    assert!(!house.program.is_over(), "{}", house.program.log());
+    let begun = Instant::now();
+    house.program.signal(Signal::INT);
+    assert_eq!(house.program.code().await, 130, "{}", house.program.log());
+    assert!(begun.elapsed() < Duration::from_secs(2), "it took {:?}", begun.elapsed());
     testkit::wait_for("no server to be left", PATIENCE, async || {
-        leftovers::running(&data).await.expect("looked").is_empty()
+        leftovers::running(&house.data).await.expect("looked").is_empty()
     })
     .await;
+    drop(frozen);
 }
 
 #[tokio::test(flavor = "multi_thread")]
