@@ -31,7 +31,9 @@ struct Found {
     in_vain: bool,
     /// A direction could not be collected, for want of an answer or of a published day.
     incomplete: bool,
-    /// Nothing was asked, or the answer was silence: no failure of this airport.
+    /// There was no answer.
+    failed: bool,
+    /// Nothing was asked, or the source asked for silence: no failure of this airport.
     unasked: bool,
     /// The source asked for silence.
     refused: bool,
@@ -40,10 +42,11 @@ struct Found {
 impl Found {
     /// How many attempts in a row have failed with this one.
     fn failures(&self, need: &DailyNeed) -> u32 {
-        match (self.incomplete, self.unasked) {
+        match (self.failed, self.unasked) {
+            // Nothing there is an answer, if only that the day is unknown.
             (false, _) => 0,
             (true, false) => need.failures.saturating_add(1),
-            (true, true) => need.failures,
+            (true, true) => need.failures.max(1),
         }
     }
 }
@@ -68,7 +71,7 @@ impl Collector {
         let mut transaction = self.store.begin().await?;
         term.hold(&mut transaction).await?;
         for day in &found.published {
-            collection::record_day(&mut transaction, *day, true, now).await?;
+            collection::record_day(&mut transaction, *day, true, known.situation.now).await?;
         }
         if found.in_vain {
             collection::record_day(&mut transaction, yesterday, false, known.situation.now).await?;
@@ -82,9 +85,10 @@ impl Collector {
             self.store_readings(&mut transaction, known, need, metrics, &found, now).await?;
             if asked.is_empty() {
                 collection::forget_requests(&mut transaction, &need.airport, Kind::Daily).await?;
-            } else {
-                let (at, failures, waiting) = (known.situation.now, found.failures(need), found.refused);
-                collection::record_attempt(&mut transaction, &need.airport, Kind::Daily, at, failures, waiting).await?;
+            } else if !(found.refused && need.requested) {
+                // Whoever waits is served when the silence ends, as if nothing had been asked.
+                let (at, failures) = (known.situation.now, found.failures(need));
+                collection::record_attempt(&mut transaction, &need.airport, Kind::Daily, at, failures).await?;
             }
         }
         transaction.commit().await?;
@@ -108,11 +112,11 @@ impl Collector {
     ) -> Result<Found, TurnError> {
         let mut found = Found::default();
         let yesterday = day::yesterday(known.situation.now);
-        if known.situation.yesterday_published {
+        let before = day::before(yesterday);
+        if known.situation.yesterday_published_at.is_some() {
             found.published.push(yesterday);
         }
-        let before = day::before(yesterday);
-        if self.store.is_published(before).await? {
+        if known.situation.before_published_at.is_some() {
             found.published.push(before);
         }
         let mut queue: Vec<Direction> = asked.to_vec();
@@ -134,7 +138,7 @@ impl Collector {
                 );
                 found.refused = matches!(error, CallError::TooManyRequests { .. });
                 found.unasked = found.refused || matches!(error, CallError::BreakerOpen);
-                found.incomplete = true;
+                (found.incomplete, found.failed) = (true, true);
                 // A day that could not be looked for is not looked for again at once.
                 found.in_vain |= days == AskFor::Probe;
                 break;

@@ -48,7 +48,7 @@ impl Collector {
             let own: Option<Vec<&Sky>> = own.map(|(_, sky)| sky.as_ref()).collect();
             let value = own.as_ref().map(|skies| live::count(need.position, skies));
             let end = own.and_then(|skies| skies.first().and_then(|sky| reply_time(sky))).unwrap_or(observed_at);
-            counted.push((need.airport.as_str(), value, end));
+            counted.push((need.airport.as_str(), value, end, need.requested));
         }
         for (turn, chunk) in counted.chunks(STORED_TOGETHER).enumerate() {
             let mut transaction = self.store.begin().await?;
@@ -56,18 +56,20 @@ impl Collector {
             if regular && turn == 0 {
                 collection::record_cycle(&mut transaction, Kind::Live, begun_at).await?;
             }
-            for (airport, value, end) in chunk {
+            for (airport, value, end, requested) in chunk {
                 let metric = Metric::Live;
                 let window = (*end - WINDOW, *end);
                 let reading = NewReading { airport, metric, value: *value, window, observed_at, source: &self.source };
                 readings::insert(&mut transaction, &reading).await?;
-                let still_waiting = refused && value.is_none();
-                collection::record_attempt(&mut transaction, airport, Kind::Live, begun_at, 0, still_waiting).await?;
+                // Whoever waits is served when the silence ends, as if nothing had been asked.
+                if !(refused && *requested && value.is_none()) {
+                    collection::record_attempt(&mut transaction, airport, Kind::Live, begun_at, 0).await?;
+                }
             }
             transaction.commit().await?;
         }
         fault::point("data-collector.reading-stored");
-        for (airport, value, _) in counted {
+        for (airport, value, ..) in counted {
             if let Some(value) = value {
                 self.metrics.flights_fetched(airport, value);
             }

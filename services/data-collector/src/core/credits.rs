@@ -135,8 +135,14 @@ impl Credits {
     /// shorter the rest of the day.
     #[must_use]
     pub fn reserve(tier: Tier, now: DateTime<Utc>) -> u32 {
+        Self::evenly(tier, now) / RESERVED_SHARE
+    }
+
+    /// What is left at `now` of a day's credits that are spent evenly.
+    #[must_use]
+    pub fn evenly(tier: Tier, now: DateTime<Utc>) -> u32 {
         let left = u32::try_from((end_of_day(now) - now).num_minutes()).unwrap_or_default();
-        tier.daily() / RESERVED_SHARE * left / (24 * 60)
+        tier.daily() * left / (24 * 60)
     }
 
     /// When a call that costs `cost` can be made at the earliest.

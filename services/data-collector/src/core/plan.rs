@@ -3,8 +3,8 @@
 //! The planner is asked again after every step, with what is known then, so it never has to foresee
 //! failures: it spreads what is left over what is left of the day. `live` figures of all airports are
 //! taken in one cycle. Daily figures go by four rules, in this order: an airport that somebody waits
-//! for; a published day that is not held yet; a probe whether yesterday is published; and, from what
-//! remains, days that are held once more, for corrections.
+//! for; a day that is not held and was not asked for yet; a probe whether yesterday is published; and,
+//! from what remains, airports once more: for a day that was asked for in vain, or for corrections.
 //!
 //! `due` knows what is due and when; `pack` makes calls of it that the credits allow.
 
@@ -41,8 +41,10 @@ pub struct Situation {
     pub live: Vec<LiveNeed>,
     /// Airports watched for daily figures.
     pub daily: Vec<DailyNeed>,
-    /// Whether the day before `now`'s is known to be published.
-    pub yesterday_published: bool,
+    /// Since when the day before `now`'s is known to be published.
+    pub yesterday_published_at: Option<DateTime<Utc>>,
+    /// Since when the day before that one is known to be published.
+    pub before_published_at: Option<DateTime<Utc>>,
     /// When that day was last looked for in vain.
     pub probed_at: Option<DateTime<Utc>>,
 }
@@ -71,7 +73,8 @@ pub struct DailyNeed {
     pub directions: Vec<(Direction, Option<NaiveDate>)>,
     /// When it was last asked for, successfully or not.
     pub attempted_at: Option<DateTime<Utc>>,
-    /// How many attempts in a row, up to that one, did not bring what was asked for.
+    /// How many attempts in a row, up to that one, had no answer; none when it was answered, if only
+    /// with "nothing there".
     pub failures: u32,
     /// Whether somebody waits for it.
     pub requested: bool,

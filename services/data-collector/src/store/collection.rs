@@ -37,7 +37,7 @@ pub struct Watch {
 #[derive(Clone, Copy)]
 struct Attempt {
     at: DateTime<Utc>,
-    /// How many in a row, up to this one, did not bring what was asked for.
+    /// How many in a row, up to this one, had no answer.
     failures: u32,
 }
 
@@ -104,7 +104,8 @@ impl Store {
             cycle_begun_at: self.cycle_begun_at(Kind::Live).await?,
             live,
             daily,
-            yesterday_published: self.is_published(yesterday).await?,
+            yesterday_published_at: self.published_at(yesterday).await?,
+            before_published_at: self.published_at(day::before(yesterday)).await?,
             probed_at: self.probed_at(yesterday).await?,
         };
         Ok(Known { situation, watches })
@@ -209,15 +210,9 @@ impl Store {
             .await
     }
 
-    /// Whether a day is known to be published.
-    ///
-    /// # Errors
-    /// When the database is away.
-    pub async fn is_published(&self, day: NaiveDate) -> sqlx::Result<bool> {
-        let found = sqlx::query_scalar!("SELECT 1 AS one FROM published_days WHERE day = $1", day)
-            .fetch_optional(self.pool())
-            .await?;
-        Ok(found.is_some())
+    /// Since when a day is known to be published.
+    async fn published_at(&self, day: NaiveDate) -> sqlx::Result<Option<DateTime<Utc>>> {
+        sqlx::query_scalar!("SELECT seen_at FROM published_days WHERE day = $1", day).fetch_optional(self.pool()).await
     }
 
     async fn probed_at(&self, day: NaiveDate) -> sqlx::Result<Option<DateTime<Utc>>> {
@@ -302,8 +297,8 @@ pub async fn record_cycle(connection: &mut PgConnection, kind: Kind, now: DateTi
     Ok(())
 }
 
-/// Records that an airport was tried and how many attempts in a row failed with that one, and, unless
-/// `still_waiting`, that nobody waits for it any more.
+/// Records that an airport was tried and how many attempts in a row failed with that one, and that
+/// nobody waits for it any more.
 ///
 /// # Errors
 /// When the database is away.
@@ -313,7 +308,6 @@ pub async fn record_attempt(
     kind: Kind,
     now: DateTime<Utc>,
     failures: u32,
-    still_waiting: bool,
 ) -> sqlx::Result<()> {
     sqlx::query!(
         "INSERT INTO schedule (airport_code, kind, attempted_at, failures) VALUES ($1, $2, $3, $4)
@@ -326,10 +320,7 @@ pub async fn record_attempt(
     )
     .execute(&mut *connection)
     .await?;
-    if !still_waiting {
-        forget_requests(connection, airport, kind).await?;
-    }
-    Ok(())
+    forget_requests(connection, airport, kind).await
 }
 
 /// Nobody waits for these figures of the airport any more.

@@ -7,6 +7,7 @@ mod support;
 mod bad_days;
 mod collection;
 mod crashes;
+mod credits;
 mod fan_out;
 mod interests;
 mod outages;

@@ -16,11 +16,21 @@ const LONGEST_PROBE_INTERVAL: TimeDelta = TimeDelta::hours(3);
 /// How often the wait after a failure is doubled at most; the pace of the credits bounds it anyway.
 const MOST_DOUBLINGS: u32 = 10;
 
+/// Calls that a new airport needs. However small the share that is kept back, it suffices for one.
+const NEWCOMER_CALLS: usize = 2;
+
 /// The time between two rounds that cost `cost` each, when `credits` are spread over what is left of
 /// the day; none when not even one is affordable.
 fn spread(credits: u32, cost: u32, now: DateTime<Utc>) -> Option<TimeDelta> {
     let rounds = credits.checked_div(cost).filter(|rounds| *rounds > 0)?;
     Some((end_of_day(now) - now) / i32::try_from(rounds).unwrap_or(i32::MAX))
+}
+
+impl LiveNeed {
+    /// When the airport may be asked for again, by the interval alone.
+    pub(super) fn free_at(&self, situation: &Situation) -> DateTime<Utc> {
+        self.attempted_at.map_or(situation.now, |at| at + situation.interval)
+    }
 }
 
 /// Which airports' skies are due.
@@ -46,14 +56,18 @@ impl LiveDue {
         let pace = spread(spendable, round_cost, now).map(|pace| pace.max(situation.interval));
         let cycle_at = cycle_at(situation, pace, round_cost);
         let regular = cycle_at <= now;
-        let is_due = |need: &LiveNeed| need.attempted_at.is_none_or(|at| at + situation.interval <= now);
-        let is_chosen = |place: &usize| needs[*place].requested || (regular && is_due(&needs[*place]));
+        // However many ask for it, an airport is tried once an interval: had the last answer been of
+        // use, they would have been told it.
+        let is_chosen = |place: &usize| {
+            let need = &needs[*place];
+            (need.requested || regular) && need.free_at(situation) <= now
+        };
         Self { chosen: everywhere.into_iter().filter(is_chosen).collect(), regular, cycle_at, round_cost, pace }
     }
 
     /// When an airport that nobody waits for is collected next.
     pub(super) fn in_cycle(&self, situation: &Situation, need: &LiveNeed) -> DateTime<Utc> {
-        let free_at = need.attempted_at.map_or(situation.now, |at| at + situation.interval);
+        let free_at = need.free_at(situation);
         if free_at <= self.cycle_at { self.cycle_at } else { self.cycle_at + self.pace.unwrap_or(situation.interval) }
     }
 }
@@ -63,9 +77,15 @@ fn cycle_at(situation: &Situation, pace: Option<TimeDelta>, cost: u32) -> DateTi
     let Some(pace) = pace else { return situation.states.affordable_at(cost, now).max(end_of_day(now)) };
     let in_pace = situation.cycle_begun_at.map_or(now, |begun| begun + pace);
     // A cycle without anybody in it would only shift the others.
-    let first_free =
-        situation.live.iter().map(|need| need.attempted_at.map_or(now, |at| at + situation.interval)).min();
+    let first_free = situation.live.iter().map(|need| need.free_at(situation)).min();
     in_pace.max(first_free.unwrap_or(now)).max(situation.states.affordable_at(cost, now))
+}
+
+impl DailyNeed {
+    /// When the airport may be asked for again, by the interval alone.
+    fn free_at(&self, situation: &Situation) -> DateTime<Utc> {
+        self.attempted_at.map_or(situation.now, |at| at + situation.interval)
+    }
 }
 
 /// Which airports' finished days are due.
@@ -78,9 +98,9 @@ pub(super) struct DailyDue {
     pub probe_at: Option<DateTime<Utc>>,
     /// The newest day to be held everywhere.
     pub target: NaiveDate,
-    /// What asking for every watched direction once costs.
+    /// What a round costs: every watched direction once, or as much of it as there are credits for.
     pub round_cost: u32,
-    /// The time between two rounds, or where none are affordable between two probes.
+    /// The time between two rounds; none when no more is to be asked today.
     pub pace: Option<TimeDelta>,
 }
 
@@ -90,9 +110,13 @@ pub(super) struct Ask {
     pub airport: usize,
     /// Directions whose newest day is not held.
     pub missing: Vec<Direction>,
+    /// Whether they were asked for in vain since that day is the newest one.
+    pub in_vain: bool,
     pub urgency: Urgency,
     /// When it is due.
     pub at: DateTime<Utc>,
+    /// When there are credits for what is missing.
+    affordable_at: DateTime<Utc>,
     /// Whether yesterday is looked for on this occasion.
     pub probing: bool,
 }
@@ -110,23 +134,58 @@ pub(super) enum Urgency {
 
 impl DailyDue {
     pub(super) fn of(situation: &Situation) -> Self {
-        let budget = DailyBudget::of(situation);
+        let target = Target::of(situation);
+        let lacks: Vec<Lack> = situation.daily.iter().map(|need| target.lack(need)).collect();
+        let budget = DailyBudget::of(situation, &lacks);
         let probe_at = budget.probe_at(situation);
-        let mut asks: Vec<Ask> = situation
-            .daily
-            .iter()
-            .enumerate()
-            .map(|(place, need)| budget.ask(situation, place, need, probe_at))
-            .collect();
+        let places = lacks.into_iter().enumerate();
+        let mut asks: Vec<Ask> = places.map(|(place, lack)| budget.ask(situation, place, lack, probe_at)).collect();
         budget.queue(situation, &mut asks);
         let next_at = asks.iter().map(|ask| match ask.urgency {
+            Urgency::Waiting => ask.at,
+            Urgency::Missing if !ask.in_vain => ask.at,
             // A day that turns out to be published is collected at once.
-            Urgency::OnceMore => probe_at.map_or(ask.at, |at| at.min(ask.at)),
-            Urgency::Waiting | Urgency::Missing => ask.at,
+            Urgency::Missing | Urgency::OnceMore => probe_at.map_or(ask.at, |at| at.min(ask.at)),
         });
         let next_at = next_at.collect();
-        let pace = budget.pace.or_else(|| probe_at.map(|_| budget.probe_interval));
-        Self { asks, next_at, probe_at, target: budget.target, round_cost: budget.round_cost, pace }
+        let (pace, round_cost) = budget.round(probe_at.is_some());
+        Self { asks, next_at, probe_at, target: target.day, round_cost, pace }
+    }
+}
+
+/// The newest day that is to be held everywhere.
+struct Target {
+    day: NaiveDate,
+    /// Since when it is; what was asked for before says nothing about it.
+    since: DateTime<Utc>,
+}
+
+/// What an airport does not hold of the target.
+struct Lack {
+    missing: Vec<Direction>,
+    /// Whether it was asked for in vain already.
+    in_vain: bool,
+}
+
+impl Target {
+    fn of(situation: &Situation) -> Self {
+        let yesterday = day::yesterday(situation.now);
+        let midnight = end_of_day(situation.now) - TimeDelta::days(1);
+        situation.yesterday_published_at.map_or_else(
+            || Self { day: day::before(yesterday), since: situation.before_published_at.unwrap_or(midnight) },
+            |since| Self { day: yesterday, since },
+        )
+    }
+
+    fn lack(&self, need: &DailyNeed) -> Lack {
+        let is_missing = |held: Option<NaiveDate>| held.is_none_or(|held| held < self.day);
+        let missing = need.directions.iter().filter(|(_, held)| is_missing(*held)).map(|(direction, _)| *direction);
+        let missing: Vec<Direction> = missing.collect();
+        let asked = need.attempted_at.is_some_and(|at| at >= self.since);
+        // Where another direction was found and nothing failed, this one is watched since a short while.
+        let new_direction = need.failures == 0 && missing.len() < need.directions.len();
+        let in_vain = asked && !missing.is_empty() && !new_direction;
+        Lack { missing, in_vain }
     }
 }
 
@@ -136,100 +195,152 @@ struct DailyBudget {
     cost: u32,
     /// Every watched direction once.
     round_cost: u32,
+    /// Every direction once that is not held and was not asked for.
+    fresh_cost: u32,
+    /// Every direction once that was asked for in vain.
+    vain_cost: u32,
     /// What may be spent without touching the reserve for new airports.
     spendable: u32,
+    /// What may be spent on asking again where it was in vain: what no other airport and no probe needs.
+    for_retries: u32,
     probe_interval: TimeDelta,
     /// The time between two rounds over days that are held; none when nothing remains for them.
     pace: Option<TimeDelta>,
-    target: NaiveDate,
+    /// The time between two rounds over what was asked for in vain; none when not one is affordable.
+    retry_pace: Option<TimeDelta>,
 }
 
 impl DailyBudget {
-    fn of(situation: &Situation) -> Self {
+    fn of(situation: &Situation, lacks: &[Lack]) -> Self {
         let now = situation.now;
-        let yesterday = day::yesterday(now);
-        let target = if situation.yesterday_published { yesterday } else { day::before(yesterday) };
+        let published = situation.yesterday_published_at.is_some();
         let cost = situation.flights.flights_cost();
         let calls = |count: usize| u32::try_from(count).unwrap_or(u32::MAX).saturating_mul(cost);
+        let lacking = |in_vain: bool| lacks.iter().filter(move |lack| lack.in_vain == in_vain);
+        let [fresh_cost, vain_cost] =
+            [false, true].map(|in_vain| calls(lacking(in_vain).map(|lack| lack.missing.len()).sum()));
         let watched = situation.daily.iter().flat_map(|need| &need.directions);
         let round_cost = calls(watched.clone().count());
         // Yesterday's flights, still to be collected wherever they are not held, come before all else.
+        let yesterday = day::yesterday(now);
         let to_come = calls(watched.filter(|(_, held)| held.is_none_or(|held| held < yesterday)).count());
-        let spendable = situation.flights.remaining.saturating_sub(Credits::reserve(situation.tier, now));
-        let spare = spendable.saturating_sub(to_come);
-        let probe_interval = spread(spare, cost, now).unwrap_or(LONGEST_PROBE_INTERVAL);
+        let reserve = Credits::reserve(situation.tier, now);
+        let spendable = situation.flights.remaining.saturating_sub(reserve);
+        let beyond_newcomer = situation.flights.remaining.saturating_sub(reserve.max(calls(NEWCOMER_CALLS)));
+        // Before yesterday is published, what is asked for now will be asked for once more after that.
+        let spare = beyond_newcomer.saturating_sub(to_come).saturating_sub(if published { 0 } else { fresh_cost });
+        let probe_interval = spread(spare / 2, cost, now).unwrap_or(LONGEST_PROBE_INTERVAL);
         let probe_interval = probe_interval.min(LONGEST_PROBE_INTERVAL).max(situation.interval);
         let probes = (end_of_day(now) - now).num_seconds() / probe_interval.num_seconds().max(1);
-        let for_probes = if situation.yesterday_published { 0 } else { calls(usize::try_from(probes).unwrap_or(0)) };
-        let pace = spread(spare.saturating_sub(for_probes), round_cost, now).map(|pace| pace.max(situation.interval));
-        Self { cost, round_cost, spendable, probe_interval, pace, target }
+        let for_probes = if published { 0 } else { calls(usize::try_from(probes).unwrap_or(0)) };
+        let for_rounds = spare.saturating_sub(for_probes);
+        let for_retries = if published { beyond_newcomer.saturating_sub(fresh_cost) } else { for_rounds };
+        let at_least = |pace: TimeDelta| pace.max(situation.interval);
+        let pace = spread(for_rounds, round_cost, now).map(at_least);
+        let retry_pace = spread(for_retries, round_cost, now).or_else(|| spread(for_retries, vain_cost, now));
+        let retry_pace = retry_pace.map(at_least);
+        Self { cost, round_cost, fresh_cost, vain_cost, spendable, for_retries, probe_interval, pace, retry_pace }
+    }
+
+    /// The time between two rounds of what is affordable, and what one costs.
+    fn round(&self, probing: bool) -> (Option<TimeDelta>, u32) {
+        let retries = self.retry_pace.filter(|_| self.vain_cost > 0);
+        match (self.pace, retries) {
+            (Some(pace), _) => (Some(pace), self.round_cost),
+            (None, Some(pace)) => (Some(pace), self.vain_cost),
+            (None, None) if probing => (Some(self.probe_interval), self.cost),
+            (None, None) => (None, self.round_cost),
+        }
     }
 
     fn probe_at(&self, situation: &Situation) -> Option<DateTime<Utc>> {
-        if situation.yesterday_published || situation.daily.is_empty() {
-            return None;
-        }
+        let probe = best_probe(situation).filter(|_| situation.yesterday_published_at.is_none())?;
         let due = situation.probed_at.map_or(situation.now, |at| at + self.probe_interval);
-        Some(due.max(situation.flights.affordable_at(self.cost, situation.now)))
+        let probe = &situation.daily[probe];
+        // A day that is found is collected at once.
+        let affordable_at = situation.flights.affordable_at(self.cost_of(probe.directions.len()), situation.now);
+        // The airport may just have been asked for that day, without an answer.
+        Some(due.max(probe.free_at(situation)).max(affordable_at))
     }
 
     /// What the airport at `place` needs, and when it can have it.
-    fn ask(&self, situation: &Situation, place: usize, need: &DailyNeed, probe_at: Option<DateTime<Utc>>) -> Ask {
-        let now = situation.now;
-        let is_missing = |held: Option<NaiveDate>| held.is_none_or(|held| held < self.target);
-        let missing = need.directions.iter().filter(|(_, held)| is_missing(*held)).map(|(direction, _)| *direction);
-        let missing: Vec<Direction> = missing.collect();
+    fn ask(&self, situation: &Situation, place: usize, lack: Lack, probe_at: Option<DateTime<Utc>>) -> Ask {
+        let (now, need, Lack { missing, in_vain }) = (situation.now, &situation.daily[place], lack);
         let probing = u32::from(probe_at.is_some_and(|at| at <= now) && !missing.is_empty());
         let cost = self.cost_of(missing.len()).saturating_add(self.cost.saturating_mul(probing));
         let affordable_at = situation.flights.affordable_at(cost, now);
         let (urgency, at) = if need.requested {
-            (Urgency::Waiting, if missing.is_empty() { now } else { affordable_at })
+            let at = if in_vain { self.again_at(situation, need, cost) } else { now };
+            (Urgency::Waiting, if missing.is_empty() { now } else { at.max(affordable_at) })
         } else if !missing.is_empty() {
-            (Urgency::Missing, self.free_at(situation, need).max(affordable_at))
+            let at = if in_vain { self.again_at(situation, need, cost) } else { need.free_at(situation) };
+            (Urgency::Missing, at.max(affordable_at))
         } else {
             let in_pace = self.pace.map(|pace| need.attempted_at.map_or(now, |at| at + pace));
             let round = situation.flights.affordable_at(self.round_cost, now);
             (Urgency::OnceMore, in_pace.map_or_else(|| end_of_day(now), |at| at.max(round)))
         };
-        Ask { airport: place, missing, urgency, at, probing: probing > 0 }
+        Ask { airport: place, missing, in_vain, urgency, at, affordable_at, probing: probing > 0 }
     }
 
     fn cost_of(&self, calls: usize) -> u32 {
         u32::try_from(calls).unwrap_or(u32::MAX).saturating_mul(self.cost)
     }
 
-    /// When an airport may be asked again: after the interval, and after every further failure twice as
-    /// late, until the wait is what the credits allow for a day that is held.
-    fn free_at(&self, situation: &Situation, need: &DailyNeed) -> DateTime<Utc> {
-        let Some(attempted_at) = need.attempted_at else { return situation.now };
-        let doubled = situation.interval * (1 << need.failures.saturating_sub(1).min(MOST_DOUBLINGS));
-        let allowed = self.pace.unwrap_or(LONGEST_PROBE_INTERVAL).min(LONGEST_PROBE_INTERVAL);
-        attempted_at + doubled.min(allowed).max(situation.interval)
+    /// When an airport that was asked for in vain may be asked for again: at the pace of the credits.
+    /// While more than half of what even spending would leave is there, whoever waits for it waits for
+    /// the interval only, and so does what had no answer, every further time twice as long.
+    fn again_at(&self, situation: &Situation, need: &DailyNeed, cost: u32) -> DateTime<Utc> {
+        let (now, left) = (situation.now, situation.flights.remaining);
+        let Some(pace) = self.retry_pace else { return end_of_day(now) };
+        let is_ample = self.for_retries >= cost && left.saturating_sub(cost) > Credits::evenly(situation.tier, now) / 2;
+        let soon = match need.failures {
+            _ if !is_ample => pace,
+            _ if need.requested => situation.interval,
+            0 => pace,
+            failures => situation.interval * (1 << (failures - 1).min(MOST_DOUBLINGS)),
+        };
+        need.attempted_at.unwrap_or(now) + soon.min(pace)
     }
 
     /// Where the credits do not last for every day that is missing, those are asked for one by one
     /// through the day, the one not tried for longest first: so some are left when yesterday is
     /// published, and for whoever comes later.
     fn queue(&self, situation: &Situation, asks: &mut [Ask]) {
-        let now = situation.now;
-        let mut waiting: Vec<&mut Ask> = asks.iter_mut().filter(|ask| ask.urgency == Urgency::Missing).collect();
-        let calls: usize = waiting.iter().map(|ask| ask.missing.len()).sum();
         // What is collected before yesterday is published will be asked for once more after that.
-        let again = if situation.yesterday_published { 0 } else { self.round_cost };
-        if waiting.is_empty() || self.cost_of(calls).saturating_add(again) <= self.spendable {
-            return;
+        let again = if situation.yesterday_published_at.is_some() { 0 } else { self.round_cost };
+        if self.fresh_cost.saturating_add(again) > self.spendable {
+            self.line_up(situation, asks, false, self.spendable);
         }
-        let each = self.cost_of(calls.div_ceil(waiting.len()));
-        let turn = spread(self.spendable, each, now);
-        let last = situation.daily.iter().filter_map(|need| need.attempted_at).max();
-        waiting.sort_by_key(|ask| (situation.daily[ask.airport].attempted_at, ask.airport));
+        if self.vain_cost > self.for_retries {
+            self.line_up(situation, asks, true, self.for_retries);
+        }
+    }
+
+    /// Asks for what is missing, and in vain or not so far, one by one: `credits` are for all of it.
+    fn line_up(&self, situation: &Situation, asks: &mut [Ask], in_vain: bool, credits: u32) {
+        let now = situation.now;
+        let needs = &situation.daily;
+        let mut waiting: Vec<&mut Ask> =
+            asks.iter_mut().filter(|ask| ask.urgency == Urgency::Missing && ask.in_vain == in_vain).collect();
+        let calls: usize = waiting.iter().map(|ask| ask.missing.len()).sum();
+        let turn = spread(credits, self.cost_of(calls.div_ceil(waiting.len().max(1))), now);
+        let last = needs.iter().filter_map(|need| need.attempted_at).max();
+        waiting.sort_by_key(|ask| (needs[ask.airport].attempted_at, ask.airport));
         for (place, ask) in waiting.into_iter().enumerate() {
             let in_turn = turn.map(|turn| {
                 let first = last.map_or(now, |last| last + turn).max(now);
                 first + turn * i32::try_from(place).unwrap_or(i32::MAX)
             });
             let in_turn = in_turn.unwrap_or_else(|| end_of_day(now)).min(end_of_day(now));
-            ask.at = ask.at.max(in_turn);
+            ask.at = needs[ask.airport].free_at(situation).max(ask.affordable_at).max(in_turn);
         }
     }
+}
+
+/// The airport most likely to have flights on any day; of equal ones the one not tried for longest.
+pub(super) fn best_probe(situation: &Situation) -> Option<usize> {
+    let needs = &situation.daily;
+    let oldest = |place: &usize| std::cmp::Reverse(needs[*place].attempted_at);
+    (0..needs.len()).max_by_key(|place| (needs[*place].traffic, oldest(place)))
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     AskFor, LiveNeed, Situation, Step,
-    due::{Ask, DailyDue, LiveDue, Urgency},
+    due::{self, Ask, DailyDue, LiveDue, Urgency},
 };
 use crate::core::{
     boxes::{self, BoxCall},
@@ -40,10 +40,15 @@ pub(super) fn live(situation: &Situation, due: &LiveDue) -> (Option<Step>, Vec<D
         (airports, calls, false)
     };
     let at_once = states.affordable_at(boxes::cost(&calls), now);
-    let next_at = (0..needs.len()).map(|place| match (needs[place].requested, airports.contains(&place)) {
+    let next_at = needs.iter().enumerate().map(|(place, need)| match (need.requested, airports.contains(&place)) {
         (true, true) => at_once,
+        // It was tried a short while ago; whichever comes first is for whoever waits, too.
+        (true, false) if need.free_at(situation) > now => {
+            let own = boxes::cost(&boxes(needs, &[place]));
+            need.free_at(situation).max(states.affordable_at(own, now))
+        }
         (true, false) => at_once.max(end_of_day(now)),
-        (false, _) => due.in_cycle(situation, &needs[place]),
+        (false, _) => due.in_cycle(situation, need),
     });
     let next_at = next_at.collect();
     let step = (!airports.is_empty() && at_once <= now).then_some(Step::Live { airports, calls, regular });
@@ -70,7 +75,7 @@ pub(super) fn daily(situation: &Situation, due: &DailyDue) -> Option<Step> {
     // A probe comes before anything that is only asked once more.
     if due.probe_at.is_some_and(|at| at <= now)
         && first.is_none_or(|ask| ask.urgency == Urgency::OnceMore)
-        && let Some(place) = best_probe(situation)
+        && let Some(place) = due::best_probe(situation)
     {
         let direction = situation.daily[place].directions.first().map(|(direction, _)| *direction);
         let directions = direction.into_iter().collect();
@@ -85,11 +90,4 @@ fn step(situation: &Situation, due: &DailyDue, ask: &Ask) -> Step {
     let yesterday = due.target == day::yesterday(situation.now);
     let days = if yesterday || ask.probing { AskFor::Newest } else { AskFor::DayBefore };
     Step::Daily { airport: ask.airport, directions, days }
-}
-
-/// The airport most likely to have flights on any day; of equal ones the one not tried for longest.
-fn best_probe(situation: &Situation) -> Option<usize> {
-    let needs = &situation.daily;
-    let oldest = |place: &usize| std::cmp::Reverse(needs[*place].attempted_at);
-    (0..needs.len()).max_by_key(|place| (needs[*place].traffic, oldest(place)))
 }

@@ -1,0 +1,127 @@
+//! How credits are kept: for the rest of the day, and for others.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::{Value, json};
+use standins::opensky::{Direction, Endpoint, Failure};
+
+use crate::support::{App, PARIS, World, at, wait_for};
+
+/// One person after the other comes to watch an airport, each when the one before has been planned for.
+async fn one_after_the_other(world: &World, app: &App, airport: &str, metric: &str) {
+    for person in 0..5 {
+        let email = format!("user{person}@example.org");
+        world.person(&email);
+        app.watch(&email, airport, metric, Some(3), None).await;
+        app.wait_reading(airport, metric, |_| true).await;
+        let waiting = "SELECT count(*) FROM interest_outbox";
+        wait_for("the outbox to be empty", async || (world.scalar(waiting).await == 0).then_some(())).await;
+    }
+}
+
+async fn next_collection(app: &App, airport: &str, metric: &str) -> DateTime<Utc> {
+    let interest: Value = app.interest("user4@example.org", airport, metric).await;
+    at(interest["next_collection_at"].as_str().expect("a time"))
+}
+
+/// Waits until the airport is said to be collected an interval after it was tried, and no sooner.
+async fn waits_for_the_interval(world: &World, app: &App, airport: &str, metric: &str) {
+    let tried = wait_for("an attempt", async || {
+        let attempt = "SELECT attempted_at FROM schedule WHERE attempted_at IS NOT NULL";
+        sqlx::query_scalar::<_, DateTime<Utc>>(attempt).fetch_optional(&world.database.pool).await.expect("a time")
+    })
+    .await;
+    let expected = tried + TimeDelta::seconds(300);
+    wait_for("the plan", async || (next_collection(app, airport, metric).await == expected).then_some(())).await;
+    // Whoever came is still waited for.
+    assert_eq!(world.scalar("SELECT count(*) FROM collection_requests").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn however_many_come_for_an_airport_without_an_answer_it_is_tried_once_an_interval() {
+    for failure in [Failure::Status(500), Failure::Html, Failure::Status(404)] {
+        let world = World::new().await;
+        world.opensky.fail_always(Endpoint::Arrivals, failure);
+        let app = world.start().await;
+        one_after_the_other(&world, &app, "LICC", "arrivals").await;
+        waits_for_the_interval(&world, &app, "LICC", "arrivals").await;
+        let asked = world.requests("LICC").await;
+        let different: std::collections::BTreeSet<_> = asked.iter().map(|asked| asked.param("begin")).collect();
+        assert_eq!(asked.len(), different.len(), "no question twice: {asked:?}");
+        app.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn however_many_come_for_a_sky_that_is_not_answered_it_is_looked_at_once_an_interval() {
+    let world = World::new().await;
+    world.opensky.fail_always(Endpoint::States, Failure::Status(500));
+    let app = world.start().await;
+    one_after_the_other(&world, &app, "LFPG", "live").await;
+    waits_for_the_interval(&world, &app, "LFPG", "live").await;
+    assert_eq!(world.opensky.requests_to(Endpoint::States).len(), 1);
+    // A restart does not forget it.
+    app.stop().await;
+    let app = world.start().await;
+    waits_for_the_interval(&world, &app, "LFPG", "live").await;
+    assert_eq!(world.opensky.requests_to(Endpoint::States).len(), 1);
+    // Another airport is none of its business.
+    world.opensky.recover(Endpoint::States);
+    world.scripted.set_aircraft("a", 51.4706, -0.4619, 3);
+    app.watch("user0@example.org", "EGLL", "live", Some(1), None).await;
+    assert_eq!(app.wait_reading("EGLL", "live", |_| true).await["value"], 3);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_airport_without_flights_leaves_credits_for_the_day_and_for_others() {
+    // Half an hour passes in a second; 400 credits are 13 questions.
+    let world = World::at_speed(1800).await;
+    world.person("ada@example.org");
+    let before = world.yesterday().pred_opt().expect("a day");
+    let app = world.start_with(|config| config.open_sky.credentials = None).await;
+    app.watch("ada@example.org", "LICC", "flights", None, Some(3)).await;
+    assert!(app.wait_reading("LICC", "flights", |_| true).await["value"].is_null());
+    // Yesterday and the day before in one direction, the day before in the other, and then again.
+    let asked = wait_for("four questions", async || {
+        let asked = world.requests("LICC").await;
+        (asked.len() >= 4).then_some(asked)
+    })
+    .await;
+    assert!((asked[3].at - asked[2].at).num_minutes() >= 60, "{asked:?}");
+    // Somebody who comes now is served at once.
+    world.scripted.set_flight_count("KSFO", Direction::Arrival, before, 9);
+    app.watch("ada@example.org", "KSFO", "arrivals", Some(3), None).await;
+    assert_eq!(app.wait_reading("KSFO", "arrivals", |_| true).await["value"], 9);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_was_deposed_plans_nothing_any_more() {
+    let world = World::new().await;
+    world.person("ada@example.org");
+    world.scripted.set_aircraft("a", PARIS.0, PARIS.1, 3);
+    let app = world.start().await;
+    app.watch("ada@example.org", "LFPG", "live", Some(1), None).await;
+    app.wait_reading("LFPG", "live", |_| true).await;
+    wait_for("the plan", async || {
+        let planned = "SELECT count(*) FROM schedule WHERE next_at > attempted_at";
+        (world.scalar(planned).await == 1).then_some(())
+    })
+    .await;
+    // Another process leads from now on, and plans something else.
+    sqlx::query("UPDATE leases SET epoch = epoch + 1, holder = gen_random_uuid(), expires_at = 'infinity'")
+        .execute(&world.database.pool)
+        .await
+        .expect("another leader");
+    sqlx::query("UPDATE schedule SET next_at = '2026-12-24'").execute(&world.database.pool).await.expect("a plan");
+    let body = json!({"email": "ada@example.org", "airport_code": "KJFK", "metric": "live", "high_value": 1});
+    assert_eq!(app.post(body).await.status, 201);
+    wait_for("the leader to give up", async || {
+        let part = app.part("opensky credits").await.expect("a part");
+        part.1.contains("another replica").then_some(())
+    })
+    .await;
+    assert_eq!(world.scalar("SELECT count(*) FROM schedule WHERE next_at = '2026-12-24'").await, 1);
+    assert_eq!(world.scalar("SELECT count(*) FROM schedule WHERE airport_code = 'KJFK'").await, 0);
+    app.stop().await;
+}
