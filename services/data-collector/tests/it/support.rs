@@ -66,6 +66,7 @@ impl World {
 
     /// A world whose clock runs `speed` times as fast as the system's.
     pub async fn at_speed(speed: u32) -> Self {
+        start_servers().await;
         Self::on(Clock::replay(BEGINS_AT.parse().expect("a time"), speed)).await
     }
 
@@ -77,6 +78,7 @@ impl World {
     /// The recorded afternoon, so many times as fast.
     pub async fn replay(speed: u32) -> Self {
         let recording = Recording::load().expect("the recordings");
+        start_servers().await;
         let clock = Clock::replay(standins::opensky::begins_at(), speed);
         Self::with(clock, Source::Recording(Arc::new(recording)), Scripted::new()).await
     }
@@ -271,6 +273,12 @@ impl App {
         self.shell.tasks.join().await.expect("a clean stop");
         assert!(begun.elapsed() < Duration::from_secs(18), "stopping took {:?}", begun.elapsed());
     }
+}
+
+/// Has the servers ready, so that a fast clock does not begin long before the world is there.
+async fn start_servers() {
+    testkit::kafka().await;
+    testkit::database(&MIGRATOR).await;
 }
 
 /// Waits until `check` answers something.
