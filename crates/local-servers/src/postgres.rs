@@ -35,14 +35,13 @@ const USUAL_PORT: u16 = 5432;
 const LONGEST_SOCKET: usize = 103;
 /// Where sockets lie whose own folder has too long a name.
 const SHORT_FOLDERS: &str = "/tmp";
+/// How long PostgreSQL takes at most to obey SIGQUIT: processes of its own that do not, it kills after 5 s.
+const QUIT_LIMIT: Duration = Duration::from_secs(6);
 /// SIGINT breaks off clients, where SIGTERM would wait for them; SIGQUIT ends without a checkpoint.
-const STOP: &[(Signal, Duration)] = &[(Signal::INT, Duration::from_secs(10)), (Signal::QUIT, Duration::from_secs(4))];
+const STOP: &[(Signal, Duration)] = &[(Signal::INT, Duration::from_secs(8)), (Signal::QUIT, QUIT_LIMIT)];
 /// What ends a server that outlived us: the last resort loses nothing that was acknowledged.
-const STOP_LEFTOVER: &[(Signal, Duration)] = &[
-    (Signal::INT, Duration::from_secs(10)),
-    (Signal::QUIT, Duration::from_secs(4)),
-    (Signal::KILL, Duration::from_secs(4)),
-];
+const STOP_LEFTOVER: &[(Signal, Duration)] =
+    &[(Signal::INT, Duration::from_secs(10)), (Signal::QUIT, QUIT_LIMIT), (Signal::KILL, Duration::from_secs(4))];
 /// What it says while something of a killed one is still there.
 const REFUSALS: &[&str] = &["lock file \"", "pre-existing shared memory block", "could not bind Unix address"];
 const INITDB_LIMIT: Duration = Duration::from_secs(120);

@@ -35,6 +35,7 @@ pub(crate) async fn stop(
             if !sent {
                 tracing::info!("stopping {server} of an earlier run (process {pid})");
                 send(pid, *signal);
+                wake_forks(pid).await;
                 sent = true;
             }
             if Instant::now() >= give_up {
@@ -63,10 +64,21 @@ pub(crate) fn is_alive(pid: u32) -> bool {
     !matches!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH))
 }
 
+/// Wakes the processes that `pid` forked: PostgreSQL does not end before each of its own has obeyed.
+pub(crate) async fn wake_forks(pid: u32) {
+    match table().await {
+        Ok(all) => all.iter().filter(|entry| entry.parent == pid).for_each(|fork| send(fork.pid, Signal::CONT)),
+        Err(error) => tracing::debug!("wake what process {pid} forked: {error}"),
+    }
+}
+
 /// Every process and what it was started as.
 pub(crate) async fn processes() -> Result<Vec<(u32, CommandLine)>, Error> {
-    let all = if Path::new("/proc/self/cmdline").exists() { from_proc()? } else { from_ps().await? };
-    Ok(without_forks(all).into_iter().map(|entry| (entry.pid, entry.line)).collect())
+    Ok(without_forks(table().await?).into_iter().map(|entry| (entry.pid, entry.line)).collect())
+}
+
+async fn table() -> Result<Vec<Entry>, Error> {
+    if Path::new("/proc/self/cmdline").exists() { from_proc() } else { from_ps().await }
 }
 
 fn from_proc() -> Result<Vec<Entry>, Error> {

@@ -224,6 +224,7 @@ async fn end(plan: &Plan, child: &mut Child, how: End) {
         for (signal, patience) in plan.stop {
             if let Some(pid) = child.id() {
                 processes::send(pid, *signal);
+                processes::wake_forks(pid).await;
             }
             if tokio::time::timeout(*patience, child.wait()).await.is_ok() {
                 return;

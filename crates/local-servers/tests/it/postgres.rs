@@ -176,13 +176,17 @@ async fn a_long_path_gets_a_short_private_socket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_frozen_server_can_still_be_stopped() {
+async fn a_frozen_server_with_a_client_can_still_be_stopped_in_order() {
     let bed = Bed::new();
     let server = start(bed.path()).await;
-    let pid = server.pid().expect("running");
-    signal(pid, Signal::STOP);
-    tokio::time::timeout(SOON, server.stop()).await.expect("in time");
+    let mut client = PgConnection::connect(&server.url("postgres")).await.expect("connected");
+    client.ping().await.expect("an answer");
+    let frozen = testkit::Frozen::freeze(server.pid().expect("running"));
+    server.stop().await;
     assert_eq!(leftovers::running(bed.path()).await.expect("a list"), []);
+    let log = fs::read_to_string(bed.path().join("logs/postgres.log")).expect("a log");
+    assert!(log.contains("database system is shut down"), "it was not killed: {log}");
+    drop(frozen);
 }
 
 #[tokio::test(flavor = "multi_thread")]
