@@ -12,6 +12,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// How long the tasks of a process may take to finish what is in flight.
 pub const STOP_LIMIT: Duration = Duration::from_secs(18);
 
+/// How long a task of [`Tasks::spawn_droppable`] may take to end by itself.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// The long-running tasks of a process. The first that fails, or ends before it was asked to,
 /// stops all of them. Clones share the tasks.
 #[derive(Clone)]
@@ -59,6 +62,36 @@ impl Tasks {
                 Err(panic) => anyhow!(panic).context(format!("run {name}")),
             };
             this.fail(failure);
+        });
+    }
+
+    /// Starts a task as [`Tasks::spawn`] does that may be dropped wherever it stands, a few seconds after
+    /// [`Tasks::stopping`]: nothing holds up the end that the next start does again, such as a query that a
+    /// frozen database does not answer.
+    pub fn spawn_droppable<F>(&self, name: impl Into<String>, task: F)
+    where
+        F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        self.spawn_droppable_within(GRACE, name, task);
+    }
+
+    fn spawn_droppable_within<F>(&self, grace: Duration, name: impl Into<String>, task: F)
+    where
+        F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        let (name, stopping) = (name.into(), self.stopping.clone());
+        self.spawn(name.clone(), async move {
+            let waited = async {
+                stopping.cancelled().await;
+                tokio::time::sleep(grace).await;
+            };
+            tokio::select! {
+                ended = task => ended,
+                () = waited => {
+                    tracing::info!("{name} is left as it is: the next start goes on with it");
+                    Ok(())
+                }
+            }
         });
     }
 
@@ -131,6 +164,14 @@ mod tests {
         tasks.spawn("deaf", std::future::pending());
         tasks.stopping().cancel();
         assert!(tasks.join_within(Duration::from_millis(10)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_task_that_may_be_dropped_does_not_hold_up_the_end() {
+        let tasks = Tasks::default();
+        tasks.spawn_droppable_within(Duration::from_millis(10), "stuck", std::future::pending());
+        tasks.stopping().cancel();
+        tasks.join().await.expect("a clean end");
     }
 
     #[tokio::test]

@@ -67,7 +67,7 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
 
 fn clean_up(store: LevelStore, shell: &Shell) {
     let stopping = shell.tasks.stopping().clone();
-    shell.tasks.spawn("clean-up of removed interests", async move {
+    shell.tasks.spawn_droppable("clean-up of removed interests", async move {
         let mut hours = tokio::time::interval(CLEANUP_INTERVAL);
         loop {
             tokio::select! {

@@ -105,7 +105,7 @@ fn spawn(
 ) {
     let tasks = &shell.tasks;
     tasks.spawn("notifications", wake::listen(shell.clone(), config.database.clone(), wake.clone()));
-    tasks.spawn(
+    tasks.spawn_droppable(
         "fan-out",
         wake::work(shell.clone(), "fan-out", wake.readings.clone(), move || {
             let fan_out = fan_out.clone();
@@ -113,14 +113,14 @@ fn spawn(
         }),
     );
     let removing = relay.clone();
-    tasks.spawn(
+    tasks.spawn_droppable(
         "evaluations",
         wake::work(shell.clone(), "evaluations", wake.evaluations.clone(), move || {
             let relay = relay.clone();
             async move { relay.evaluate().await }
         }),
     );
-    tasks.spawn(
+    tasks.spawn_droppable(
         "removals",
         wake::work(shell.clone(), "removals", wake.removals.clone(), move || {
             let relay = removing.clone();
@@ -132,6 +132,6 @@ fn spawn(
         "collection",
         lease::lead(shell.clone(), config.database.clone(), COLLECTION, move |term| collector.clone().lead(term)),
     );
-    tasks.spawn("retention", retention::run(shell.clone(), store.clone(), config.retention_days));
-    tasks.spawn("idempotency keys", idempotency::clean_up(shell.clone(), store.pool().clone()));
+    tasks.spawn_droppable("retention", retention::run(shell.clone(), store.clone(), config.retention_days));
+    tasks.spawn_droppable("idempotency keys", idempotency::clean_up(shell.clone(), store.pool().clone()));
 }

@@ -106,7 +106,7 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
     shell.tasks.spawn_short("token check", health.check_token(telegram, shell.clone()));
     consumer.spawn(Intake::new(store.clone(), topic, news.clone()), shell);
     shell.tasks.spawn("news", upkeep::hear(shell.clone(), config.database.clone(), news));
-    shell.tasks.spawn("upkeep", upkeep::tidy(shell.clone(), store, metrics));
+    shell.tasks.spawn_droppable("upkeep", upkeep::tidy(shell.clone(), store, metrics));
     let leading =
         lease::lead(shell.clone(), config.database, SENDING, move |term| Sender::new(attempts.clone(), term).run());
     shell.tasks.spawn("sender", leading);

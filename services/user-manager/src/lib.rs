@@ -74,9 +74,9 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
 
     let pool = postgres::connect(shell, &config.database, &MIGRATOR).await?;
     let store = stored.0.get_or_init(|| Store::new(pool.clone())).clone();
-    shell.tasks.spawn("idempotency keys", idempotency::clean_up(shell.clone(), pool));
-    shell.tasks.spawn("settled deletions", relay::clean_up(shell.clone(), store.clone()));
+    shell.tasks.spawn_droppable("idempotency keys", idempotency::clean_up(shell.clone(), pool));
+    shell.tasks.spawn_droppable("settled deletions", relay::clean_up(shell.clone(), store.clone()));
     let relay = Relay::new(shell, store, config.data_collector, deleted);
-    shell.tasks.spawn("relay of deletions", relay.run());
+    shell.tasks.spawn_droppable("relay of deletions", relay.run());
     Ok(Running { http, grpc })
 }

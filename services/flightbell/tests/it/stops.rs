@@ -1,10 +1,15 @@
 //! Every service is asked to end on its worst day: in the middle of its work, and nothing it needs answers.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::json;
+use testkit::Frozen;
 
-use crate::town::{Town, post, register};
+use crate::{
+    town::{Town, post, register},
+    up::House,
+};
 
 /// How long the house allows an orderly stop to take.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
@@ -52,4 +57,18 @@ async fn services_under_load_end_in_time_though_kafka_and_postgresql_are_frozen_
         assert_eq!(texts.len(), 2, "{texts:#?}");
     }
     town.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn up_ends_in_time_though_its_private_servers_are_frozen() {
+    let mut house = House::build().await;
+    let frozen = [house.pid_of("Kafka").await, house.pid_of("PostgreSQL").await].map(Frozen::freeze);
+    let begun = Instant::now();
+    house.program.signal(Signal::TERM);
+    let code = house.program.code().await;
+    assert!(begun.elapsed() < STOP_LIMIT && code == 0, "up ended with {code} after {:.1?}", begun.elapsed());
+    // Nothing stands still in its folder any more, which would hold up the next start.
+    house.start_again().await;
+    drop(frozen);
+    house.program.stop().await;
 }
