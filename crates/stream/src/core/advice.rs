@@ -10,8 +10,11 @@ const PROTOCOL: &str = "we and the broker's port do not speak the same protocol:
 const FIRST_WORD: &str =
     "the port closes the connection at our first word: if it is Kafka's, check KAFKA_SECURITY_PROTOCOL";
 
+const SILENCE: &str = "the port takes the connection and says nothing: if the broker neither stands still nor has too much \
+                       to do, check KAFKA_SECURITY_PROTOCOL";
+
 /// By what the library's words contain, in lower case; the first that fits counts.
-const KNOWN: [(&str, &str); 10] = [
+const KNOWN: [(&str, &str); 11] = [
     ("certificate verify failed", CERTIFICATE),
     ("unsupported sasl mechanism", MECHANISM),
     ("unable to find a callback", MECHANISM),
@@ -21,6 +24,7 @@ const KNOWN: [(&str, &str); 10] = [
     ("wrong version number", PROTOCOL),
     ("security.protocol configuration", PROTOCOL),
     ("plaintext broker listener", PROTOCOL),
+    ("setup timed out in state apiversion_query", SILENCE),
     ("in state apiversion_query", FIRST_WORD),
 ];
 
@@ -47,6 +51,8 @@ mod tests {
         ] {
             assert!(advice(trouble).is_some_and(|advice| advice.contains(key)), "{trouble}");
         }
+        let frozen = "127.0.0.1:9092/1: Connection setup timed out in state APIVERSION_QUERY (after 10001ms)";
+        assert!(advice(frozen).is_some_and(|advice| advice.contains("stands still")), "{frozen}");
         for trouble in ["1/1 brokers are down", "Connect to ipv4#127.0.0.1:9 failed: Connection refused", ""] {
             assert_eq!(advice(trouble), None, "{trouble}");
         }
