@@ -140,7 +140,7 @@ impl DailyDue {
         let probe_at = budget.probe_at(situation);
         let places = lacks.into_iter().enumerate();
         let mut asks: Vec<Ask> = places.map(|(place, lack)| budget.ask(situation, place, lack, probe_at)).collect();
-        budget.queue(situation, &mut asks);
+        let lined_up = budget.queue(situation, &mut asks);
         let next_at = asks.iter().map(|ask| match ask.urgency {
             Urgency::Waiting => ask.at,
             Urgency::Missing if !ask.in_vain => ask.at,
@@ -148,7 +148,8 @@ impl DailyDue {
             Urgency::Missing | Urgency::OnceMore => probe_at.map_or(ask.at, |at| at.min(ask.at)),
         });
         let next_at = next_at.collect();
-        let (pace, round_cost) = budget.round(probe_at.is_some());
+        // One by one they last the day.
+        let (pace, round_cost) = lined_up.map_or_else(|| budget.round(probe_at.is_some()), |each| (None, each));
         Self { asks, next_at, probe_at, target: target.day, round_cost, pace }
     }
 }
@@ -289,13 +290,15 @@ impl DailyBudget {
 
     /// When an airport that was asked for in vain may be asked for again: at the pace of the credits.
     /// While more than half of what even spending would leave is there, whoever waits for it waits for
-    /// the interval only, and so does what had no answer, every further time twice as long.
+    /// the interval only, and so does what had no answer, every further time twice as long. The first
+    /// time that is so with fewer credits too: perhaps it was not even asked, for an open breaker.
     fn again_at(&self, situation: &Situation, need: &DailyNeed, cost: u32) -> DateTime<Utc> {
         let (now, left) = (situation.now, situation.flights.remaining);
         let Some(pace) = self.retry_pace else { return end_of_day(now) };
-        let is_ample = self.for_retries >= cost && left.saturating_sub(cost) > Credits::evenly(situation.tier, now) / 2;
+        let is_ample = left.saturating_sub(cost) > Credits::evenly(situation.tier, now) / 2;
         let soon = match need.failures {
-            _ if !is_ample => pace,
+            _ if self.for_retries < cost => pace,
+            failures if !is_ample && failures != 1 => pace,
             _ if need.requested => situation.interval,
             0 => pace,
             failures => situation.interval * (1 << (failures - 1).min(MOST_DOUBLINGS)),
@@ -305,26 +308,28 @@ impl DailyBudget {
 
     /// Where the credits do not last for every day that is missing, those are asked for one by one
     /// through the day, the one not tried for longest first: so some are left when yesterday is
-    /// published, and for whoever comes later.
-    fn queue(&self, situation: &Situation, asks: &mut [Ask]) {
+    /// published, and for whoever comes later. Answers what one of them costs, when there are any.
+    fn queue(&self, situation: &Situation, asks: &mut [Ask]) -> Option<u32> {
         // What is collected before yesterday is published will be asked for once more after that.
         let again = if situation.yesterday_published_at.is_some() { 0 } else { self.round_cost };
-        if self.fresh_cost.saturating_add(again) > self.spendable {
-            self.line_up(situation, asks, false, self.spendable);
-        }
+        let are_scarce = self.fresh_cost > 0 && self.fresh_cost.saturating_add(again) > self.spendable;
+        let fresh = are_scarce.then(|| self.line_up(situation, asks, false, self.spendable));
         if self.vain_cost > self.for_retries {
             self.line_up(situation, asks, true, self.for_retries);
         }
+        fresh.filter(|each| *each > 0)
     }
 
     /// Asks for what is missing, and in vain or not so far, one by one: `credits` are for all of it.
-    fn line_up(&self, situation: &Situation, asks: &mut [Ask], in_vain: bool, credits: u32) {
+    /// Answers what one costs, on average.
+    fn line_up(&self, situation: &Situation, asks: &mut [Ask], in_vain: bool, credits: u32) -> u32 {
         let now = situation.now;
         let needs = &situation.daily;
         let mut waiting: Vec<&mut Ask> =
             asks.iter_mut().filter(|ask| ask.urgency == Urgency::Missing && ask.in_vain == in_vain).collect();
         let calls: usize = waiting.iter().map(|ask| ask.missing.len()).sum();
-        let turn = spread(credits, self.cost_of(calls.div_ceil(waiting.len().max(1))), now);
+        let each = self.cost_of(calls.div_ceil(waiting.len().max(1)));
+        let turn = spread(credits, each, now);
         let last = needs.iter().filter_map(|need| need.attempted_at).max();
         waiting.sort_by_key(|ask| (needs[ask.airport].attempted_at, ask.airport));
         for (place, ask) in waiting.into_iter().enumerate() {
@@ -335,6 +340,7 @@ impl DailyBudget {
             let in_turn = in_turn.unwrap_or_else(|| end_of_day(now)).min(end_of_day(now));
             ask.at = needs[ask.airport].free_at(situation).max(ask.affordable_at).max(in_turn);
         }
+        each
     }
 }
 

@@ -224,6 +224,15 @@ fn a_day_that_is_not_found_is_looked_for_less_and_less_often_but_never_less_than
     });
     // 4,000 less a reserve of 100 are 65 rounds of 60 in twelve hours. An answer was no failure.
     assert_eq!(waits, [664, 300, 600, 664, 664, 664]);
+    // Where less than half of an even share is left, it is tried again soon only once.
+    situation.flights.remaining = 1_000;
+    let soon = |need: DailyNeed| {
+        let situation = Situation { daily: vec![need], ..situation.clone() };
+        plan(&situation).next_at[0].2 == at("12:05:00")
+    };
+    let failed = |failures| DailyNeed { failures, ..situation.daily[0].clone() };
+    assert_eq!([0, 1, 2].map(|failures| soon(failed(failures))), [false, true, false]);
+    assert!(!soon(DailyNeed { requested: true, ..failed(0) }), "nor for whoever comes");
 }
 
 #[test]
@@ -240,6 +249,8 @@ fn more_airports_than_credits_are_collected_one_by_one_through_the_day() {
     let turn = TimeDelta::days(1) / 63;
     let next = plan(&situation);
     assert_eq!((next.step, next.wake_at), (None, situation.now + turn));
+    let flights = next.outlook[1];
+    assert_eq!((flights.lasts_until, flights.pace), (end_of_day(situation.now), None), "one by one they last the day");
     assert_eq!(next.next_at[1].2, situation.now + turn * 2);
     // Somebody who comes now does not wait for them.
     situation.daily[9].requested = true;
