@@ -4,6 +4,8 @@ SHELL := /bin/bash
 export SQLX_OFFLINE := true
 
 CARGO ?= cargo
+# Everything that tests and measurements ask is on this machine, where no proxy is.
+LOCAL = NO_PROXY=localhost,127.0.0.0/8,::1
 SERVERS = $${CARGO_TARGET_DIR:-target}/debug/with-servers --
 
 .PHONY: help deps deps-test build demo test lint bench sqlx doctor clean
@@ -29,7 +31,7 @@ test: deps-test ## Runs every test, on a real Kafka and PostgreSQL that it start
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked --workspace --no-run
 	@echo "==> running the tests"
-	$(SERVERS) $(CARGO) test --locked --workspace --no-fail-fast
+	$(LOCAL) $(SERVERS) $(CARGO) test --locked --workspace --no-fail-fast
 
 lint: ## Checks format, lints, documentation, licences and advisories
 	$(CARGO) fmt --all --check
@@ -47,7 +49,7 @@ sqlx: deps ## Refreshes the offline data of the SQL checks (needs sqlx-cli)
 bench: deps ## Measures speed and memory on a release build (10 minutes the first time on two cores)
 	@echo "==> building for release (10 minutes the first time on two cores)"
 	$(CARGO) build --locked --release --workspace --bins
-	$(CARGO) bench --locked --workspace --bench speed -- $(PARTS)
+	$(LOCAL) $(CARGO) bench --locked --workspace --bench speed -- $(PARTS)
 
 doctor: build ## Says what is wrong on this machine, and how to mend it
 	@target/debug/flightbell doctor

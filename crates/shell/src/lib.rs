@@ -13,6 +13,7 @@ pub mod http;
 pub mod lease;
 pub mod listen;
 pub mod metrics;
+pub mod outside;
 pub mod postgres;
 pub mod readiness;
 pub mod tasks;

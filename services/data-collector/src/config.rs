@@ -25,7 +25,8 @@ const COLLECT_INTERVAL_SECONDS: &str = "COLLECT_INTERVAL_SECONDS";
 const RETENTION_DAYS: &str = "RETENTION_DAYS";
 const INTERESTS_PER_USER: &str = "INTERESTS_PER_USER";
 
-const DEFAULT_API_URL: &str = "https://opensky-network.org/api";
+/// Where OpenSky is asked.
+pub const DEFAULT_API_URL: &str = "https://opensky-network.org/api";
 /// Where OpenSky signs clients in.
 pub const DEFAULT_TOKEN_URL: &str =
     "https://auth.opensky-network.org/auth/realms/opensky-network/protocol/openid-connect/token";

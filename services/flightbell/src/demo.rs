@@ -201,6 +201,7 @@ async fn stand_ins(
 async fn set_up_people(addr: SocketAddr, certificate: &Path) -> anyhow::Result<()> {
     let certificate = tokio::fs::read(certificate).await.context("read the certificate")?;
     let client = reqwest::Client::builder()
+        .no_proxy()
         .tls_certs_only([reqwest::Certificate::from_pem(&certificate).context("understand the certificate")?])
         .timeout(Duration::from_secs(10))
         .build()

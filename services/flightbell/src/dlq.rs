@@ -154,7 +154,7 @@ async fn accept(admin: Option<Url>, running: Option<&Running>) -> anyhow::Result
         (None, None) => bail!("no `flightbell up` runs: name the worker's admin address with --admin http://HOST:9090"),
     };
     let call = admin.join("/operator/accept-dead-letters").context("name the call")?;
-    let client = reqwest::Client::builder().timeout(std::time::Duration::from_secs(5)).build()?;
+    let client = shell::outside::client_for([&admin]).timeout(std::time::Duration::from_secs(5)).build()?;
     let response = client.post(call).send().await.with_context(|| format!("reach the worker at {admin}"))?;
     if !response.status().is_success() {
         bail!("the process at {admin} answered {}: it runs no worker", response.status());

@@ -70,7 +70,7 @@ impl Telegram {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new(config: &TelegramConfig) -> anyhow::Result<Self> {
-        let client = Client::builder()
+        let client = shell::outside::client_for([&config.api_url])
             .timeout(config.call_limit)
             .connect_timeout(config.call_limit / CONNECT_SHARE)
             // Telegram does not redirect: whoever does is not Telegram, and must not get the message.

@@ -60,7 +60,7 @@ impl OpenSky {
     /// # Errors
     /// When no HTTP client can be made.
     pub fn new(config: OpenSkyConfig, metrics: Metrics) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder()
+        let http = shell::outside::client_for([&config.api_url, &config.token_url])
             .user_agent(concat!("flightbell/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(config.time_limit)
             .build()?;

@@ -6,10 +6,12 @@ use std::{
 use local_servers::{DataDir, Places, free_bytes, leftovers};
 
 use super::finding::Finding;
-use crate::{running::Running, settings::Given, up::LEAST_FREE};
+use crate::{settings::Given, up::LEAST_FREE};
 
 /// The programs, folders and ports of this machine.
-pub(super) async fn check(places: &Places, given: &Given, folder: &Path, running: Option<&Running>) -> Vec<Finding> {
+///
+/// `is_held`: a process holds the data directory, so its servers and the port may well be its own.
+pub(super) async fn check(places: &Places, given: &Given, folder: &Path, is_held: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     if given.databases.is_none() {
         findings.push(postgres(places, folder).await);
@@ -20,7 +22,7 @@ pub(super) async fn check(places: &Places, given: &Given, folder: &Path, running
     }
     findings.push(data_dir(folder));
     findings.push(disk(folder));
-    if running.is_none() {
+    if !is_held {
         findings.push(left_over(folder).await);
         findings.push(port());
     }
@@ -57,6 +59,10 @@ fn data_dir(folder: &Path) -> Finding {
             "choose another --data-dir",
         );
     };
+    if !there.is_dir() {
+        let says = format!("{} is no folder", there.display());
+        return Finding::wrong("data directory", says, "choose another --data-dir");
+    }
     if rustix::fs::access(there, rustix::fs::Access::WRITE_OK).is_err() {
         let mend = format!("choose another --data-dir, or as root: chown \"$USER\" {}", there.display());
         return Finding::wrong("data directory", format!("{} cannot be written", there.display()), mend);
@@ -106,6 +112,21 @@ fn port() -> Finding {
         Ok(_) => Finding::fine("port", format!("{addr} is free")),
         Err(error) => {
             Finding::note("port", format!("{addr} cannot be bound: {error}"), "flightbell up --listen 127.0.0.1:PORT")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::finding::Verdict;
+
+    #[test]
+    fn a_file_is_no_data_directory_nor_is_anything_in_it() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        for folder in [file.path().to_owned(), file.path().join("data")] {
+            let finding = data_dir(&folder);
+            assert!(finding.verdict == Verdict::Wrong && finding.to_string().contains("is no folder"), "{finding}");
         }
     }
 }

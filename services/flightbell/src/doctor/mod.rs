@@ -9,6 +9,7 @@ mod outside;
 mod running;
 
 use anyhow::bail;
+use local_servers::DataDir;
 use shell::config::Vars;
 
 use self::finding::{Finding, Verdict};
@@ -37,6 +38,9 @@ async fn examine(args: cli::Doctor, vars: &dyn Vars) -> Vec<Finding> {
             return vec![Finding::wrong("data directory", problem, "name one with --data-dir")];
         }
     };
+    // Nearest folders above it are looked for, which a relative path does not name.
+    let folder = std::path::absolute(&folder).unwrap_or(folder);
+    let holder = DataDir::holder(&folder).ok().flatten();
     let running = Running::find(&folder);
     let mut findings = Vec::new();
     let given = match settings::check(vars) {
@@ -52,13 +56,13 @@ async fn examine(args: cli::Doctor, vars: &dyn Vars) -> Vec<Finding> {
     };
     let given = given.unwrap_or_else(|| settings::Given::read_leniently(vars));
     match up::places(vars, &given) {
-        Ok(places) => findings.extend(machine::check(&places, &given, &folder, running.as_ref()).await),
+        Ok(places) => findings.extend(machine::check(&places, &given, &folder, holder.is_some()).await),
         Err(error) => {
             let problem = error.problems().join("; ");
             findings.push(Finding::wrong("folders", problem, "set HOME or XDG_CACHE_HOME"));
         }
     }
-    findings.extend(running::check(&given, running.as_ref(), vars).await);
+    findings.extend(running::check(&given, holder.as_deref(), running.as_ref(), vars).await);
     findings.extend(outside::check(vars).await);
     findings
 }

@@ -19,9 +19,19 @@ use crate::{
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// What runs already: a running `up`, and the servers that the environment names.
-pub(super) async fn check(given: &Given, running: Option<&Running>, vars: &dyn Vars) -> Vec<Finding> {
+/// `holder` holds the data directory; it is `running` once it has come so far as to say where its parts are.
+pub(super) async fn check(
+    given: &Given,
+    holder: Option<&str>,
+    running: Option<&Running>,
+    vars: &dyn Vars,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     match running {
+        None if let Some(pid) = holder => {
+            let says = format!("starts or stops, as process {pid}");
+            findings.push(Finding::note("flightbell up", says, "wait a moment, then: flightbell doctor"));
+        }
         None => findings.push(Finding::note("flightbell up", "does not run", "flightbell up")),
         Some(running) => {
             findings.push(Finding::fine("flightbell up", format!("runs as process {}", running.pid)));
@@ -48,7 +58,7 @@ async fn readiness(admin: &str) -> Vec<Finding> {
         return vec![Finding::wrong("readiness", format!("{admin:?} is no address"), "start flightbell up again")];
     };
     let asked = async {
-        let client = reqwest::Client::builder().timeout(LIMIT).build()?;
+        let client = reqwest::Client::builder().no_proxy().timeout(LIMIT).build()?;
         client.get(format!("http://{addr}/readyz")).send().await?.json::<Value>().await
     };
     let report = match asked.await {

@@ -27,7 +27,13 @@ async fn within_two_minutes_the_page_shows_paris_rising_and_clearing_and_san_fra
         "playwright-core is missing: run packaging/deps.sh test, which brings it (make test does so itself)"
     );
     let page = testkit::free_addr().to_string();
-    let environment = [("XDG_CACHE_HOME", places().cache_home.display().to_string())];
+    // A proxy elsewhere cannot reach what runs here, so it must not be asked.
+    let nowhere = || "http://127.0.0.1:1".to_owned();
+    let environment = [
+        ("XDG_CACHE_HOME", places().cache_home.display().to_string()),
+        ("HTTP_PROXY", nowhere()),
+        ("HTTPS_PROXY", nowhere()),
+    ];
     let arguments = ["demo", "--listen", "127.0.0.1:0", "--page", &page];
     let mut demo = program::start("flightbell", &arguments, &environment).await;
     let address = demo.says("open ").await;

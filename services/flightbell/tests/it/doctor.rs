@@ -18,6 +18,7 @@ async fn doctor_names_what_is_missing_and_the_command_that_mends_it() {
     let environment = [
         ("HOME", nowhere.clone()),
         ("KAFKA_HOME", nowhere.clone()),
+        ("OPEN_SKY_API_URL", "http://127.0.0.1:1".to_owned()),
         ("TELEGRAM_API_URL", "http://127.0.0.1:1".to_owned()),
     ];
     let (code, said) = run(&["doctor"], &environment).await;
@@ -36,7 +37,11 @@ async fn doctor_says_when_the_servers_user_cannot_reach_the_data_directory() {
     let closed = parent.path().join("closed");
     std::fs::DirBuilder::new().mode(0o700).create(&closed).expect("a folder");
     let data = closed.join("data").display().to_string();
-    let environment = [("HOME", "/nonexistent".to_owned()), ("TELEGRAM_API_URL", "http://127.0.0.1:1".to_owned())];
+    let environment = [
+        ("HOME", "/nonexistent".to_owned()),
+        ("OPEN_SKY_API_URL", "http://127.0.0.1:1".to_owned()),
+        ("TELEGRAM_API_URL", "http://127.0.0.1:1".to_owned()),
+    ];
     let (code, said) = run(&["doctor", "--data-dir", &data], &environment).await;
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("cannot pass through") && said.contains("chmod o+x"), "{said}");
@@ -74,6 +79,7 @@ async fn doctor_says_that_the_port_is_taken_and_which_credentials_are_refused() 
     let parent = folder();
     let environment = [
         ("HOME", parent.path().display().to_string()),
+        ("OPEN_SKY_API_URL", url.clone()),
         ("OPEN_SKY_TOKEN_URL", format!("{url}/token")),
         ("OPEN_SKY_CLIENT_ID", "flightbell".to_owned()),
         ("OPEN_SKY_CLIENT_SECRET", "kept-to-ourselves".to_owned()),
@@ -101,7 +107,11 @@ async fn doctor_says_that_the_disk_is_too_full() {
     let parent = folder();
     let Some(disk) = SmallDisk::mount(&parent.path().join("disk"), "64m") else { return };
     let data = disk.path().join("data").display().to_string();
-    let environment = [("HOME", "/nonexistent".to_owned()), ("TELEGRAM_API_URL", "http://127.0.0.1:1".to_owned())];
+    let environment = [
+        ("HOME", "/nonexistent".to_owned()),
+        ("OPEN_SKY_API_URL", "http://127.0.0.1:1".to_owned()),
+        ("TELEGRAM_API_URL", "http://127.0.0.1:1".to_owned()),
+    ];
     let (code, said) = run(&["doctor", "--data-dir", &data], &environment).await;
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("WRONG  disk") && said.contains("64 MiB are free"), "{said}");
