@@ -155,10 +155,9 @@ impl Frozen {
         let server = pid_of(&pid.to_string()).expect("a pid");
         stop(server).expect("frozen");
         // PostgreSQL has a process for each client, which goes on without the first. No more are forked now.
-        let forked = Command::new("pgrep").arg("-P").arg(pid.to_string()).output().expect("pgrep runs");
-        let forked: Vec<_> = String::from_utf8_lossy(&forked.stdout).split_whitespace().filter_map(pid_of).collect();
+        let forked = forks_of(pid).into_iter().filter_map(|pid| pid_of(&pid));
         // An error says that one has ended meanwhile.
-        let forked = forked.into_iter().filter(|pid| stop(*pid).is_ok());
+        let forked = forked.filter(|pid| stop(*pid).is_ok());
         Self(std::iter::once(server).chain(forked).collect())
     }
 }
@@ -170,6 +169,15 @@ impl Drop for Frozen {
             kill_process(*pid, Signal::CONT).unwrap_or_default();
         }
     }
+}
+
+/// The processes that `pid` forked: Linux tells them in a file, others by a program.
+fn forks_of(pid: u32) -> Vec<String> {
+    let told = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_else(|_| {
+        let asked = Command::new("pgrep").arg("-P").arg(pid.to_string()).output().expect("pgrep runs");
+        String::from_utf8_lossy(&asked.stdout).into_owned()
+    });
+    told.split_whitespace().map(str::to_owned).collect()
 }
 
 /// Brokers that are one cluster, of this test's own.
