@@ -12,6 +12,11 @@ use url::Url;
 pub trait Vars {
     /// The value of `key`, if it is set.
     fn get(&self, key: &str) -> Option<String>;
+
+    /// Whether `key` is set to something that is no text, so that [`Vars::get`] cannot answer it.
+    fn is_garbled(&self, _key: &str) -> bool {
+        false
+    }
 }
 
 /// The environment of this process.
@@ -22,6 +27,11 @@ impl Vars for ProcessEnv {
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
     fn get(&self, key: &str) -> Option<String> {
         std::env::var(key).ok()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+    fn is_garbled(&self, key: &str) -> bool {
+        matches!(std::env::var(key), Err(std::env::VarError::NotUnicode(_)))
     }
 }
 
@@ -73,6 +83,10 @@ impl<'a> Overlay<'a> {
 impl Vars for Overlay<'_> {
     fn get(&self, key: &str) -> Option<String> {
         self.over.get(key).cloned().or_else(|| self.under.get(key))
+    }
+
+    fn is_garbled(&self, key: &str) -> bool {
+        !self.over.contains_key(key) && self.under.is_garbled(key)
     }
 }
 
@@ -129,9 +143,15 @@ impl<'a> Reader<'a> {
         Self { vars, problems: Vec::new() }
     }
 
-    /// The raw value; an empty one counts as not set.
-    #[must_use]
-    pub fn raw(&self, key: &str) -> Option<String> {
+    /// The raw value; an empty one counts as not set. One that is no text is a problem.
+    pub fn raw(&mut self, key: &str) -> Option<String> {
+        if self.vars.is_garbled(key) {
+            let problem = format!("{key} cannot be used: its value is not UTF-8 text");
+            if !self.problems.contains(&problem) {
+                self.problem(problem);
+            }
+            return None;
+        }
         self.vars.get(key).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
     }
 
@@ -146,7 +166,7 @@ impl<'a> Reader<'a> {
         T: FromStr,
         T::Err: fmt::Display,
     {
-        if self.raw(key).is_none() {
+        if self.is_unset(key) {
             self.problem(format!("{key} is not set: it is {meaning}"));
         }
         self.optional(key)
@@ -213,10 +233,14 @@ impl<'a> Reader<'a> {
 
     /// A secret that has no default. `meaning` completes the sentence "KEY is not set: it is …".
     pub fn required_secret(&mut self, key: &str, meaning: &str) -> Option<SecretString> {
-        if self.raw(key).is_none() && self.raw(&format!("{key}_FILE")).is_none() {
+        if self.is_unset(key) && self.is_unset(&format!("{key}_FILE")) {
             self.problem(format!("{key} (or {key}_FILE) is not set: it is {meaning}"));
         }
         self.secret(key)
+    }
+
+    fn is_unset(&mut self, key: &str) -> bool {
+        self.raw(key).is_none() && !self.vars.is_garbled(key)
     }
 
     /// Where somebody else's HTTP interface is, with the address where it is for most.
@@ -358,5 +382,48 @@ mod tests {
         let mut reader = Reader::new(&vars);
         assert_eq!(reader.or("PORT", 7u16), 7);
         assert!(reader.finish(|| Some(())).is_ok());
+    }
+
+    #[test]
+    fn a_value_that_is_no_text_is_told_once_and_no_default_stands_in() {
+        struct Garbled;
+        impl Vars for Garbled {
+            fn get(&self, _: &str) -> Option<String> {
+                None
+            }
+            fn is_garbled(&self, _: &str) -> bool {
+                true
+            }
+        }
+        let vars = Overlay::on(&Garbled).with("HOST", "a");
+        let mut reader = Reader::new(&vars);
+        assert_eq!(reader.or("PORT", 7u16), 7);
+        let host: Option<String> = reader.required("HOST", "a host");
+        let url: Option<String> = reader.required("URL", "an address");
+        assert!(reader.required_secret("TOKEN", "a token").is_none());
+        assert_eq!((host.as_deref(), url), (Some("a"), None));
+        let error = reader.finish(|| Some(())).expect_err("problems");
+        let told = ["PORT", "URL", "TOKEN", "TOKEN_FILE"]
+            .map(|key| format!("{key} cannot be used: its value is not UTF-8 text"));
+        assert_eq!(error.problems(), told);
+    }
+
+    #[test]
+    fn the_environment_of_a_process_may_hold_what_is_no_text() {
+        use std::os::unix::ffi::OsStrExt as _;
+        const MARK: &str = "FLIGHTBELL_GARBLED";
+        if ProcessEnv.get("FLIGHTBELL_GARBLED_CHILD").is_some() {
+            assert!(ProcessEnv.is_garbled(MARK) && ProcessEnv.get(MARK).is_none());
+            return;
+        }
+        assert!(!ProcessEnv.is_garbled(MARK));
+        let name = "config::tests::the_environment_of_a_process_may_hold_what_is_no_text";
+        let child = std::process::Command::new(std::env::current_exe().expect("this program"))
+            .args(["--exact", name])
+            .env("FLIGHTBELL_GARBLED_CHILD", "1")
+            .env(MARK, std::ffi::OsStr::from_bytes(b"\xff"))
+            .output();
+        let child = child.expect("a child");
+        assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
     }
 }

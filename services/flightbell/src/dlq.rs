@@ -138,6 +138,7 @@ fn is_ours(topic: &str) -> anyhow::Result<()> {
 fn kafka(vars: &dyn Vars, running: Option<&Running>) -> anyhow::Result<KafkaConfig> {
     let mut reader = Reader::new(vars);
     if reader.raw("KAFKA_BROKER_URL").is_none() {
+        reader.finish(|| Some(()))?;
         let running = running.context(
             "no Kafka is named and no `flightbell up` runs: set KAFKA_BROKER_URL, or name its folder with --data-dir",
         )?;

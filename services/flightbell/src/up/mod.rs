@@ -13,7 +13,7 @@ use local_servers::{Addresses, DataDir, DatabaseUrls, Places, free_bytes};
 use shell::{
     Process, Shell, StoppedEarly,
     clock::Clock,
-    config::{ConfigError, ShellConfig, Vars},
+    config::{ConfigError, Reader, ShellConfig, Vars},
     readiness::Need,
 };
 
@@ -140,7 +140,9 @@ async fn start(
 /// # Errors
 /// When there is no home to look in.
 pub(crate) fn places(vars: &dyn Vars, given: &Given) -> Result<Places, ConfigError> {
-    let path = vars.get("PATH").unwrap_or_default();
+    let mut reader = Reader::new(vars);
+    let path = reader.raw("PATH").unwrap_or_default();
+    reader.finish(|| Some(()))?;
     let cache = folder::cache_home(vars)?;
     Ok(Places::new(path.into(), given.java_home.clone(), given.kafka_home.clone(), cache))
 }
