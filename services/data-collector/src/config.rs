@@ -80,7 +80,7 @@ impl Config {
             grpc::endpoint(&mut reader, USER_MANAGER_GRPC_URL, "user-manager", "http://user-manager:50051");
         let open_sky = open_sky(&mut reader);
         let collect_interval = reader.seconds(COLLECT_INTERVAL_SECONDS, 300);
-        let retention_days = small(reader.number(RETENTION_DAYS, 90, 3, 36_500));
+        let retention_days = small(reader.number(RETENTION_DAYS, 90, 1, 36_500));
         let interests_per_user = small(reader.number(INTERESTS_PER_USER, 50, 1, 1_000_000));
         reader.finish(|| {
             Some(Self {
@@ -148,6 +148,13 @@ mod tests {
         assert_eq!(config.collect_interval, Duration::from_secs(300));
         assert_eq!((config.retention_days, config.interests_per_user), (90, 50));
         assert!(config.open_sky.credentials.is_none());
+    }
+
+    #[test]
+    fn a_single_day_of_retention_is_allowed_and_none_is_not() {
+        let days = |days| Config::from_vars(&with(&[("RETENTION_DAYS", days)])).map(|config| config.retention_days);
+        assert_eq!(days("1").expect("a configuration"), 1);
+        assert!(days("0").is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use shell::Shell;
 
-use crate::store::Store;
+use crate::{core::day, store::Store};
 
 const INTERVAL: Duration = Duration::from_secs(3600);
 
@@ -20,7 +20,7 @@ pub async fn run(shell: Shell, store: Store, days: u32) -> anyhow::Result<()> {
     let stopping = shell.tasks.stopping().clone();
     loop {
         let now = shell.clock.now();
-        match store.remove_before(now - TimeDelta::days(i64::from(days)), now - TRIED_FOR).await {
+        match store.remove_before(day::kept_since(now, days), now - TRIED_FOR).await {
             Ok(removed) if removed.readings + removed.flights > 0 => tracing::info!(
                 readings = removed.readings,
                 flights = removed.flights,

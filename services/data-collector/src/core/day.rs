@@ -37,6 +37,14 @@ pub fn before(day: NaiveDate) -> NaiveDate {
     day - Days::new(1)
 }
 
+/// Since when flights and readings are kept at `now`, for so many days: at least since the day before
+/// yesterday began, which is the newest there is until yesterday's flights are published.
+#[must_use]
+pub fn kept_since(now: DateTime<Utc>, days: u32) -> DateTime<Utc> {
+    let (newest_for_sure, _) = window(before(yesterday(now)));
+    (now - TimeDelta::days(i64::from(days))).min(newest_for_sure)
+}
+
 /// The first and the last second of a UTC day, which is the window the source is asked for.
 #[must_use]
 pub fn window(day: NaiveDate) -> (DateTime<Utc>, DateTime<Utc>) {
@@ -84,5 +92,13 @@ mod tests {
         assert_eq!(meaning(false, false), Meaning::Unknown);
         assert_eq!(meaning(false, true), Meaning::None);
         assert_eq!(meaning(true, false), Meaning::Flights);
+    }
+
+    #[test]
+    fn the_day_that_is_the_newest_until_yesterday_is_published_is_always_kept() {
+        let now: DateTime<Utc> = "2026-11-21T10:00:00Z".parse().expect("a time");
+        for (days, since) in [(1, "2026-11-19T00"), (2, "2026-11-19T00"), (3, "2026-11-18T10"), (90, "2026-08-23T10")] {
+            assert_eq!(kept_since(now, days), format!("{since}:00:00Z").parse::<DateTime<Utc>>().expect("a time"));
+        }
     }
 }
