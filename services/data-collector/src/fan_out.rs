@@ -1,7 +1,7 @@
 //! Brings each reading to the interests that watch it, a page at a time, in constant memory.
 
 use anyhow::Context;
-use shell::{fault, trace::Cause};
+use shell::fault;
 use stream::Producer;
 
 use crate::{
@@ -34,12 +34,12 @@ impl FanOut {
         let Some(page) = page else { return Ok(false) };
         let messages = Messages::of(&page.reading).context("write a reading")?;
         let mut batch = self.producer.batch();
-        let (cause, mut value) = (Cause::none(), Vec::with_capacity(1024));
+        let mut value = Vec::with_capacity(1024);
         for recipient in &page.recipients {
             messages.write(recipient, &mut value).context("write a message")?;
             let mut key = uuid::Uuid::encode_buffer();
             let key = recipient.interest_id.hyphenated().encode_lower(&mut key);
-            batch.send(&record(&self.topic, key, &value, &cause)).await;
+            batch.send(&record(&self.topic, key, &value, &recipient.cause)).await;
         }
         batch.acknowledged().await.context("send a page")?;
         fault::point("data-collector.page-sent-not-recorded");

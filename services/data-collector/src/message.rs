@@ -103,6 +103,8 @@ impl From<&Interest> for Recipient {
             user_email: interest.user_email.clone(),
             high_value: interest.thresholds.high,
             low_value: interest.thresholds.low,
+            // What caused an evaluation stands in the outbox.
+            cause: Cause::none(),
         }
     }
 }
@@ -152,6 +154,7 @@ mod tests {
                 user_email: "o'brien+\"x\"@example.org".to_owned(),
                 high_value: high,
                 low_value: low,
+                cause: Cause::none(),
             };
             let mut written = b"left over".to_vec();
             Messages::of(&reading).expect("messages").write(&to, &mut written).expect("a message");

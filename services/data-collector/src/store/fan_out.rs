@@ -9,7 +9,7 @@ use shell::trace::Cause;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Reading, metric};
+use super::{Reading, interests::forget_causes, metric};
 
 /// A page's worth of one reading's interests.
 pub struct Page {
@@ -33,6 +33,8 @@ pub struct Recipient {
     pub high_value: Option<i32>,
     /// Tell below this.
     pub low_value: Option<i32>,
+    /// What made or changed the interest, as long as no value has been sent since.
+    pub cause: Cause,
 }
 
 /// Claims a reading that is to go out and reads its next page; none when nothing is to be done, or
@@ -61,9 +63,8 @@ pub async fn claim_page(connection: &mut PgConnection, size: i64) -> sqlx::Resul
     )
     .execute(&mut *connection)
     .await?;
-    let recipients = sqlx::query_as!(
-        Recipient,
-        "SELECT id AS interest_id, version, user_id, user_email, high_value, low_value FROM interests
+    let rows = sqlx::query!(
+        "SELECT id, version, user_id, user_email, high_value, low_value, request_id, traceparent FROM interests
          WHERE airport_code = $1 AND metric = $2 AND id > $3 AND (high_value IS NOT NULL OR low_value IS NOT NULL)
          ORDER BY id LIMIT $4",
         claimed.airport_code,
@@ -73,6 +74,16 @@ pub async fn claim_page(connection: &mut PgConnection, size: i64) -> sqlx::Resul
     )
     .fetch_all(connection)
     .await?;
+    let recipients = rows.into_iter().map(|row| Recipient {
+        interest_id: row.id,
+        version: row.version,
+        user_id: row.user_id,
+        user_email: row.user_email,
+        high_value: row.high_value,
+        low_value: row.low_value,
+        cause: Cause { request_id: row.request_id, traceparent: row.traceparent },
+    });
+    let recipients = recipients.collect();
     let reading = Reading {
         id: claimed.id,
         metric: metric(&claimed.metric)?,
@@ -87,11 +98,17 @@ pub async fn claim_page(connection: &mut PgConnection, size: i64) -> sqlx::Resul
     Ok(Some(Page { reading, recipients }))
 }
 
-/// Records that the page is out: `size` is what was asked for, so a shorter page was the last.
+/// Records that the page is out: `size` is what was asked for, so a shorter page was the last. Where it
+/// told a value, the causes that it carried are told.
 ///
 /// # Errors
 /// When the database is away.
 pub async fn record_page(connection: &mut PgConnection, page: &Page, size: i64) -> sqlx::Result<()> {
+    if page.reading.value.is_some() {
+        let caused = page.recipients.iter().filter(|recipient| recipient.cause != Cause::none());
+        let told: Vec<_> = caused.map(|recipient| (recipient.interest_id, recipient.version)).collect();
+        forget_causes(connection, &told).await?;
+    }
     let last = page.recipients.last().map(|recipient| recipient.interest_id);
     let full = i64::try_from(page.recipients.len()).is_ok_and(|length| length >= size);
     match last.filter(|_| full) {

@@ -126,8 +126,9 @@ pub async fn add(
     }
     let id = Uuid::now_v7();
     sqlx::query!(
-        "INSERT INTO interests (id, user_id, user_email, airport_code, metric, high_value, low_value, version, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, $8)",
+        "INSERT INTO interests (id, user_id, user_email, airport_code, metric, high_value, low_value, version,
+                                created_at, updated_at, request_id, traceparent)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, $8, $9, $10)",
         id,
         named.user_id,
         email.as_str(),
@@ -136,6 +137,8 @@ pub async fn add(
         thresholds.high,
         thresholds.low,
         now,
+        cause.request_id,
+        cause.traceparent,
     )
     .execute(&mut *connection)
     .await?;
@@ -173,11 +176,15 @@ pub async fn change(
         return Ok(Changed::Done);
     }
     sqlx::query!(
-        "UPDATE interests SET high_value = $2, low_value = $3, version = version + 1, updated_at = $4 WHERE id = $1",
+        "UPDATE interests
+         SET high_value = $2, low_value = $3, version = version + 1, updated_at = $4, request_id = $5, traceparent = $6
+         WHERE id = $1",
         row.id,
         after.high,
         after.low,
         now,
+        cause.request_id,
+        cause.traceparent,
     )
     .execute(&mut *connection)
     .await?;
@@ -208,6 +215,30 @@ pub async fn remove(connection: &mut PgConnection, named: Named<'_>, cause: &Cau
     notify(connection, wake::OUTBOX).await?;
     notify(connection, wake::COLLECT).await?;
     Ok(removed.rows_affected() > 0)
+}
+
+/// Forgets what caused these versions of these interests: a value has been sent for them, and it said so.
+///
+/// # Errors
+/// When the database is away.
+pub async fn forget_causes(connection: &mut PgConnection, told: &[(Uuid, i64)]) -> sqlx::Result<()> {
+    if told.is_empty() {
+        return Ok(());
+    }
+    let (ids, versions): (Vec<Uuid>, Vec<i64>) = told.iter().copied().unzip();
+    // Whoever holds a row changes or removes the interest, or forgets the cause as well: no need to wait.
+    sqlx::query!(
+        "UPDATE interests SET request_id = NULL, traceparent = NULL WHERE id IN (
+             SELECT i.id FROM interests i
+             JOIN unnest($1::uuid[], $2::bigint[]) AS told (id, version) ON told.id = i.id AND told.version = i.version
+             FOR UPDATE OF i SKIP LOCKED
+         )",
+        &ids,
+        &versions,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// An addition, a change and a deletion of one user's follow one another.

@@ -1,6 +1,12 @@
+use std::{collections::HashMap, time::Duration};
+
 use serde_json::json;
+use standins::opensky::{Endpoint, Failure};
 
 use crate::support::{Mode, World, wait_for};
+
+/// A trace context that is sampled.
+const SAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_interest_is_collected_at_once_and_reaches_kafka() {
@@ -8,7 +14,7 @@ async fn a_new_interest_is_collected_at_once_and_reaches_kafka() {
     let user_id = world.person("ada@example.org");
     world.scripted.set_aircraft("a", 49.0, 2.5, 7);
     let app = world.start().await;
-    let headers = [("X-Request-Id", "req-7")];
+    let headers = [("X-Request-Id", "req-7"), ("traceparent", SAMPLED)];
     let body = json!({"email": " Ada@Example.org ", "airport_code": "lfpg", "metric": "live", "high_value": 5});
     let answer = app.call_with("POST", "/interests", Some(body.clone()), &headers).await;
     assert_eq!((answer.status, &answer.body), (201, &json!({"message": "Interest added and data fetch initiated"})));
@@ -20,8 +26,56 @@ async fn a_new_interest_is_collected_at_once_and_reaches_kafka() {
     assert_eq!((&sent[0]["user_id"], &sent[0]["interest_version"]), (&json!(user_id.to_string()), &json!(1)));
     assert_eq!((&sent[0]["user_email"], &sent[0]["airport_code"]), (&json!("ada@example.org"), &json!("LFPG")));
     assert_eq!((&sent[0]["reading"]["seq"], &sent[0]["reading"]["source"]), (&json!(1), &json!("OpenSky Network")));
+    let caused = |headers: &HashMap<String, String>, name: &str| headers.get(name).cloned();
+    let headers = &world.records().await[0].headers;
+    assert_eq!(caused(headers, "request_id").as_deref(), Some("req-7"), "{headers:?}");
+    assert_eq!(caused(headers, "traceparent").as_deref(), Some(SAMPLED), "{headers:?}");
     let again = app.post(body).await;
     assert_eq!((again.status, again.body), (200, json!({"message": "Interest already exists"})));
+    app.stop().await;
+}
+
+/// Of a message to an interest: the request id that it carried, its version and its value.
+type Told = (Option<String>, i64, Option<i64>);
+
+async fn request_ids(world: &World, interest: uuid::Uuid) -> Vec<Told> {
+    let records = world.records().await.into_iter().filter(|record| record.key == interest);
+    let told = records.filter_map(|record| {
+        let value = record.value?;
+        let version = value["interest_version"].as_i64()?;
+        Some((record.headers.get("request_id").cloned(), version, value["flight_count"].as_i64()))
+    });
+    told.collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_named_until_a_value_was_sent_for_it_and_no_longer() {
+    let world = World::at_speed(60).await;
+    world.person("ada@example.org");
+    world.scripted.set_aircraft("a", 49.0, 2.5, 7);
+    world.opensky.fail(Endpoint::States, Failure::Status(500));
+    let app = world.start_with(|config| config.collect_interval = Duration::from_secs(60)).await;
+    let mut body = json!({"email": "ada@example.org", "airport_code": "LFPG", "metric": "live", "high_value": 5});
+    assert_eq!(app.call_with("POST", "/interests", Some(body.clone()), &[("X-Request-Id", "req-1")]).await.status, 201);
+    let id = app.interest("ada@example.org", "LFPG", "live").await["id"].as_str().expect("an id").parse().expect("id");
+    let told = async |enough: &dyn Fn(&[Told]) -> bool| {
+        wait_for("messages", async || {
+            let told = request_ids(&world, id).await;
+            enough(&told).then_some(told)
+        })
+        .await
+    };
+    let first = told(&|told| told.last().is_some_and(|(request, ..)| request.is_none())).await;
+    let name = |id: &str| Some(id.to_owned());
+    assert_eq!(first[..2], [(name("req-1"), 1, None), (name("req-1"), 1, Some(7))], "{first:?}");
+    assert!(first[2..].iter().all(|(request, ..)| request.is_none()), "{first:?}");
+    // A change is another cause, of which the first message speaks.
+    body["high_value"] = 4.into();
+    assert_eq!(app.call_with("PUT", "/interests", Some(body), &[("X-Request-Id", "req-2")]).await.status, 200);
+    let changed =
+        told(&|told| told.last().is_some_and(|(request, version, _)| (request, *version) == (&None, 2))).await;
+    let second = changed.iter().find(|(_, version, _)| *version == 2).expect("a message of the second version");
+    assert_eq!(second.0, name("req-2"), "{changed:?}");
     app.stop().await;
 }
 
