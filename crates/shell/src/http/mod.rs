@@ -7,6 +7,7 @@ mod manners;
 mod observe;
 mod page;
 mod problem;
+mod segment;
 mod server;
 
 pub use body::{Body, Fields, Given, whole};
@@ -15,4 +16,5 @@ pub use manners::well_mannered;
 pub(crate) use manners::with_problems;
 pub use page::{Page, PageQuery};
 pub use problem::{FieldError, Problem, ProblemBody};
+pub use segment::Segment;
 pub use server::{Routes, serve};

@@ -47,21 +47,24 @@ impl<S: Send + Sync> FromRequestParts<S> for PageQuery {
 
 impl PageQuery {
     fn parse(path: String, pairs: Vec<(String, String)>) -> Result<Self, Problem> {
-        let mut query = Self { limit: DEFAULT_LIMIT, cursor: None, path, rest: Vec::new() };
-        for (key, value) in pairs {
-            match key.as_str() {
-                "limit" => {
-                    let limit = value.parse().ok().filter(|limit| (1..=LARGEST_LIMIT).contains(limit));
-                    query.limit = limit.ok_or_else(|| {
-                        let message = format!("must be a whole number from 1 to {LARGEST_LIMIT}");
-                        Problem::invalid(vec![FieldError { field: key, message }])
-                    })?;
-                }
-                "cursor" => query.cursor = Some(value),
-                _ => query.rest.push((key, value)),
-            }
-        }
-        Ok(query)
+        let limit = match only(&pairs, "limit")? {
+            None => DEFAULT_LIMIT,
+            Some(limit) => limit.parse().ok().filter(|limit| (1..=LARGEST_LIMIT).contains(limit)).ok_or_else(|| {
+                let message = format!("must be a whole number from 1 to {LARGEST_LIMIT}");
+                Problem::invalid(vec![FieldError { field: "limit".to_owned(), message }])
+            })?,
+        };
+        let cursor = only(&pairs, "cursor")?.map(ToOwned::to_owned);
+        let rest = pairs.into_iter().filter(|(key, _)| !["limit", "cursor"].contains(&key.as_str())).collect();
+        Ok(Self { limit, cursor, path, rest })
+    }
+
+    /// What the query says about `key`, which is one of the list's own.
+    ///
+    /// # Errors
+    /// 400 when it says more than one thing.
+    pub fn wanted(&self, key: &str) -> Result<Option<&str>, Problem> {
+        only(&self.rest, key)
     }
 
     /// A problem that says the cursor is none of ours.
@@ -89,6 +92,16 @@ impl PageQuery {
         // Relative to the request, so that it is right behind a gateway's prefix as well.
         let name: Cow<'_, str> = self.path.rsplit('/').next().map_or(Cow::Borrowed(""), Cow::Borrowed);
         format!("<{name}?{}>; rel=\"next\"", query.finish())
+    }
+}
+
+/// The one value of `key`. Of two, nobody could tell which is meant.
+fn only<'a>(pairs: &'a [(String, String)], key: &str) -> Result<Option<&'a str>, Problem> {
+    let mut values = pairs.iter().filter(|(name, _)| name == key).map(|(_, value)| value.as_str());
+    let first = values.next();
+    match values.next() {
+        None => Ok(first),
+        Some(_) => Err(Problem::new(StatusCode::BAD_REQUEST, format!("{key} is given more than once"))),
     }
 }
 
@@ -122,7 +135,18 @@ mod tests {
         let mut parts = request.into_parts().0;
         let query = PageQuery::from_request_parts(&mut parts, &()).await.expect("a query");
         assert_eq!((query.limit, query.cursor.as_deref()), (7, Some("x y")));
-        assert_eq!(query.rest, [("type".to_owned(), "a".to_owned())]);
+        assert_eq!((query.wanted("type"), query.wanted("metric")), (Ok(Some("a")), Ok(None)));
+    }
+
+    #[test]
+    fn what_is_given_twice_is_refused_where_it_means_something() {
+        let twice = |key: &str| {
+            let pairs = ["1", "1"].map(|value| (key.to_owned(), value.to_owned()));
+            PageQuery::parse(String::new(), pairs.into())
+        };
+        assert!(twice("limit").is_err() && twice("cursor").is_err());
+        let query = twice("type").expect("a list that has no types");
+        assert_eq!(query.wanted("type").expect_err("a list that has").status(), StatusCode::BAD_REQUEST);
     }
 
     #[test]

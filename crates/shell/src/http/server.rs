@@ -3,14 +3,13 @@ use std::{net::SocketAddr, time::Duration};
 use anyhow::Context;
 use axum::{
     Json, Router,
-    extract::Path,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
 use utoipa::openapi::OpenApi;
 
-use super::{Problem, serve_connections, well_mannered};
+use super::{Problem, Segment, serve_connections, well_mannered};
 use crate::{Shell, admin, listen::Listen};
 
 /// How long an answer may take before the caller is told to try again.
@@ -59,7 +58,7 @@ fn described(document: String) -> Router {
     Router::new()
         .route("/openapi.json", get(json))
         .route("/docs", get(|| async { redirect("docs/") }))
-        .route("/docs/", get(|| docs(Path("index.html".to_owned()))))
+        .route("/docs/", get(|| docs(Segment("index.html".to_owned()))))
         .route("/docs/{*file}", get(docs))
 }
 
@@ -70,7 +69,7 @@ fn redirect(to: &'static str) -> Response {
     response
 }
 
-async fn docs(Path(file): Path<String>) -> Response {
+async fn docs(Segment(file): Segment) -> Response {
     let config = std::sync::Arc::new(utoipa_swagger_ui::Config::from("../openapi.json"));
     match utoipa_swagger_ui::serve(&file, config) {
         Ok(Some(file)) => ([(header::CONTENT_TYPE, file.content_type)], file.bytes.into_owned()).into_response(),

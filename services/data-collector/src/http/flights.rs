@@ -1,27 +1,14 @@
-use axum::{
-    Json,
-    extract::{Path, Query, State},
-    http::StatusCode,
-};
+use axum::{Json, extract::State, http::StatusCode};
 use chrono::{DateTime, Datelike, Utc};
-use serde::{Deserialize, Serialize};
-use shell::http::{Page, PageQuery, Problem};
-use utoipa::{IntoParams, ToSchema};
+use serde::Serialize;
+use shell::http::{Page, PageQuery, Problem, Segment};
+use utoipa::ToSchema;
 
 use super::{Api, airport, not_found};
 use crate::{
     core::day::Direction,
     store::flights::{After, ListedFlight, days_held},
 };
-
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Wanted {
-    /// arrivals or departures; both without it.
-    #[param(rename = "type")]
-    #[serde(rename = "type")]
-    kind: Option<String>,
-}
 
 /// One flight, as OpenSky saw it: the airports are its guess of the nearest ones.
 #[derive(Serialize, ToSchema)]
@@ -56,24 +43,23 @@ pub(super) struct AverageBody {
     path = "/flights/{airport_code}",
     params(
         ("airport_code" = String, Path, description = "ICAO or IATA code"),
-        Wanted,
+        ("type" = Option<String>, Query, description = "arrivals or departures; both without it"),
         ("limit" = Option<u16>, Query, description = "Items a page, 1 to 1000; 100 without it"),
         ("cursor" = Option<String>, Query, description = "Taken from the Link header of the page before"),
     ),
     responses(
         (status = 200, description = "A page; the next one is in the Link header", body = [FlightBody]),
-        (status = 400, description = "Unknown airport code, or unknown type", body = shell::http::ProblemBody),
+        (status = 400, description = "Unknown airport code or type", body = shell::http::ProblemBody),
         (status = 422, description = "Wrong limit or cursor", body = shell::http::ProblemBody),
     )
 )]
 pub(super) async fn list(
     State(api): State<Api>,
-    Path(code): Path<String>,
-    Query(wanted): Query<Wanted>,
+    Segment(code): Segment,
     page: PageQuery,
 ) -> Result<Page<FlightBody>, Problem> {
     let airport = airport(&code)?;
-    let direction = match wanted.kind.as_deref() {
+    let direction = match page.wanted("type")? {
         None => None,
         Some("arrivals") => Some(Direction::Arrival),
         Some("departures") => Some(Direction::Departure),
@@ -112,7 +98,7 @@ fn seconds(text: &str) -> Option<DateTime<Utc>> {
         (status = 404, description = "No days are held", body = shell::http::ProblemBody),
     )
 )]
-pub(super) async fn average(State(api): State<Api>, Path(code): Path<String>) -> Result<Json<AverageBody>, Problem> {
+pub(super) async fn average(State(api): State<Api>, Segment(code): Segment) -> Result<Json<AverageBody>, Problem> {
     let airport = airport(&code)?;
     let held = days_held(api.store.pool(), airport.icao.as_str()).await?;
     if held.days == 0 {
@@ -139,7 +125,7 @@ pub(super) async fn average(State(api): State<Api>, Path(code): Path<String>) ->
         (status = 404, description = "No flights are held", body = shell::http::ProblemBody),
     )
 )]
-pub(super) async fn last(State(api): State<Api>, Path(code): Path<String>) -> Result<Json<FlightBody>, Problem> {
+pub(super) async fn last(State(api): State<Api>, Segment(code): Segment) -> Result<Json<FlightBody>, Problem> {
     let airport = airport(&code)?;
     let newest = api.store.flights(airport.icao.as_str(), None, None, 1).await;
     let newest = newest?.into_iter().next();

@@ -1,15 +1,10 @@
-use axum::{
-    Extension, Json,
-    extract::{Path, State},
-    http::StatusCode,
-    response::Response,
-};
+use axum::{Extension, Json, extract::State, http::StatusCode, response::Response};
 use chrono::{DateTime, Utc};
 use contracts::{EmailAddress, Metric};
 use serde::Serialize;
 use serde_json::json;
 use shell::{
-    http::{Given, Problem, idempotency::Answer},
+    http::{Given, Problem, Segment, idempotency::Answer},
     trace::Cause,
 };
 use utoipa::ToSchema;
@@ -215,7 +210,7 @@ pub(super) async fn remove(State(api): State<Api>, Mutation { fields, call }: Mu
 pub(super) async fn list(
     State(api): State<Api>,
     Extension(cause): Extension<Cause>,
-    Path(email): Path<String>,
+    Segment(email): Segment,
 ) -> Result<Json<InterestsBody>, Problem> {
     // What is no address is nobody's.
     let email: EmailAddress = email.parse().map_err(|_| not_found(NO_USER))?;

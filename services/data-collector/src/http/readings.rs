@@ -1,20 +1,13 @@
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use chrono::{DateTime, Datelike, Utc};
 use contracts::Metric;
-use serde::{Deserialize, Serialize};
-use shell::http::{FieldError, Page, PageQuery, Problem};
-use utoipa::{IntoParams, ToSchema};
+use serde::Serialize;
+use shell::http::{FieldError, Page, PageQuery, Problem, Segment};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Api, airport};
 use crate::store::{self, readings::After};
-
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Wanted {
-    /// One of flights, arrivals, departures, live; all of them without it.
-    metric: Option<String>,
-}
 
 /// One reading.
 #[derive(Serialize, ToSchema)]
@@ -40,7 +33,7 @@ pub(super) struct ReadingBody {
     path = "/readings/{airport_code}",
     params(
         ("airport_code" = String, Path, description = "ICAO or IATA code"),
-        Wanted,
+        ("metric" = Option<String>, Query, description = "One of flights, arrivals, departures, live; all of them without it"),
         ("limit" = Option<u16>, Query, description = "Items a page, 1 to 1000; 100 without it"),
         ("cursor" = Option<String>, Query, description = "Taken from the Link header of the page before"),
     ),
@@ -52,12 +45,11 @@ pub(super) struct ReadingBody {
 )]
 pub(super) async fn list(
     State(api): State<Api>,
-    Path(code): Path<String>,
-    Query(wanted): Query<Wanted>,
+    Segment(code): Segment,
     page: PageQuery,
 ) -> Result<Page<ReadingBody>, Problem> {
     let airport = airport(&code)?;
-    let metric = wanted.metric.map(|name| name.parse::<Metric>()).transpose().map_err(|error| {
+    let metric = page.wanted("metric")?.map(str::parse::<Metric>).transpose().map_err(|error| {
         Problem::invalid(vec![FieldError { field: "metric".to_owned(), message: error.to_string() }])
     })?;
     let after = page.cursor.as_deref().map(|cursor| after(cursor).ok_or_else(PageQuery::wrong_cursor)).transpose()?;

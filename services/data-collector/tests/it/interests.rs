@@ -133,8 +133,34 @@ async fn wrong_bodies_get_the_contract_s_answers() {
         assert_eq!((answer.status, answer.body["error"].as_str()), (status, Some(error)), "{body}");
         assert_eq!(answer.headers["content-type"], "application/problem+json");
     }
-    for (path, status) in [("/flights/XXXX", 400), ("/readings/XXXX", 400), ("/interests/eve@example.org", 404)] {
-        assert_eq!(app.get(path).await.status, status, "{path}");
+    let paths = [
+        ("/flights/XXXX", 400),
+        ("/flights/%FF", 400),
+        ("/flights/%00", 400),
+        ("/flights/average/%FF", 400),
+        ("/flights/last/%C3%28", 400),
+        ("/flights/LFPG?type=arrivals&type=departures", 400),
+        ("/flights/LFPG?type=moon", 400),
+        ("/flights/LFPG?type=%FF", 400),
+        ("/flights/LFPG?limit=1&limit=2", 400),
+        ("/flights/LFPG?limit=0", 422),
+        ("/flights/LFPG?cursor=moon", 422),
+        ("/readings/XXXX", 400),
+        ("/readings/%FF", 400),
+        ("/readings/LFPG?metric=live&metric=live", 400),
+        ("/readings/LFPG?metric=moon", 422),
+        ("/interests/eve@example.org", 404),
+        ("/interests/%FF", 404),
+        ("/interests/%00", 404),
+        ("/docs/%FF", 404),
+    ];
+    for (path, status) in paths {
+        for prefix in ["", "/data-collector"] {
+            let answer = app.get(&format!("{prefix}{path}")).await;
+            assert_eq!(answer.status, status, "{path}: {}", answer.body);
+            assert_eq!(answer.headers["content-type"], "application/problem+json", "{path}");
+            assert!(answer.body["error"].is_string(), "{path}: {}", answer.body);
+        }
     }
     assert_eq!(world.scalar("SELECT count(*) FROM interests").await, 0);
     app.stop().await;

@@ -1,11 +1,8 @@
 //! What is taken from a request's head, in the order in which its faults are told.
 
-use axum::{
-    extract::{FromRequestParts, Path},
-    http::request::Parts,
-};
+use axum::{extract::FromRequestParts, http::request::Parts};
 use contracts::EmailAddress;
-use shell::http::{Problem, idempotency::Key};
+use shell::http::{Problem, Segment, idempotency::Key};
 
 use super::not_found;
 
@@ -38,7 +35,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Addressed {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Path(email) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| not_found())?;
+        let Segment(email) = Segment::from_request_parts(parts, state).await?;
         email.parse().map(Self).map_err(|_| not_found())
     }
 }
