@@ -85,8 +85,10 @@ async fn the_standard_health_service_answers() {
     let running = notifier::start(world.config(), &shell).await.expect("the worker to start");
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", running.grpc)).expect("an endpoint");
     let mut client = HealthClient::new(endpoint.connect().await.expect("a connection"));
-    let answer = client.check(HealthCheckRequest::default()).await.expect("an answer");
-    assert_eq!(answer.into_inner().status, 1);
+    for service in ["", "flightbell.v1.NotifierService"] {
+        let answer = client.check(HealthCheckRequest { service: service.to_owned() }).await.expect("an answer");
+        assert_eq!(answer.into_inner().status, 1, "{service}");
+    }
     shell.tasks.stopping().cancel();
 }
 

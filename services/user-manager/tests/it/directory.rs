@@ -54,6 +54,9 @@ async fn the_health_service_answers() {
     let endpoint =
         tonic::transport::Endpoint::from_shared(format!("http://{}", world.service.grpc)).expect("an address");
     let mut health = tonic_health::pb::health_client::HealthClient::new(endpoint.connect_lazy());
-    let answer = health.check(tonic_health::pb::HealthCheckRequest::default()).await.expect("an answer").into_inner();
-    assert_eq!(answer.status(), tonic_health::pb::health_check_response::ServingStatus::Serving);
+    for service in ["", "flightbell.v1.UserService"] {
+        let asked = tonic_health::pb::HealthCheckRequest { service: service.to_owned() };
+        let answer = health.check(asked).await.expect("an answer").into_inner();
+        assert_eq!(answer.status(), tonic_health::pb::health_check_response::ServingStatus::Serving, "{service}");
+    }
 }
