@@ -11,10 +11,11 @@ use tonic::{
     server::NamedService,
     transport::{Channel, Endpoint, Server, server::TcpIncoming},
 };
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tower::Service;
 use url::Url;
 
-use crate::{Shell, config::Reader, listen::Listen, trace::Cause};
+use crate::{Shell, config::Reader, listen::Listen, readiness::Need, trace::Cause};
 
 /// How long a caller waits for an answer.
 pub const DEADLINE: Duration = Duration::from_secs(3);
@@ -85,6 +86,18 @@ pub fn channel(endpoint: Endpoint) -> Channel {
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(CONNECT_LIMIT)
         .connect_lazy()
+}
+
+/// Names another service in `/readyz`, by the health that it answers on `channel`. Whoever asks stays
+/// ready when it is down.
+pub fn name_in_readiness(shell: &Shell, name: &'static str, channel: Channel) {
+    shell.readiness.check(name, Need::Optional, move || {
+        let mut health = HealthClient::new(channel.clone());
+        async move {
+            let answer = health.check(HealthCheckRequest::default()).await;
+            answer.map(drop).map_err(|status| format!("does not answer: {}", status.code().description()))
+        }
+    });
 }
 
 /// A request that carries on what caused it.

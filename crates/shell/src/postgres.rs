@@ -1,6 +1,10 @@
 //! A service's own PostgreSQL database: connected, migrated, watched.
 
-use std::{str::FromStr, time::Duration};
+use std::{
+    str::FromStr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use anyhow::Context;
 use axum::http::StatusCode;
@@ -23,6 +27,43 @@ const STATEMENT_LIMIT: &str = "10s";
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// Log every so many failed attempts, so that a long wait does not fill the log.
 const ATTEMPTS_PER_LINE: u32 = 20;
+
+/// What stands on a database, from the moment that has been reached and migrated. Until then a
+/// service's edges answer that it is unavailable, instead of not answering at all. Clones share it.
+pub struct Stored<T>(Arc<OnceLock<T>>);
+
+impl<T> Default for Stored<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<T> Clone for Stored<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Stored<T> {
+    /// It, once it is there.
+    #[must_use]
+    pub fn get(&self) -> Option<&T> {
+        self.0.get()
+    }
+
+    /// It, for an HTTP call.
+    ///
+    /// # Errors
+    /// 503 before it is there.
+    pub fn reached(&self) -> Result<&T, Problem> {
+        self.get().ok_or_else(|| Problem::unavailable("The database", &"it has not been reached yet"))
+    }
+
+    /// The database has been reached. Of several calls the first one counts.
+    pub fn set(&self, stored: T) -> &T {
+        self.0.get_or_init(|| stored)
+    }
+}
 
 /// Settings of a connection, without anything secret in their `Debug`.
 #[derive(Clone)]

@@ -8,18 +8,24 @@ use shell::{clock::Clock, grpc::cause, postgres};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use crate::store::Store;
+use crate::{Stored, store::Store};
 
 /// Answers from the store.
 pub struct Service {
-    store: Store,
+    stored: Stored,
     clock: Clock,
 }
 
 /// The service's gRPC calls.
 #[must_use]
-pub fn service(store: Store, clock: Clock) -> DataCollectorServiceServer<Service> {
-    DataCollectorServiceServer::new(Service { store, clock })
+pub fn service(stored: Stored, clock: Clock) -> DataCollectorServiceServer<Service> {
+    DataCollectorServiceServer::new(Service { stored, clock })
+}
+
+impl Service {
+    fn store(&self) -> Result<&Store, Status> {
+        self.stored.get().ok_or_else(away)
+    }
 }
 
 #[tonic::async_trait]
@@ -35,8 +41,8 @@ impl DataCollectorService for Service {
         let user_id = user_id.filter(|id| !id.is_empty());
         let user_id = user_id.ok_or_else(|| Status::invalid_argument("user_id is required"))?;
         let user_id: Uuid = user_id.parse().map_err(|_| Status::invalid_argument("user_id is not a UUID"))?;
-        let deleted =
-            self.store.delete_user(user_id, self.clock.now(), &cause).await.map_err(|error| status(&error))?;
+        let deleted = self.store()?.delete_user(user_id, self.clock.now(), &cause).await;
+        let deleted = deleted.map_err(|error| status(&error))?;
         tracing::info!(user.id = %user_id, "deleted the {deleted} interests of a user");
         let deleted_count = i64::try_from(deleted).unwrap_or(i64::MAX);
         Ok(Response::new(DeleteInterestsResponse { success: true, deleted_count }))
@@ -46,8 +52,12 @@ impl DataCollectorService for Service {
 fn status(error: &sqlx::Error) -> Status {
     if postgres::is_unavailable(error) {
         tracing::warn!("the database is unavailable: {error}");
-        return Status::unavailable("the database is unavailable, try again later");
+        return away();
     }
     tracing::error!("use the database: {error}");
     Status::internal("internal error")
+}
+
+fn away() -> Status {
+    Status::unavailable("the database is unavailable, try again later")
 }

@@ -34,7 +34,12 @@ use std::{
 
 use anyhow::Context;
 use chrono::TimeDelta;
-use shell::{Shell, http::idempotency, lease, postgres, readiness::Need};
+use shell::{
+    Shell,
+    http::idempotency,
+    lease,
+    postgres::{self, Database},
+};
 use stream::{Producer, Profile};
 
 pub use config::Config;
@@ -47,6 +52,9 @@ use self::{
 /// The name of the leader's lease.
 const COLLECTION: &str = "data-collector-collection";
 
+/// The store, once there is one.
+pub type Stored = postgres::Stored<Store>;
+
 /// Where the service answers.
 #[derive(Clone, Copy, Debug)]
 pub struct Running {
@@ -56,19 +64,30 @@ pub struct Running {
     pub grpc: SocketAddr,
 }
 
-/// Starts the service: waits for what it depends on, then serves and works until the shell stops.
+/// Begins to answer, waits for what it depends on, then works until the shell stops.
 ///
 /// # Errors
 /// When an address cannot be bound or a migration applied, or the shell stops first.
 pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
+    let Config { database, kafka, topics, http, grpc, retention_days, .. } = config;
     let metrics = Metrics::register(&shell.registry).context("register the metrics")?;
-    let opensky = OpenSky::new(config.open_sky.clone(), metrics.clone()).context("create the OpenSky client")?;
-    let users = Users::new(config.user_manager.clone());
-    let store = Store::new(postgres::connect(shell, &config.database, &store::MIGRATOR).await?);
-    stream::topics::ensure(&config.kafka, &config.topics, shell).await?;
-    let topic = config.topics.to_alert_system();
-    let fan_out = Producer::new(&config.kafka, Profile::Throughput, &topic, shell)?;
-    let at_once = Producer::new(&config.kafka, Profile::Latency, &topic, shell)?;
+    let tier = if config.open_sky.credentials.is_some() { Tier::Standard } else { Tier::Anonymous };
+    let opensky = OpenSky::new(config.open_sky, metrics.clone()).context("create the OpenSky client")?;
+    let stored = Stored::default();
+    let users = Users::new(shell, config.user_manager);
+    let api = Api { stored: stored.clone(), users, clock: shell.clock, interests_per_user: config.interests_per_user };
+    let http = shell::http::serve(shell, http, http::routes(api)).await?;
+    let grpc = shell::grpc::serve(shell, grpc, grpc::service(stored.clone(), shell.clock)).await?;
+
+    // What only needs PostgreSQL is answered while Kafka is still away.
+    let store = async {
+        let pool = postgres::connect(shell, &database, &store::MIGRATOR).await?;
+        Ok(stored.set(Store::new(pool)).clone())
+    };
+    let (store, ()) = tokio::try_join!(store, stream::topics::ensure(&kafka, &topics, shell))?;
+    let topic = topics.to_alert_system();
+    let fan_out = Producer::new(&kafka, Profile::Throughput, &topic, shell)?;
+    let at_once = Producer::new(&kafka, Profile::Latency, &topic, shell)?;
     let interval = TimeDelta::from_std(config.collect_interval).context("read the interval")?;
     let wake = Wake::default();
 
@@ -79,23 +98,19 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
         store: store.clone(),
         opensky,
         metrics,
-        source: config.source.clone(),
+        source: config.source,
         interval,
-        tier: if config.open_sky.credentials.is_some() { Tier::Standard } else { Tier::Anonymous },
+        tier,
         wake: wake.collect.clone(),
-        part: shell.readiness.part("opensky credits", Need::Optional, "not planned yet"),
+        part: collect::part(&shell.readiness),
         alone: Mutex::default(),
     };
-    spawn(&config, shell, &store, wake, fan_out, relay, collector);
-
-    let api = Api { store: store.clone(), users, clock: shell.clock, interests_per_user: config.interests_per_user };
-    let grpc = shell::grpc::serve(shell, config.grpc, grpc::service(store, shell.clock)).await?;
-    let http = shell::http::serve(shell, config.http, http::routes(api)).await?;
+    spawn((&database, retention_days), shell, &store, wake, fan_out, relay, collector);
     Ok(Running { http, grpc })
 }
 
 fn spawn(
-    config: &Config,
+    (database, retention_days): (&Database, u32),
     shell: &Shell,
     store: &Store,
     wake: Wake,
@@ -104,7 +119,7 @@ fn spawn(
     collector: Collector,
 ) {
     let tasks = &shell.tasks;
-    tasks.spawn("notifications", wake::listen(shell.clone(), config.database.clone(), wake.clone()));
+    tasks.spawn("notifications", wake::listen(shell.clone(), database.clone(), wake.clone()));
     tasks.spawn_droppable(
         "fan-out",
         wake::work(shell.clone(), "fan-out", wake.readings.clone(), move || {
@@ -130,8 +145,8 @@ fn spawn(
     let collector = Arc::new(collector);
     tasks.spawn(
         "collection",
-        lease::lead(shell.clone(), config.database.clone(), COLLECTION, move |term| collector.clone().lead(term)),
+        lease::lead(shell.clone(), database.clone(), COLLECTION, move |term| collector.clone().lead(term)),
     );
-    tasks.spawn_droppable("retention", retention::run(shell.clone(), store.clone(), config.retention_days));
+    tasks.spawn_droppable("retention", retention::run(shell.clone(), store.clone(), retention_days));
     tasks.spawn_droppable("idempotency keys", idempotency::clean_up(shell.clone(), store.pool().clone()));
 }

@@ -2,7 +2,7 @@
 
 use contracts::EmailAddress;
 use proto::v1::{UserRequest, user_service_client::UserServiceClient};
-use shell::{grpc, trace::Cause};
+use shell::{Shell, grpc, trace::Cause};
 use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
 
@@ -24,10 +24,13 @@ pub enum UsersError {
 }
 
 impl Users {
-    /// Connects when first asked.
+    /// Connects when first asked. `/readyz` names user-manager from now on, without deciding by it: what
+    /// was collected is shown, and brought to those who watch, also while it is down.
     #[must_use]
-    pub fn new(endpoint: Endpoint) -> Self {
-        Self { client: UserServiceClient::new(grpc::channel(endpoint)) }
+    pub fn new(shell: &Shell, endpoint: Endpoint) -> Self {
+        let channel = grpc::channel(endpoint);
+        grpc::name_in_readiness(shell, "user-manager", channel.clone());
+        Self { client: UserServiceClient::new(channel) }
     }
 
     /// The id of whoever is registered under `email` now; none when nobody is.

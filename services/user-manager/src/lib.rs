@@ -22,10 +22,7 @@ pub mod http;
 pub mod relay;
 pub mod store;
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, OnceLock},
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use proto::v1::user_service_server::UserServiceServer;
 use shell::{Shell, http::idempotency, postgres};
@@ -48,18 +45,8 @@ pub struct Running {
     pub grpc: SocketAddr,
 }
 
-/// The store, from the moment its database has been reached and migrated. Until then both edges
-/// answer that the service is unavailable, instead of not answering at all.
-#[derive(Clone, Default)]
-pub struct Stored(Arc<OnceLock<Store>>);
-
-impl Stored {
-    /// The store, once there is one.
-    #[must_use]
-    pub fn get(&self) -> Option<&Store> {
-        self.0.get()
-    }
-}
+/// The store, once there is one.
+pub type Stored = postgres::Stored<Store>;
 
 /// Begins to answer, waits for the database, and starts to relay deletions.
 ///
@@ -73,7 +60,7 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
     let grpc = shell::grpc::serve(shell, config.grpc_addr, edge).await?;
 
     let pool = postgres::connect(shell, &config.database, &MIGRATOR).await?;
-    let store = stored.0.get_or_init(|| Store::new(pool.clone())).clone();
+    let store = stored.set(Store::new(pool.clone())).clone();
     shell.tasks.spawn_droppable("idempotency keys", idempotency::clean_up(shell.clone(), pool));
     shell.tasks.spawn_droppable("settled deletions", relay::clean_up(shell.clone(), store.clone()));
     let relay = Relay::new(shell, store, config.data_collector, deleted);

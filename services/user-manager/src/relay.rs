@@ -10,11 +10,10 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::bail;
 use proto::v1::{UserRequest, data_collector_service_client::DataCollectorServiceClient};
-use shell::{Shell, fault, readiness::Need, trace::Cause};
+use shell::{Shell, fault, trace::Cause};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
-use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tracing::Instrument;
 
 use crate::{
@@ -55,14 +54,7 @@ impl Relay {
     #[must_use]
     pub fn new(shell: &Shell, store: Store, data_collector: Endpoint, deleted: Arc<Notify>) -> Self {
         let channel = shell::grpc::channel(data_collector);
-        let asked = channel.clone();
-        shell.readiness.check("data-collector", Need::Optional, move || {
-            let mut health = HealthClient::new(asked.clone());
-            async move {
-                let answer = health.check(HealthCheckRequest::default()).await;
-                answer.map(drop).map_err(|status| format!("does not answer: {}", status.code().description()))
-            }
-        });
+        shell::grpc::name_in_readiness(shell, "data-collector", channel.clone());
         let data_collector = DataCollectorServiceClient::new(channel);
         Self { store, data_collector, deleted, stopping: shell.tasks.stopping().clone() }
     }

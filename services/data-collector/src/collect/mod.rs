@@ -15,7 +15,7 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use shell::{
     Shell,
     lease::{HoldError, Term},
-    readiness::Part,
+    readiness::{Need, Part, Readiness},
 };
 use tokio::sync::Notify;
 
@@ -38,6 +38,16 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// The longest such wait. What was asked for meanwhile has cost credits and could not be kept.
 const LONGEST_AFTER_FAILURE: Duration = Duration::from_secs(60);
+
+/// What a replica that does not lead says of the credits.
+const ELSEWHERE: &str = "another replica collects";
+
+/// The part of `/readyz` that says how the credits fare.
+pub fn part(readiness: &Readiness) -> Part {
+    let part = readiness.part("opensky credits", Need::Optional, "not planned yet");
+    part.up_with(ELSEWHERE);
+    part
+}
 
 /// What collection works with.
 pub struct Collector {
@@ -106,6 +116,7 @@ impl Collector {
     /// Never: a database that is away is tried again.
     pub async fn lead(self: Arc<Self>, term: Term) -> anyhow::Result<()> {
         let stopping = self.shell.tasks.stopping().clone();
+        let _leading = Leading::begin(&self.part);
         let mut told = outlook::Told::default();
         let mut wait = AFTER_FAILURE;
         while !stopping.is_cancelled() {
@@ -131,7 +142,6 @@ impl Collector {
                 }
             }
         }
-        self.part.up_with("another replica collects");
         Ok(())
     }
 
@@ -213,6 +223,22 @@ impl Collector {
         collection::record_credits(&mut transaction, bucket, &credits).await?;
         transaction.commit().await?;
         Ok(())
+    }
+}
+
+/// Says on the part that this replica leads, until it is dropped: work is dropped when the lease is lost.
+struct Leading<'a>(&'a Part);
+
+impl<'a> Leading<'a> {
+    fn begin(part: &'a Part) -> Self {
+        part.down("not planned yet");
+        Self(part)
+    }
+}
+
+impl Drop for Leading<'_> {
+    fn drop(&mut self) {
+        self.0.up_with(ELSEWHERE);
     }
 }
 

@@ -66,7 +66,7 @@ pub(super) async fn list(
         Some(_) => return Err(Problem::new(StatusCode::BAD_REQUEST, "type must be arrivals or departures")),
     };
     let after = page.cursor.as_deref().map(|cursor| after(cursor).ok_or_else(PageQuery::wrong_cursor)).transpose()?;
-    let flights = api.store.flights(airport.icao.as_str(), direction, after, i64::from(page.limit) + 1).await;
+    let flights = api.store()?.flights(airport.icao.as_str(), direction, after, i64::from(page.limit) + 1).await;
     let flights = flights?;
     let bodies = flights.into_iter().map(FlightBody::from).collect();
     Ok(page.page(bodies, |last: &FlightBody| {
@@ -100,7 +100,7 @@ fn seconds(text: &str) -> Option<DateTime<Utc>> {
 )]
 pub(super) async fn average(State(api): State<Api>, Segment(code): Segment) -> Result<Json<AverageBody>, Problem> {
     let airport = airport(&code)?;
-    let held = days_held(api.store.pool(), airport.icao.as_str()).await?;
+    let held = days_held(api.store()?.pool(), airport.icao.as_str()).await?;
     if held.days == 0 {
         return Err(not_found("No flights are held for this airport"));
     }
@@ -127,7 +127,7 @@ pub(super) async fn average(State(api): State<Api>, Segment(code): Segment) -> R
 )]
 pub(super) async fn last(State(api): State<Api>, Segment(code): Segment) -> Result<Json<FlightBody>, Problem> {
     let airport = airport(&code)?;
-    let newest = api.store.flights(airport.icao.as_str(), None, None, 1).await;
+    let newest = api.store()?.flights(airport.icao.as_str(), None, None, 1).await;
     let newest = newest?.into_iter().next();
     newest.map(|flight| Json(flight.into())).ok_or_else(|| not_found("No flights are held for this airport"))
 }

@@ -19,13 +19,13 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
-use crate::{store::Store, users::Users};
+use crate::{Stored, store::Store, users::Users};
 
 /// What the calls work with.
 #[derive(Clone)]
 pub struct Api {
-    /// The database.
-    pub store: Store,
+    /// The database, once it has been reached.
+    pub stored: Stored,
     /// Who knows people.
     pub users: Users,
     /// The time.
@@ -60,6 +60,10 @@ pub fn routes(api: Api) -> Routes {
 }
 
 impl Api {
+    fn store(&self) -> Result<&Store, Problem> {
+        self.stored.reached()
+    }
+
     /// Who is registered under `email`.
     async fn user(&self, email: &EmailAddress, cause: &Cause) -> Result<Option<Uuid>, Problem> {
         self.users.find(email, cause).await.map_err(|error| {

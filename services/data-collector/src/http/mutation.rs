@@ -106,7 +106,7 @@ impl Call {
         let find = async || api.user(&target.email, &self.cause).await?.ok_or_else(|| not_found(nobody));
         // No transaction is open while user-manager is asked, unless a key makes one necessary.
         let known = if key.is_none() { Some(find().await?) } else { None };
-        let mut attempt = match idempotency::begin(api.store.pool(), key, fingerprint).await? {
+        let mut attempt = match idempotency::begin(api.store()?.pool(), key, fingerprint).await? {
             Begun::Replayed(answer) => return Ok(answer),
             Begun::Fresh(attempt) => attempt,
         };

@@ -22,9 +22,10 @@ impl Process {
     /// Starts the service, to die at `point` where one is named.
     async fn start(world: &World, point: Option<&str>) -> Self {
         let process = Self::spawn(world, point);
-        let url = format!("http://{}/ping", process.http);
+        let url = format!("http://{}/readyz", process.http);
         let client = testkit::http_client();
-        wait_for("the process to answer", async || client.get(&url).send().await.ok()).await;
+        let is_ready = async || client.get(&url).send().await.ok().filter(|answer| answer.status() == 200);
+        wait_for("the process to be ready", is_ready).await;
         process
     }
 

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use serde_json::json;
 use shell::{Shell, postgres::Database};
-use tokio_util::sync::CancellationToken;
-
 use testkit::Proxy;
+use tokio_util::sync::CancellationToken;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use uuid::Uuid;
 
 use crate::support::{App, PARIS, World, wait_for};
 
@@ -15,6 +16,11 @@ async fn world() -> World {
     world.person("ada@example.org");
     world.scripted.set_aircraft("a", PARIS.0, PARIS.1, 3);
     world
+}
+
+/// What Ada asks for.
+fn interest(airport: &str) -> serde_json::Value {
+    json!({"email": "ada@example.org", "airport_code": airport, "metric": "live", "high_value": 1})
 }
 
 /// A world whose service reaches PostgreSQL over a wire only.
@@ -36,7 +42,7 @@ async fn start(world: &World, database: Database) -> App {
 }
 
 /// Every reading so far has reached the interest, in order, none twice with another id.
-async fn nothing_is_lost(world: &World, interest: uuid::Uuid) {
+async fn nothing_is_lost(world: &World, interest: Uuid) {
     wait_for("the fan-out", async || (world.scalar("SELECT count(*) FROM fan_outs").await == 0).then_some(())).await;
     let last = world.scalar("SELECT last_seq FROM series WHERE airport_code = 'LFPG'").await;
     let sent = world
@@ -53,25 +59,32 @@ async fn nothing_is_lost(world: &World, interest: uuid::Uuid) {
 async fn a_database_that_is_away_at_start_is_waited_for() {
     let (world, wire, database) = wired().await;
     wire.cut();
-    let shell = Shell::new("data-collector", CancellationToken::new(), world.clock);
     let mut config = world.config();
     config.database = database;
-    let starting = data_collector::start(config, &shell);
-    let named = async {
-        let part = wait_for("readiness to name it", async || {
-            let report = shell.readiness.report().await;
-            report
-                .parts
-                .into_iter()
-                .find(|part| part.detail.as_deref().is_some_and(|why| why.contains("cannot be reached")))
-        });
-        assert_eq!(part.await.name, "postgres");
+    let app = world.about_to_start(&mut config);
+    let starting = data_collector::start(config, &app.shell);
+    let waiting = async {
+        let is_named = async || app.part("postgres").await.filter(|(up, why)| !up && why.contains("cannot be reached"));
+        wait_for("readiness to name it", is_named).await;
+        // Whoever asks meanwhile is told to come again.
+        for (method, path) in [("GET", "/flights/LFPG"), ("GET", "/readings/LFPG"), ("POST", "/interests")] {
+            let answer = app.call(method, path, Some(interest("LFPG"))).await;
+            let comes_again = answer.headers.contains_key("retry-after");
+            assert_eq!((answer.status, comes_again), (503, true), "{method} {path}: {}", answer.body);
+            assert_eq!(answer.headers["content-type"], "application/problem+json", "{method} {path}");
+        }
+        let told = app.delete_user("ada@example.org", Some(Uuid::now_v7())).await.expect_err("no database");
+        assert_eq!(told.code(), tonic::Code::Unavailable);
+        let rest = [("/flights/XXXX", 400), ("/ping", 200), ("/livez", 200), ("/readyz", 503)];
+        for (path, status) in rest {
+            assert_eq!(app.get(path).await.status, status, "{path}");
+        }
         wire.heal();
     };
-    let (started, ()) = tokio::join!(starting, named);
+    let (started, ()) = tokio::join!(starting, waiting);
     started.expect("it starts");
-    shell.tasks.stopping().cancel();
-    shell.tasks.join().await.expect("a clean stop");
+    assert_eq!(app.post(interest("LFPG")).await.status, 201);
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,25 +101,56 @@ async fn whoever_waits_for_a_server_can_be_stopped() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_that_is_away_at_start_is_waited_for() {
-    let world = World::new().await;
+    let world = world().await;
     let wire = Proxy::to(world.kafka.parse().expect("an address")).await;
     wire.cut();
-    let shell = Shell::new("data-collector", CancellationToken::new(), world.clock);
     let mut config = world.config();
     config.kafka.bootstrap = wire.addr().to_string();
-    let starting = data_collector::start(config, &shell);
-    let named = async {
-        wait_for("readiness to name it", async || {
-            let report = shell.readiness.report().await;
-            report.parts.iter().any(|part| part.name.starts_with("kafka") && !part.up).then_some(())
-        })
-        .await;
+    let app = world.about_to_start(&mut config);
+    let starting = data_collector::start(config, &app.shell);
+    let waiting = async {
+        let report = async || app.shell.readiness.report().await.parts.into_iter();
+        let is_named = async || report().await.any(|part| part.name.starts_with("kafka") && !part.up).then_some(());
+        wait_for("readiness to name it", is_named).await;
+        // What needs PostgreSQL alone is answered all the same.
+        wait_for("the database", async || (app.get("/flights/LFPG").await.status == 200).then_some(())).await;
+        assert_eq!(app.post(interest("LFPG")).await.status, 201);
+        let nobody = app.delete_user("eve@example.org", Some(Uuid::now_v7())).await;
+        assert_eq!((nobody.expect("answered"), app.get("/readyz").await.status), (0, 503));
         wire.heal();
     };
-    let (started, ()) = tokio::join!(starting, named);
+    let (started, ()) = tokio::join!(starting, waiting);
     started.expect("it starts");
-    shell.tasks.stopping().cancel();
-    shell.tasks.join().await.expect("a clean stop");
+    app.wait_reading("LFPG", "live", |_| true).await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn user_manager_is_named_when_it_is_down_and_does_not_decide() {
+    let world = World::new().await;
+    let wire = testkit::Proxy::to(world.people.addr).await;
+    let at = tonic::transport::Endpoint::from_shared(format!("http://{}", wire.addr())).expect("an address");
+    let app = world.start_with(|config| config.user_manager = at).await;
+    wait_for("it to be up", async || app.part("user-manager").await.filter(|(up, _)| *up)).await;
+    wire.cut();
+    let (_, why) = wait_for("it to be named", async || app.part("user-manager").await.filter(|(up, _)| !up)).await;
+    assert!(!why.is_empty() && app.is_ready().await, "{why}");
+    wire.heal();
+    wait_for("it to be up again", async || app.part("user-manager").await.filter(|(up, _)| *up)).await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_health_service_knows_the_service_by_its_name() {
+    let world = World::new().await;
+    let app = world.start().await;
+    let at = tonic::transport::Endpoint::from_shared(format!("http://{}", app.running.grpc)).expect("an address");
+    let mut health = HealthClient::new(at.connect_lazy());
+    for service in ["", "flightbell.v1.DataCollectorService"] {
+        let answer = health.check(HealthCheckRequest { service: service.to_owned() }).await.expect("an answer");
+        assert_eq!(answer.into_inner().status, 1, "{service}");
+    }
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,7 +160,7 @@ async fn a_database_cut_off_for_five_seconds_loses_nothing() {
     let id = app.watch("ada@example.org", "LFPG", "live", Some(1), None).await;
     app.wait_reading("LFPG", "live", |reading| reading["seq"].as_i64() >= Some(2)).await;
     wire.cut();
-    let body = json!({"email": "ada@example.org", "airport_code": "EGLL", "metric": "live", "high_value": 1});
+    let body = interest("EGLL");
     let refused = app.post(body.clone()).await;
     assert_eq!((refused.status, refused.headers.contains_key("retry-after")), (503, true), "{}", refused.body);
     assert!(!app.is_ready().await);
@@ -151,7 +195,7 @@ async fn a_database_frozen_for_twenty_seconds_loses_nothing() {
 }
 
 /// A service on this Kafka that has collected twice, and the interest it did it for.
-async fn collecting_on(world: &World) -> (App, uuid::Uuid) {
+async fn collecting_on(world: &World) -> (App, Uuid) {
     let app = world.start_with(|config| config.collect_interval = Duration::from_secs(60)).await;
     let id = app.watch("ada@example.org", "LFPG", "live", Some(1), None).await;
     app.wait_reading("LFPG", "live", |reading| reading["seq"].as_i64() >= Some(2)).await;
@@ -161,8 +205,7 @@ async fn collecting_on(world: &World) -> (App, uuid::Uuid) {
 /// Collection goes on while Kafka is away, and an interest is accepted.
 async fn goes_on_without_kafka(world: &World, app: &App) {
     let before = world.scalar("SELECT last_seq FROM series WHERE airport_code = 'LFPG'").await;
-    let body = json!({"email": "ada@example.org", "airport_code": "EGLL", "metric": "live", "high_value": 1});
-    assert_eq!(app.post(body).await.status, 201);
+    assert_eq!(app.post(interest("EGLL")).await.status, 201);
     app.wait_reading("LFPG", "live", |reading| reading["seq"].as_i64() > Some(before)).await;
 }
 

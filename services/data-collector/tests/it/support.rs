@@ -13,7 +13,7 @@ use proto::v1::{
     user_service_server::{UserService, UserServiceServer},
 };
 use serde_json::{Value, json};
-use shell::{Shell, clock::Clock};
+use shell::{Shell, clock::Clock, listen::Listen};
 use standins::opensky::{Options, Recording, Request, Scripted, Source};
 use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status};
@@ -132,6 +132,17 @@ impl World {
         change(&mut config);
         let shell = Shell::new("data-collector", CancellationToken::new(), self.clock);
         let running = data_collector::start(config, &shell).await.expect("it starts");
+        App { shell, running, http: testkit::http_client() }
+    }
+
+    /// A service that is about to start with `config`, at addresses that are bound already.
+    pub fn about_to_start(&self, config: &mut Config) -> App {
+        let bound = |listen: &mut Listen| {
+            *listen = Listen::on_loopback().expect("a port");
+            listen.addr().expect("an address")
+        };
+        let running = Running { http: bound(&mut config.http), grpc: bound(&mut config.grpc) };
+        let shell = Shell::new("data-collector", CancellationToken::new(), self.clock);
         App { shell, running, http: testkit::http_client() }
     }
 
@@ -327,14 +338,15 @@ pub enum Mode {
 
 impl People {
     async fn start() -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let addr = listener.local_addr().expect("an address");
-        let people =
-            Self { addr, known: Arc::default(), mode: Arc::new(Mutex::new(Mode::Answers)), asked: Arc::default() };
-        let service = UserServiceServer::new(people.clone());
-        let incoming = tonic::transport::server::TcpIncoming::from(listener);
-        #[expect(clippy::disallowed_methods, reason = "it lives as long as the test's runtime")]
-        tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
+        let listen = Listen::on_loopback().expect("a port");
+        let people = Self {
+            addr: listen.addr().expect("an address"),
+            known: Arc::default(),
+            mode: Arc::new(Mutex::new(Mode::Answers)),
+            asked: Arc::default(),
+        };
+        let shell = Shell::new("user-manager", CancellationToken::new(), Clock::system());
+        shell::grpc::serve(&shell, listen, UserServiceServer::new(people.clone())).await.expect("served");
         people
     }
 

@@ -50,7 +50,7 @@ pub fn routes(stored: Stored, deleted: Arc<Notify>) -> Routes {
 
 impl App {
     fn store(&self) -> Result<&Store, Problem> {
-        self.stored.get().ok_or_else(|| Problem::unavailable("The database", &"it has not been reached yet"))
+        self.stored.reached()
     }
 
     /// Begins a mutation whose caller is known by `caller`'s e-mail address.
