@@ -1,7 +1,10 @@
 //! What every client does with the library's own words.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -9,7 +12,7 @@ use rdkafka::{
     ClientContext,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer as _, ConsumerContext},
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode},
 };
 
 use crate::core::{advice::advice, throttle::Throttle};
@@ -21,19 +24,33 @@ const LINE_INTERVAL: Duration = Duration::from_secs(10);
 const TROUBLE_LIFETIME: Duration = Duration::from_secs(30);
 /// How many of the library's lines are looked at for the reason of a failure.
 const LINES_TO_HEAR: usize = 10;
+/// The facility of the lines about a producer's number, which the library asks for until it has one: a
+/// broker that has just started has none yet.
+const PRODUCER_ID: &str = "GETPID";
 
 /// Writes the library's lines to our log, errors of one client at most once per [`LINE_INTERVAL`].
 pub(crate) struct Words {
     client: &'static str,
     troubles: Mutex<Throttle>,
     last: Mutex<Option<Trouble>>,
+    is_over: AtomicBool,
+}
+
+/// How much a trouble says.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Weight {
+    /// What follows from others: that no broker is left.
+    Summary,
+    /// What happened.
+    Event,
+    /// What can be done about it.
+    Advice,
 }
 
 struct Trouble {
     at: Instant,
     what: String,
-    /// Whether it says what can be done about it.
-    is_advised: bool,
+    weight: Weight,
 }
 
 impl Trouble {
@@ -45,15 +62,35 @@ impl Trouble {
 impl Words {
     /// Words of a client that is called `client` in the log.
     pub(crate) fn of(client: &'static str) -> Self {
-        Self { client, troubles: Mutex::new(Throttle::new(LINE_INTERVAL)), last: Mutex::default() }
+        let troubles = Mutex::new(Throttle::new(LINE_INTERVAL));
+        Self { client, troubles, last: Mutex::default(), is_over: AtomicBool::new(false) }
+    }
+
+    /// Nobody uses the client any more: that its brokers go now is no trouble to anybody.
+    pub(crate) fn end(&self) {
+        self.is_over.store(true, Ordering::Release);
+    }
+
+    /// Notes an error that the library copes with by itself.
+    pub(crate) fn error(&self, error: &KafkaError, reason: &str) {
+        let is_summary = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
+        self.note(&format!("{error}: {reason}"), if is_summary { Weight::Summary } else { Weight::Event });
     }
 
     /// Notes a trouble that the library copes with by itself.
     pub(crate) fn trouble(&self, what: &str) {
+        self.note(what, Weight::Event);
+    }
+
+    fn note(&self, what: &str, weight: Weight) {
+        if self.is_over.load(Ordering::Acquire) {
+            return tracing::debug!("kafka {}, closing: {what}", self.client);
+        }
         let now = Instant::now();
         let advised = advice(what).map(|advice| format!("{advice} ({what})"));
         let what = advised.as_deref().unwrap_or(what);
-        self.remember(Trouble { at: now, what: what.to_owned(), is_advised: advised.is_some() });
+        let weight = if advised.is_some() { Weight::Advice } else { weight };
+        self.remember(Trouble { at: now, what: what.to_owned(), weight });
         let admitted = self.troubles.lock().unwrap_or_else(PoisonError::into_inner).admit(now);
         match admitted {
             Some(0) => tracing::warn!("kafka {}: {what}", self.client),
@@ -62,8 +99,8 @@ impl Words {
         }
     }
 
-    /// The last trouble that is not long past, which says more about an outage than a time-out does;
-    /// one that somebody can mend says more than those that follow from it.
+    /// The last trouble that is not long past, which says more about an outage than a time-out does,
+    /// among those that say the most.
     pub(crate) fn last_trouble(&self) -> Option<String> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.as_ref().filter(|trouble| trouble.is_recent()).map(|trouble| trouble.what.clone())
@@ -71,14 +108,15 @@ impl Words {
 
     fn remember(&self, trouble: Trouble) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let says_more = last.as_ref().is_some_and(|last| last.is_advised && last.is_recent());
-        if trouble.is_advised || !says_more {
+        let says_more = last.as_ref().is_some_and(|last| last.weight > trouble.weight && last.is_recent());
+        if !says_more {
             *last = Some(trouble);
         }
     }
 
     pub(crate) fn line(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         match level {
+            _ if facility == PRODUCER_ID => tracing::debug!("kafka {}: {facility}: {line}", self.client),
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert
             | RDKafkaLogLevel::Critical
@@ -101,7 +139,7 @@ impl ClientContext for Plain {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.0.trouble(&format!("{error}: {reason}"));
+        self.0.error(&error, reason);
     }
 }
 

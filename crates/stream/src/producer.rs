@@ -77,10 +77,14 @@ impl Producer {
     /// When the settings make no client.
     pub fn new(config: &KafkaConfig, profile: Profile, topic: &str, shell: &Shell) -> anyhow::Result<Self> {
         let producer = Self::unwatched(config, profile)?;
-        let (asked, known) = (producer.clone(), Arc::<str>::from(topic));
+        // The question may outlive the service, the client must not: its broker may go with it.
+        let (asked, known) = (Arc::downgrade(&producer.shared), Arc::<str>::from(topic));
         shell.readiness.check("kafka", Need::Required, move || {
-            let (producer, topic) = (asked.clone(), known.clone());
-            async move { producer.probe(&topic, PROBE_LIMIT).await }
+            let (shared, topic) = (asked.upgrade(), known.clone());
+            async move {
+                let shared = shared.ok_or_else(|| "the service has stopped".to_owned())?;
+                Self { shared }.probe(&topic, PROBE_LIMIT).await
+            }
         });
         let (warming, topic, stopping) = (producer.clone(), topic.to_owned(), shell.tasks.stopping().clone());
         shell.tasks.spawn_short("producer warm-up", async move {

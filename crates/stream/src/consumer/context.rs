@@ -101,7 +101,7 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.words.trouble(&format!("{error}: {reason}"));
+        self.words.error(&error, reason);
     }
 
     fn stats_raw(&self, statistics: &[u8]) {

@@ -146,7 +146,9 @@ impl Drop for Link {
     fn drop(&mut self) {
         // Closing waits for the client's threads, which whoever drops it last must not: that is left to
         // the thread that hears, which holds the client until it is told.
-        self.client = None;
+        if let Some(client) = self.client.take() {
+            client.context().words.end();
+        }
         self.is_closed.store(true, Ordering::Release);
     }
 }
@@ -162,7 +164,7 @@ impl ClientContext for Deliveries {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.words.trouble(&format!("{error}: {reason}"));
+        self.words.error(&error, reason);
     }
 }
 

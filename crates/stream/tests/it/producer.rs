@@ -4,7 +4,9 @@ use rdkafka::{
     mocking::MockCluster,
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
+use shell::{Shell, clock::Clock};
 use stream::{KafkaConfig, Outgoing, Producer, Profile};
+use tokio_util::sync::CancellationToken;
 
 use crate::support::Rig;
 
@@ -87,4 +89,21 @@ async fn after_a_fatal_error_the_next_call_works_on_a_fresh_client() {
     cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER]);
     producer.send(message()).await.expect_err("the client is lost");
     producer.send(message()).await.expect("kept by the next one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_about_kafka_does_not_outlive_the_service_that_asked() {
+    let rig = Rig::new(1).await;
+    let shell = Shell::new("a-service", CancellationToken::new(), Clock::system());
+    let producer = Producer::new(&rig.config, Profile::Latency, &rig.topic, &shell).expect("a producer");
+    let kafka = async || {
+        let report = shell.readiness.report().await;
+        report.parts.into_iter().find(|part| part.name == "kafka").expect("it is named")
+    };
+    testkit::wait_for("Kafka to answer", Duration::from_secs(20), async || kafka().await.up).await;
+    shell.tasks.stopping().cancel();
+    shell.tasks.join().await.expect("a clean end");
+    drop(producer);
+    let part = kafka().await;
+    assert_eq!((part.up, part.detail.as_deref()), (false, Some("the service has stopped")));
 }
