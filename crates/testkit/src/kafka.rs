@@ -157,6 +157,20 @@ struct Reader {
     partitions: Vec<i32>,
 }
 
+/// The topic's partitions, once it is there: whoever makes it may still be about to.
+fn partitions_of(consumer: &BaseConsumer, topic: &str) -> Vec<i32> {
+    let begun = Instant::now();
+    loop {
+        let metadata = consumer.fetch_metadata(Some(topic), CALL_LIMIT).expect("metadata");
+        let partitions: Vec<i32> = metadata.topics()[0].partitions().iter().map(|partition| partition.id()).collect();
+        if !partitions.is_empty() {
+            return partitions;
+        }
+        assert!(begun.elapsed() < CALL_LIMIT, "there is no topic {topic} after {CALL_LIMIT:?}");
+        std::thread::sleep(POLL);
+    }
+}
+
 impl Reader {
     /// A consumer that begins at the beginning.
     fn of(bootstrap: &str, topic: &str) -> Self {
@@ -169,9 +183,7 @@ impl Reader {
     fn in_group(bootstrap: &str, topic: &str, group: &str) -> Self {
         let config = client(bootstrap).set("group.id", group).set("enable.auto.commit", "false").to_owned();
         let consumer: BaseConsumer = config.create().expect("a consumer");
-        let metadata = consumer.fetch_metadata(Some(topic), CALL_LIMIT).expect("metadata");
-        let partitions: Vec<i32> = metadata.topics()[0].partitions().iter().map(|partition| partition.id()).collect();
-        assert!(!partitions.is_empty(), "there is no topic {topic}");
+        let partitions = partitions_of(&consumer, topic);
         Self { consumer, topic: topic.to_owned(), partitions }
     }
 

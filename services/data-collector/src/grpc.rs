@@ -35,15 +35,21 @@ impl DataCollectorService for Service {
         request: Request<UserRequest>,
     ) -> Result<Response<DeleteInterestsResponse>, Status> {
         let cause = cause(request.metadata());
-        let UserRequest { user_id, .. } = request.into_inner();
-        // Without the id, nobody could tell a late call for a registration that ended from one for
-        // somebody who registered again under the same address.
-        let user_id = user_id.filter(|id| !id.is_empty());
-        let user_id = user_id.ok_or_else(|| Status::invalid_argument("user_id is required"))?;
-        let user_id: Uuid = user_id.parse().map_err(|_| Status::invalid_argument("user_id is not a UUID"))?;
-        let deleted = self.store()?.delete_user(user_id, self.clock.now(), &cause).await;
+        let UserRequest { email, user_id } = request.into_inner();
+        let deleted = match user_id.filter(|id| !id.is_empty()) {
+            // The id alone names a registration: its address may be somebody else's by now.
+            Some(id) => {
+                let id: Uuid = id.parse().map_err(|_| Status::invalid_argument("user_id is not a UUID"))?;
+                let deleted = self.store()?.delete_user(id, self.clock.now(), &cause).await;
+                deleted.inspect(|deleted| tracing::info!(user.id = %id, "deleted the {deleted} interests of a user"))
+            }
+            None => {
+                let email = email.parse().map_err(|_| Status::invalid_argument("email is not an e-mail address"))?;
+                let deleted = self.store()?.remove_under(&email, &cause).await;
+                deleted.inspect(|deleted| tracing::info!("deleted the {deleted} interests under an address"))
+            }
+        };
         let deleted = deleted.map_err(|error| status(&error))?;
-        tracing::info!(user.id = %user_id, "deleted the {deleted} interests of a user");
         let deleted_count = i64::try_from(deleted).unwrap_or(i64::MAX);
         Ok(Response::new(DeleteInterestsResponse { success: true, deleted_count }))
     }

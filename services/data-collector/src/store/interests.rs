@@ -249,6 +249,23 @@ async fn lock_user(connection: &mut PgConnection, user_id: Uuid) -> sqlx::Result
     Ok(())
 }
 
+/// Removes every interest of these users, whom the transaction has locked.
+async fn remove_all(connection: &mut PgConnection, user_ids: &[Uuid], cause: &Cause) -> sqlx::Result<u64> {
+    let removed = sqlx::query!(
+        "WITH removed AS (DELETE FROM interests WHERE user_id = ANY($1) RETURNING id, airport_code, metric)
+         INSERT INTO interest_outbox (kind, interest_id, airport_code, metric, request_id, traceparent)
+         SELECT 'removed', id, airport_code, metric, $2, $3 FROM removed",
+        user_ids,
+        cause.request_id,
+        cause.traceparent,
+    )
+    .execute(&mut *connection)
+    .await?;
+    notify(connection, wake::OUTBOX).await?;
+    notify(connection, wake::COLLECT).await?;
+    Ok(removed.rows_affected())
+}
+
 async fn cause_evaluation(
     connection: &mut PgConnection,
     interest_id: Uuid,
@@ -300,20 +317,29 @@ impl Store {
         )
         .execute(&mut *transaction)
         .await?;
-        let removed = sqlx::query!(
-            "WITH removed AS (DELETE FROM interests WHERE user_id = $1 RETURNING id, airport_code, metric)
-             INSERT INTO interest_outbox (kind, interest_id, airport_code, metric, request_id, traceparent)
-             SELECT 'removed', id, airport_code, metric, $2, $3 FROM removed",
-            user_id,
-            cause.request_id,
-            cause.traceparent,
-        )
-        .execute(&mut *transaction)
-        .await?;
-        notify(&mut transaction, wake::OUTBOX).await?;
-        notify(&mut transaction, wake::COLLECT).await?;
+        let removed = remove_all(&mut transaction, &[user_id], cause).await?;
         transaction.commit().await?;
-        Ok(removed.rows_affected())
+        Ok(removed)
+    }
+
+    /// Removes every interest under an address, whichever registration it is of. New ones are taken:
+    /// an address names nobody for ever. Answers how many there were.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn remove_under(&self, email: &EmailAddress, cause: &Cause) -> sqlx::Result<u64> {
+        let mut transaction = self.begin().await?;
+        let found = sqlx::query_scalar!(
+            "SELECT DISTINCT user_id FROM interests WHERE user_email = $1 ORDER BY user_id",
+            email.as_str(),
+        );
+        let user_ids = found.fetch_all(&mut *transaction).await?;
+        for user_id in &user_ids {
+            lock_user(&mut transaction, *user_id).await?;
+        }
+        let removed = remove_all(&mut transaction, &user_ids, cause).await?;
+        transaction.commit().await?;
+        Ok(removed)
     }
 }
 
