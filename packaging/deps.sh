@@ -55,6 +55,7 @@ missing_debian() {
     has chromium || echo chromium
     has node || echo nodejs
     has npm || echo npm
+    has curl || echo curl
 }
 
 install_debian() {

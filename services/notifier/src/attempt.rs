@@ -296,7 +296,7 @@ impl Attempts {
         let before = state.channel.fault();
         let failed = |state: &mut State, fault, wait| match state.channel.failed(id, fault, wait, now) {
             Blame::Channel => Seen::Channel(fault),
-            Blame::Message => Seen::Blamed(fault),
+            Blame::Message { times } => Seen::Blamed { fault, times },
         };
         let seen = match verdict {
             Verdict::ChannelDown(fault) => failed(&mut state, fault, self.sending.probe_interval),
@@ -317,7 +317,7 @@ impl Attempts {
             Verdict::MarkupRefused => Seen::MarkupRefused,
             Verdict::Refused => Seen::Refused,
         };
-        if !matches!(seen, Seen::Channel(_) | Seen::Blamed(_)) {
+        if !matches!(seen, Seen::Channel(_) | Seen::Blamed { .. }) {
             state.channel.answered(id);
         }
         let ending = decide(seen, alert.history, self.sending.schedule, rand::random());

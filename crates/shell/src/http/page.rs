@@ -62,7 +62,7 @@ impl PageQuery {
     /// What the query says about `key`, which is one of the list's own.
     ///
     /// # Errors
-    /// 400 when it says more than one thing.
+    /// 422 when it says more than one thing.
     pub fn wanted(&self, key: &str) -> Result<Option<&str>, Problem> {
         only(&self.rest, key)
     }
@@ -101,7 +101,10 @@ fn only<'a>(pairs: &'a [(String, String)], key: &str) -> Result<Option<&'a str>,
     let first = values.next();
     match values.next() {
         None => Ok(first),
-        Some(_) => Err(Problem::new(StatusCode::BAD_REQUEST, format!("{key} is given more than once"))),
+        Some(_) => {
+            let message = "must be given once".to_owned();
+            Err(Problem::invalid(vec![FieldError { field: key.to_owned(), message }]))
+        }
     }
 }
 
@@ -146,7 +149,7 @@ mod tests {
         };
         assert!(twice("limit").is_err() && twice("cursor").is_err());
         let query = twice("type").expect("a list that has no types");
-        assert_eq!(query.wanted("type").expect_err("a list that has").status(), StatusCode::BAD_REQUEST);
+        assert_eq!(query.wanted("type").expect_err("a list that has").status(), StatusCode::UNPROCESSABLE_ENTITY);
     }
 
     #[test]

@@ -59,11 +59,11 @@ pub(super) async fn list(
     page: PageQuery,
 ) -> Result<Page<FlightBody>, Problem> {
     let airport = airport(&code)?;
-    let direction = match page.wanted("type")? {
-        None => None,
-        Some("arrivals") => Some(Direction::Arrival),
-        Some("departures") => Some(Direction::Departure),
-        Some(_) => return Err(Problem::new(StatusCode::BAD_REQUEST, "type must be arrivals or departures")),
+    let direction = match page.wanted("type") {
+        Ok(None) => None,
+        Ok(Some("arrivals")) => Some(Direction::Arrival),
+        Ok(Some("departures")) => Some(Direction::Departure),
+        _ => return Err(Problem::new(StatusCode::BAD_REQUEST, "type must be arrivals or departures")),
     };
     let after = page.cursor.as_deref().map(|cursor| after(cursor).ok_or_else(PageQuery::wrong_cursor)).transpose()?;
     let flights = api.store()?.flights(airport.icao.as_str(), direction, after, i64::from(page.limit) + 1).await;

@@ -5,7 +5,7 @@
 //! one message stopping everybody's. A message that Telegram always answers with 500 would be the
 //! probe for ever: so the probe is the message that failed least. And it would close the channel
 //! again whenever it is tried: so a message that closed the channel twice while another one opened
-//! it at once is itself to blame from then on: it waits as its own schedule says, but is never given up for it.
+//! it at once is itself to blame from then on: it waits longer from time to time, and is never given up for it.
 
 use std::{
     collections::HashMap,
@@ -38,7 +38,10 @@ pub enum Blame {
     /// The channel: the message waits, and nothing is held against it.
     Channel,
     /// The message.
-    Message,
+    Message {
+        /// How often it was blamed, this time included.
+        times: u32,
+    },
 }
 
 /// The channel's state.
@@ -47,7 +50,7 @@ pub struct Channel {
     held: Option<Hold>,
     /// How often each message failed since the channel closed.
     failures: HashMap<Uuid, u32>,
-    /// How often each message closed the channel that another message opened.
+    /// How often each message closed the channel that another message opened, or would have.
     proofs: HashMap<Uuid, u32>,
 }
 
@@ -112,9 +115,12 @@ impl Channel {
     /// `message` met `fault`; the next probe may be sent after `wait`.
     pub fn failed(&mut self, message: Uuid, fault: ChannelFault, wait: Duration, now: Instant) -> Blame {
         let until = now + wait;
-        let is_to_blame = self.is_to_blame(message, fault);
+        let proofs = self.proofs_against(message, fault);
         match &mut self.held {
-            None if is_to_blame => return Blame::Message,
+            None if proofs >= PROOFS => {
+                self.proofs.insert(message, proofs.saturating_add(1));
+                return Blame::Message { times: proofs - PROOFS + 1 };
+            }
             None => self.held = Some(Hold { fault, closed_by: Some(message), until, probe: None }),
             Some(hold) if hold.probe == Some(message) => {
                 *hold = Hold { fault, closed_by: hold.closed_by, until, probe: None };
@@ -149,9 +155,11 @@ impl Channel {
     }
 
     /// The token and the bot's limit have nothing to do with any one message.
-    fn is_to_blame(&self, message: Uuid, fault: ChannelFault) -> bool {
-        !matches!(fault, ChannelFault::WrongToken | ChannelFault::TooMany)
-            && self.proofs.get(&message).is_some_and(|proofs| *proofs >= PROOFS)
+    fn proofs_against(&self, message: Uuid, fault: ChannelFault) -> u32 {
+        if matches!(fault, ChannelFault::WrongToken | ChannelFault::TooMany) {
+            return 0;
+        }
+        self.proofs.get(&message).copied().unwrap_or_default()
     }
 }
 
@@ -219,8 +227,10 @@ mod tests {
         let (mut channel, now) = (Channel::default(), Instant::now());
         prove_one_wrong(&mut channel, now);
         prove_one_wrong(&mut channel, now);
-        assert_eq!(channel.failed(ONE, ChannelFault::ServerError, WAIT, now), Blame::Message);
-        assert_eq!(channel.gate(now), Gate::Open);
+        for times in 1..4 {
+            assert_eq!(channel.failed(ONE, ChannelFault::ServerError, WAIT, now), Blame::Message { times });
+            assert_eq!(channel.gate(now), Gate::Open);
+        }
         assert_eq!(channel.failed(ONE, ChannelFault::WrongToken, WAIT, now), Blame::Channel);
     }
 

@@ -143,7 +143,12 @@ pub enum Attempt {
     /// The channel's failure.
     Channel(ChannelFault),
     /// A channel's kind of failure for which this message is to blame.
-    Blamed(ChannelFault),
+    Blamed {
+        /// What it met.
+        fault: ChannelFault,
+        /// How often it was blamed, this time included.
+        times: u32,
+    },
     /// Too many messages to this chat.
     ChatIsBusy(Duration),
     /// Nobody reads the chat.
@@ -174,9 +179,10 @@ pub fn decide(attempt: Attempt, history: History, schedule: Schedule, random: f6
     match attempt {
         Attempt::Delivered { message_id } => ending(Outcome::Sent, Next::Delivered { message_id }),
         Attempt::Channel(fault) => ending(by_channel(fault), Next::Unchanged),
-        // Telegram never said no to this message, so it is told less and less often, and never given up.
-        Attempt::Blamed(fault) => {
-            ending(by_channel(fault), Next::Failed(schedule.wait_without_end(history.failures + 1, random)))
+        // Telegram never said no to this message, so it is told less and less often, never given up, and
+        // its schedule is left for the day on which it does.
+        Attempt::Blamed { fault, times } => {
+            ending(by_channel(fault), Next::After(schedule.wait_without_end(times, random)))
         }
         Attempt::ChatIsBusy(wait) => ending(Outcome::TooMany, Next::After(wait)),
         Attempt::ChatGone => ending(Outcome::ChatGone, Next::Undeliverable),
@@ -221,10 +227,9 @@ mod tests {
 
     #[test]
     fn a_message_that_alone_meets_the_channels_failures_waits_longer_and_is_never_given_up() {
-        for (failures, wait) in [(0, 5), (5, 21_600), (6, 21_600), (60, 21_600)] {
-            let history = History { failures, ..NEW };
-            let next = Next::Failed(Duration::from_secs(wait));
-            assert_eq!(check(Attempt::Blamed(ChannelFault::TimedOut), history), (Outcome::Unclear, next));
+        for (times, wait) in [(1, 5), (6, 21_600), (7, 21_600), (60, 21_600)] {
+            let blamed = Attempt::Blamed { fault: ChannelFault::TimedOut, times };
+            assert_eq!(check(blamed, NEW), (Outcome::Unclear, Next::After(Duration::from_secs(wait))));
         }
     }
 
