@@ -282,19 +282,29 @@ async fn a_second_ctrl_c_ends_it_at_once_with_130_and_leaves_no_server() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminal_that_is_closed_stops_it_in_order_unless_nohup_was_asked_for() {
-    let house = House::build().await;
-    house.program.signal(Signal::HUP);
-    house.program.clean_end().await;
-    assert!(leftovers::running(&house.data).await.expect("looked").is_empty());
-
-    let mut environment = house.world.environment();
+    // Whoever runs the tests may have asked for nohup, which every process below inherits.
+    let as_in_a_terminal: &[&str] = if cfg!(target_os = "linux") { &["env", "--default-signal=HUP"] } else { &["env"] };
+    let (world, parent) = (World::new().await, folder());
+    let mut environment = world.environment();
     environment.push(("XDG_CACHE_HOME", places().cache_home.display().to_string()));
-    let (binary, data) = (env!("CARGO_BIN_EXE_flightbell"), house.data.display().to_string());
-    let arguments = [binary, "up", "--data-dir", &data, "--listen", "127.0.0.1:0"];
-    let mut program = Process::start("nohup", &arguments, environment);
-    let base = program.says("ready ").await;
-    program.signal(Signal::HUP);
-    let ping = house.client.get(format!("{base}/ping")).send().await.expect("answered");
+    let data = parent.path().join("data");
+    let up =
+        [env!("CARGO_BIN_EXE_flightbell"), "up", "--data-dir", &data.display().to_string(), "--listen", "127.0.0.1:0"]
+            .map(str::to_owned);
+    let start = async |by: &[&str]| {
+        let arguments: Vec<&str> = by[1..].iter().copied().chain(up.iter().map(String::as_str)).collect();
+        let mut program = Process::start(by[0], &arguments, environment.clone());
+        let base = program.says("ready ").await;
+        program.signal(Signal::HUP);
+        (program, base)
+    };
+
+    let (program, _) = start(as_in_a_terminal).await;
+    program.clean_end().await;
+    assert!(leftovers::running(&data).await.expect("looked").is_empty());
+
+    let (program, base) = start(&["nohup"]).await;
+    let ping = client(&data.join("tls/cert.pem")).await.get(format!("{base}/ping")).send().await.expect("answered");
     assert_eq!(ping.status(), 200);
     assert!(!program.log().contains("stopping"), "{}", program.log());
     program.stop().await;
