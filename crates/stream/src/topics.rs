@@ -31,6 +31,9 @@ const DEAD_LETTER_RETENTION: Duration = Duration::from_secs(14 * 24 * 3600);
 const ASK_LIMIT: Duration = Duration::from_secs(2);
 /// How long the creation of topics may take.
 const CREATE_LIMIT: Duration = Duration::from_secs(10);
+/// How long to wait until Kafka names what it created, and how long between two questions.
+const NAMED_LIMIT: Duration = Duration::from_secs(5);
+const NAMED_INTERVAL: Duration = Duration::from_millis(50);
 /// A broker that comes back is fenced for a moment, and then Kafka counts one broker less. Only after
 /// this does that count as lasting.
 const TOO_FEW_BROKERS_GRACE: Duration = Duration::from_secs(5);
@@ -181,11 +184,26 @@ fn plans(config: &KafkaConfig, names: &Namespace) -> Vec<Plan> {
     working.collect()
 }
 
-async fn create_missing(kafka: &Arc<Kafka>, plans: &[Plan]) -> Result<(), Obstacle> {
+/// Those of the topics that Kafka does not name.
+async fn missing<'a>(kafka: &Arc<Kafka>, plans: &'a [Plan]) -> Result<Vec<&'a Plan>, Obstacle> {
     let asked = kafka.clone();
     let known = tokio::task::spawn_blocking(move || asked.existing()).await;
     let known = known.unwrap_or_else(|error| Err(Obstacle::Passing(error.to_string())))?;
-    let missing: Vec<_> = plans.iter().filter(|plan| !known.contains(&plan.topic)).collect();
+    Ok(plans.iter().filter(|plan| !known.contains(&plan.topic)).collect())
+}
+
+/// A broker learns a moment after the controller's answer what was created; whoever asks it before
+/// hears that there is no such topic. One that may not name the topics to us is not waited for.
+async fn wait_until_named(kafka: &Arc<Kafka>, plans: &[Plan]) -> Result<(), Obstacle> {
+    let begun = Instant::now();
+    while begun.elapsed() < NAMED_LIMIT && !missing(kafka, plans).await?.is_empty() {
+        tokio::time::sleep(NAMED_INTERVAL).await;
+    }
+    Ok(())
+}
+
+async fn create_missing(kafka: &Arc<Kafka>, plans: &[Plan]) -> Result<(), Obstacle> {
+    let missing = missing(kafka, plans).await?;
     if missing.is_empty() {
         return Ok(());
     }
@@ -201,7 +219,7 @@ async fn create_missing(kafka: &Arc<Kafka>, plans: &[Plan]) -> Result<(), Obstac
             Err((topic, code)) => return Err(obstacle(topic, code, plan.replication)),
         }
     }
-    Ok(())
+    wait_until_named(kafka, plans).await
 }
 
 /// What Kafka's answer to the creation of a topic means.
