@@ -39,13 +39,13 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// The longest such wait. What was asked for meanwhile has cost credits and could not be kept.
 const LONGEST_AFTER_FAILURE: Duration = Duration::from_secs(60);
 
-/// What a replica that does not lead says of the credits.
-const ELSEWHERE: &str = "another replica collects";
+/// What a replica that does not lead says of the credits. Whether another one leads it does not know.
+const NOT_COLLECTING: &str = "this replica does not collect";
 
 /// The part of `/readyz` that says how the credits fare.
 pub fn part(readiness: &Readiness) -> Part {
     let part = readiness.part("opensky credits", Need::Optional, "not planned yet");
-    part.up_with(ELSEWHERE);
+    part.up_with(NOT_COLLECTING);
     part
 }
 
@@ -238,7 +238,7 @@ impl<'a> Leading<'a> {
 
 impl Drop for Leading<'_> {
     fn drop(&mut self) {
-        self.0.up_with(ELSEWHERE);
+        self.0.up_with(NOT_COLLECTING);
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use standins::opensky::{Auth, Bucket, Caller, Direction, Endpoint, Flight, State};
 
-use crate::support::{PARIS, World, at, wait_for};
+use crate::support::{App, PARIS, World, at, wait_for};
 
 const ORLY: (f64, f64) = (48.7233, 2.3794);
 
@@ -310,11 +310,14 @@ async fn one_replica_collects_and_another_takes_over() {
     first.watch("ada@example.org", "LFPG", "live", Some(1), None).await;
     first.wait_reading("LFPG", "live", |_| true).await;
     let second = world.start_with(short).await;
-    let said = second.part("opensky credits").await.expect("a part");
-    assert_eq!(said, (true, "another replica collects".to_owned()), "only one plans");
     // A request that reaches the other replica is collected all the same.
     second.watch("ada@example.org", "LFPO", "live", Some(1), None).await;
     second.wait_reading("LFPO", "live", |_| true).await;
+    let says = async |app: &App| app.part("opensky credits").await.expect("a part");
+    assert_eq!(says(&second).await, (true, "this replica does not collect".to_owned()), "only one plans");
+    let (up, said) = says(&first).await;
+    assert!(up && said.contains("states: "), "{said}");
+    assert_eq!(world.scalar("SELECT epoch FROM leases").await, 1, "the first has led all the time");
     first.stop().await;
     let before = world.scalar("SELECT last_seq FROM series WHERE airport_code = 'LFPG'").await;
     wait_for("the second to collect", async || {
@@ -322,7 +325,7 @@ async fn one_replica_collects_and_another_takes_over() {
         (now > before).then_some(())
     })
     .await;
-    let (up, said) = second.part("opensky credits").await.expect("a part");
+    let (up, said) = says(&second).await;
     assert!(up && said.contains("states: "), "{said}");
     second.stop().await;
 }
