@@ -82,11 +82,13 @@ impl Collector {
         let only_probed = days == AskFor::Probe && found.days.is_empty();
         if !only_probed {
             let metrics = if asked.is_empty() { &watch.requested } else { &watch.metrics };
-            self.store_readings(&mut transaction, known, need, metrics, &found, now).await?;
-            if asked.is_empty() {
-                collection::forget_requests(&mut transaction, &need.airport, Kind::Daily).await?;
-            } else if !(found.refused && need.requested) {
-                // Whoever waits is served when the silence ends, as if nothing had been asked.
+            let metrics: Vec<_> = metrics.iter().copied().filter(|of| Kind::of(*of) == Kind::Daily).collect();
+            self.store_readings(&mut transaction, known, need, &metrics, &found, now).await?;
+            // Whoever waits is served when the silence ends, as if nothing had been asked.
+            if !found.refused {
+                collection::forget_requests(&mut transaction, &need.airport, &metrics).await?;
+            }
+            if !(asked.is_empty() || (found.refused && need.requested)) {
                 let (at, failures) = (known.situation.now, found.failures(need));
                 collection::record_attempt(&mut transaction, &need.airport, Kind::Daily, at, failures).await?;
             }
@@ -190,8 +192,8 @@ impl Collector {
         Ok(Ok(()))
     }
 
-    /// A reading for each of `metrics` that is about finished days: the count where all its directions
-    /// are held for one day, else that it is unknown.
+    /// A reading for each of `metrics`, which are about finished days: the count where all its
+    /// directions are held for one day, else that it is unknown.
     async fn store_readings(
         &self,
         connection: &mut PgConnection,
@@ -208,7 +210,7 @@ impl Collector {
             let before = need.directions.iter().filter(|(known, _)| *known == direction).filter_map(|(_, held)| *held);
             now.chain(before).max()
         };
-        for metric in metrics.iter().copied().filter(|metric| *metric != Metric::Live) {
+        for metric in metrics.iter().copied() {
             let needed = directions(metric);
             let whole = needed.iter().all(|direction| held_on(*direction) == Some(newest));
             let answered = !found.incomplete

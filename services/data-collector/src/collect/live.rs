@@ -62,8 +62,12 @@ impl Collector {
                 let reading = NewReading { airport, metric, value: *value, window, observed_at, source: &self.source };
                 readings::insert(&mut transaction, &reading).await?;
                 // Whoever waits is served when the silence ends, as if nothing had been asked.
-                if !(refused && *requested && value.is_none()) {
+                let is_silent = refused && value.is_none();
+                if !(is_silent && *requested) {
                     collection::record_attempt(&mut transaction, airport, Kind::Live, begun_at, 0).await?;
+                }
+                if !is_silent {
+                    collection::forget_requests(&mut transaction, airport, &[metric]).await?;
                 }
             }
             transaction.commit().await?;

@@ -121,9 +121,11 @@ impl Store {
         let requested =
             sqlx::query!("SELECT airport_code, metric FROM collection_requests").fetch_all(self.pool()).await?;
         for row in requested {
-            // A request outlives an interest that was removed meanwhile; then nobody waits.
-            if let Some(watch) = watches.get_mut(&row.airport_code) {
-                watch.requested.push(metric(&row.metric)?);
+            let requested = metric(&row.metric)?;
+            // A request outlives an interest that was removed meanwhile; then nobody waits. And one that came
+            // between the two questions has its turn with its interest.
+            if let Some(watch) = watches.get_mut(&row.airport_code).filter(|watch| watch.metrics.contains(&requested)) {
+                watch.requested.push(requested);
             }
         }
         Ok(watches)
@@ -297,8 +299,7 @@ pub async fn record_cycle(connection: &mut PgConnection, kind: Kind, now: DateTi
     Ok(())
 }
 
-/// Records that an airport was tried and how many attempts in a row failed with that one, and that
-/// nobody waits for it any more.
+/// Records that an airport was tried and how many attempts in a row failed with that one.
 ///
 /// # Errors
 /// When the database is away.
@@ -318,20 +319,28 @@ pub async fn record_attempt(
         now,
         i32::try_from(failures).unwrap_or(i32::MAX),
     )
-    .execute(&mut *connection)
+    .execute(connection)
     .await?;
-    forget_requests(connection, airport, kind).await
+    Ok(())
 }
 
-/// Nobody waits for these figures of the airport any more.
+/// Nobody waits for these figures of the airport any more: each has a reading, stored in the same
+/// transaction, that reaches also those who asked for it meanwhile. Others that were asked for
+/// meanwhile have their own turn.
 ///
 /// # Errors
 /// When the database is away.
-pub async fn forget_requests(connection: &mut PgConnection, airport: &str, kind: Kind) -> sqlx::Result<()> {
+pub async fn forget_requests(connection: &mut PgConnection, airport: &str, metrics: &[Metric]) -> sqlx::Result<()> {
+    let metrics: Vec<&str> = metrics.iter().map(|metric| metric.as_str()).collect();
+    // Where the interest is gone, nobody waits either.
     sqlx::query!(
-        "DELETE FROM collection_requests WHERE airport_code = $1 AND (metric = 'live') = $2",
+        "DELETE FROM collection_requests r WHERE airport_code = $1 AND (
+             metric = ANY ($2) OR NOT EXISTS (
+                 SELECT 1 FROM interests i WHERE i.airport_code = r.airport_code AND i.metric = r.metric
+             )
+         )",
         airport,
-        kind == Kind::Live,
+        &metrics as &[&str],
     )
     .execute(connection)
     .await?;

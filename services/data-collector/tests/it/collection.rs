@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use standins::opensky::{Auth, Bucket, Caller, Direction, Endpoint, Flight, State};
+use standins::opensky::{Auth, Bucket, Caller, Direction, Endpoint, Failure, Flight, State};
 
 use crate::support::{App, PARIS, World, at, wait_for};
 
@@ -93,6 +93,34 @@ async fn only_the_directions_that_are_watched_are_asked() {
     app.watch("ada@example.org", "KSFO", "departures", Some(4), None).await;
     assert_eq!(app.wait_reading("KSFO", "departures", |_| true).await["value"], 6);
     assert_eq!(world.requests("KSFO").await.len(), 2);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_for_while_its_airport_is_collected_is_collected_right_after() {
+    let world = World::new().await;
+    world.person("ada@example.org");
+    let day = world.yesterday();
+    world.scripted.set_flight_count("KSFO", Direction::Arrival, day, 5);
+    world.scripted.set_flight_count("KSFO", Direction::Departure, day, 6);
+    world.opensky.fail(Endpoint::Arrivals, Failure::Hang(Duration::from_secs(4)));
+    let app = world.start().await;
+    app.watch("ada@example.org", "KSFO", "arrivals", Some(4), None).await;
+    wait_for("the question", async || (!world.opensky.requests_to(Endpoint::Arrivals).is_empty()).then_some(())).await;
+    app.watch("ada@example.org", "KSFO", "departures", Some(4), None).await;
+    wait_for("the request", async || {
+        let waiting = "SELECT count(*) FROM collection_requests WHERE metric = 'departures'";
+        (world.scalar(waiting).await == 1).then_some(())
+    })
+    .await;
+    assert!(app.readings("KSFO", "arrivals").await.is_empty(), "the answer is still to come");
+    assert_eq!(app.wait_reading("KSFO", "departures", |_| true).await["value"], 6);
+    assert_eq!(app.readings("KSFO", "arrivals").await[0]["value"], 5);
+    assert_eq!(world.requests("KSFO").await.len(), 2);
+    wait_for("nobody to wait", async || {
+        (world.scalar("SELECT count(*) FROM collection_requests").await == 0).then_some(())
+    })
+    .await;
     app.stop().await;
 }
 
