@@ -1,4 +1,7 @@
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use serde_json::json;
 use standins::opensky::{Endpoint, Failure};
@@ -38,10 +41,12 @@ async fn a_new_interest_is_collected_at_once_and_reaches_kafka() {
 /// Of a message to an interest: the request id that it carried, its version and its value.
 type Told = (Option<String>, i64, Option<i64>);
 
+/// What was told to an interest, each event once: a reading may reach it by two ways.
 async fn request_ids(world: &World, interest: uuid::Uuid) -> Vec<Told> {
     let records = world.records().await.into_iter().filter(|record| record.key == interest);
+    let mut seen = HashSet::new();
     let told = records.filter_map(|record| {
-        let value = record.value?;
+        let value = record.value.filter(|value| seen.insert(value["event_id"].to_string()))?;
         let version = value["interest_version"].as_i64()?;
         Some((record.headers.get("request_id").cloned(), version, value["flight_count"].as_i64()))
     });
