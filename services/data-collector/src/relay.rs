@@ -6,7 +6,7 @@ use shell::{clock::Clock, fault};
 use stream::Producer;
 
 use crate::{
-    core::reading::usable_since,
+    core::{interest::Thresholds, reading::usable_since},
     message::{Messages, record, removal},
     store::{Store, interests::forget_causes, outbox, readings},
 };
@@ -40,7 +40,7 @@ impl Relay {
         }
         let now = self.clock.now();
         let mut batch = self.producer.batch();
-        let (mut value, mut told) = (Vec::new(), Vec::new());
+        let (mut value, mut settled) = (Vec::new(), Vec::new());
         for evaluation in &evaluations {
             let Some(interest) = &evaluation.interest else { continue };
             let since = usable_since(interest.metric, now, self.interval);
@@ -51,17 +51,23 @@ impl Relay {
                     messages.write(&interest.into(), &mut value).context("write a message")?;
                     let key = interest.id.to_string();
                     batch.send(&record(&self.topic, &key, &value, &evaluation.cause)).await;
-                    told.push((interest.id, interest.version));
+                    settled.push((interest.id, interest.version));
                 }
-                None => outbox::request_collection(&mut transaction, &interest.airport, interest.metric, now)
-                    .await
-                    .context("request a collection")?,
+                None => {
+                    outbox::request_collection(&mut transaction, &interest.airport, interest.metric, now)
+                        .await
+                        .context("request a collection")?;
+                    // Without thresholds nothing is sent for it, whatever is collected.
+                    if interest.thresholds == Thresholds::default() {
+                        settled.push((interest.id, interest.version));
+                    }
+                }
             }
         }
         batch.acknowledged().await.context("send evaluations")?;
         fault::point("data-collector.evaluation-sent-not-recorded");
         let ids: Vec<i64> = evaluations.iter().map(|evaluation| evaluation.id).collect();
-        forget_causes(&mut transaction, &told).await.context("record evaluations")?;
+        forget_causes(&mut transaction, &settled).await.context("record evaluations")?;
         outbox::settle(&mut transaction, &ids).await.context("record evaluations")?;
         transaction.commit().await.context("record evaluations")?;
         Ok(true)

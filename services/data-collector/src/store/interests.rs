@@ -217,7 +217,8 @@ pub async fn remove(connection: &mut PgConnection, named: Named<'_>, cause: &Cau
     Ok(removed.rows_affected() > 0)
 }
 
-/// Forgets what caused these versions of these interests: a value has been sent for them, and it said so.
+/// Forgets what caused these versions of these interests: a value has been sent for them, and it said
+/// so, or none will ever be sent.
 ///
 /// # Errors
 /// When the database is away.

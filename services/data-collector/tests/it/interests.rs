@@ -85,6 +85,23 @@ async fn a_request_is_named_until_a_value_was_sent_for_it_and_no_longer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_asked_for_an_interest_without_thresholds_is_forgotten_although_nothing_is_sent() {
+    let world = World::new().await;
+    world.person("ada@example.org");
+    world.opensky.fail_always(Endpoint::States, Failure::Status(500));
+    let app = world.start().await;
+    let body = json!({"email": "ada@example.org", "airport_code": "LFPG", "metric": "live"});
+    assert_eq!(app.call_with("POST", "/interests", Some(body), &[("X-Request-Id", "req-1")]).await.status, 201);
+    wait_for("the cause to be forgotten", async || {
+        let caused = world.scalar("SELECT count(*) FROM interests WHERE request_id IS NOT NULL").await;
+        (caused == 0).then_some(())
+    })
+    .await;
+    assert!(world.records().await.is_empty());
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_interest_is_judged_by_the_reading_that_is_there_without_another_call() {
     let world = World::new().await;
     world.person("ada@example.org");
