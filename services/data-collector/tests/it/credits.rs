@@ -74,10 +74,9 @@ async fn however_many_come_for_a_sky_that_is_not_answered_it_is_looked_at_once_a
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_airport_without_flights_leaves_credits_for_the_day_and_for_others() {
-    // Half an hour passes in a second; 400 credits are 13 questions.
-    let world = World::at_speed(1800).await;
+    // Ten minutes pass in a second, so midnight is further away than any wait below; 400 credits are 13 questions.
+    let world = World::at_speed(600).await;
     world.person("ada@example.org");
-    let before = world.yesterday().pred_opt().expect("a day");
     let app = world.start_with(|config| config.open_sky.credentials = None).await;
     app.watch("ada@example.org", "LICC", "flights", None, Some(3)).await;
     assert!(app.wait_reading("LICC", "flights", |_| true).await["value"].is_null());
@@ -89,6 +88,7 @@ async fn an_airport_without_flights_leaves_credits_for_the_day_and_for_others() 
     .await;
     assert!((asked[3].at - asked[2].at).num_minutes() >= 60, "{asked:?}");
     // Somebody who comes now is served at once.
+    let before = world.yesterday().pred_opt().expect("a day");
     world.scripted.set_flight_count("KSFO", Direction::Arrival, before, 9);
     app.watch("ada@example.org", "KSFO", "arrivals", Some(3), None).await;
     assert_eq!(app.wait_reading("KSFO", "arrivals", |_| true).await["value"], 9);
