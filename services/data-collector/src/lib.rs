@@ -103,7 +103,7 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
         tier,
         wake: wake.collect.clone(),
         part: collect::part(&shell.readiness),
-        alone: Mutex::default(),
+        today: Mutex::default(),
     };
     spawn((&database, retention_days), shell, &store, wake, fan_out, relay, collector);
     Ok(Running { http, grpc })

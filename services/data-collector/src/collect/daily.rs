@@ -66,6 +66,9 @@ impl Collector {
         let watch = known.watches.get(&need.airport).unwrap_or(&nobody);
         let found = self.find(term, known, need, asked, days).await?;
         fault::point("data-collector.asked-not-stored");
+        if days == AskFor::Probe && found.unasked {
+            self.put_off_probe(known.situation.now);
+        }
         let now = self.shell.clock.now();
         let yesterday = day::yesterday(known.situation.now);
         let mut transaction = self.store.begin().await?;
@@ -139,10 +142,10 @@ impl Collector {
                     calls::in_words(&error)
                 );
                 found.refused = matches!(error, CallError::TooManyRequests { .. });
-                found.unasked = found.refused || matches!(error, CallError::BreakerOpen);
+                found.unasked = found.refused || error.is_unasked();
                 (found.incomplete, found.failed) = (true, true);
                 // A day that could not be looked for is not looked for again at once.
-                found.in_vain |= days == AskFor::Probe;
+                found.in_vain |= days == AskFor::Probe && !found.unasked;
                 break;
             }
             if days == AskFor::Probe && !found.days.is_empty() && queue.len() == 1 {

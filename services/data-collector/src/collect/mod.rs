@@ -69,15 +69,18 @@ pub struct Collector {
     pub wake: Arc<Notify>,
     /// Where the credits' outlook is shown.
     pub part: Part,
-    /// Airports that share no box on this day, since the source refused one that they shared.
-    pub alone: Mutex<Alone>,
+    /// What is remembered until the day ends.
+    pub today: Mutex<Today>,
 }
 
-/// Airports that are asked for alone until the day ends.
-#[derive(Default)]
-pub struct Alone {
+/// What is remembered until the day ends, and may be forgotten by a restart.
+#[derive(Clone, Default)]
+pub struct Today {
     day: NaiveDate,
-    airports: BTreeSet<String>,
+    /// Airports that share no box, since the source refused one that they shared.
+    alone: BTreeSet<String>,
+    /// When a look for yesterday's flights was last due, and nothing was asked.
+    probe_put_off_at: Option<DateTime<Utc>>,
 }
 
 /// Why a turn could not be finished.
@@ -148,7 +151,9 @@ impl Collector {
     /// Plans and does one step; answers until when there is nothing to do, when there is none.
     async fn turn(&self, term: &Term, told: &mut outlook::Told) -> Result<Option<DateTime<Utc>>, TurnError> {
         let now = self.shell.clock.now();
-        let known = self.store.known(now, self.interval, self.tier, locate, &self.alone(now)).await?;
+        let today = self.today(now);
+        let mut known = self.store.known(now, self.interval, self.tier, locate, &today.alone).await?;
+        known.situation.probe_put_off_at = today.probe_put_off_at;
         let plan = plan::plan(&known.situation);
         let mut transaction = self.store.begin().await?;
         term.hold(&mut transaction).await?;
@@ -194,19 +199,26 @@ impl Collector {
         }
     }
 
-    /// The airports that share no box on `now`'s day.
-    fn alone(&self, now: DateTime<Utc>) -> BTreeSet<String> {
-        let mut alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
-        if alone.day != now.date_naive() {
-            *alone = Alone { day: now.date_naive(), ..Alone::default() };
+    /// What is remembered on `now`'s day.
+    fn today(&self, now: DateTime<Utc>) -> Today {
+        let mut today = self.today.lock().unwrap_or_else(PoisonError::into_inner);
+        if today.day != now.date_naive() {
+            *today = Today { day: now.date_naive(), ..Today::default() };
         }
-        alone.airports.clone()
+        today.clone()
     }
 
     fn keep_alone(&self, airport: &str, now: DateTime<Utc>) {
-        let mut alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
-        if alone.day == now.date_naive() {
-            alone.airports.insert(airport.to_owned());
+        let mut today = self.today.lock().unwrap_or_else(PoisonError::into_inner);
+        if today.day == now.date_naive() {
+            today.alone.insert(airport.to_owned());
+        }
+    }
+
+    fn put_off_probe(&self, now: DateTime<Utc>) {
+        let mut today = self.today.lock().unwrap_or_else(PoisonError::into_inner);
+        if today.day == now.date_naive() {
+            today.probe_put_off_at = Some(now);
         }
     }
 

@@ -45,8 +45,10 @@ pub struct Situation {
     pub yesterday_published_at: Option<DateTime<Utc>>,
     /// Since when the day before that one is known to be published.
     pub before_published_at: Option<DateTime<Utc>>,
-    /// When that day was last looked for in vain.
+    /// When yesterday was last looked for in vain.
     pub probed_at: Option<DateTime<Utc>>,
+    /// When it was last to be looked for and nothing was asked, for an open breaker or a pause.
+    pub probe_put_off_at: Option<DateTime<Utc>>,
 }
 
 /// An airport whose sky somebody watches.

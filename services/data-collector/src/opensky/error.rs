@@ -58,6 +58,16 @@ impl CallError {
         matches!(self, Self::TimedOut(_) | Self::Status(_) | Self::Unreadable(_))
     }
 
+    /// Whether nothing was asked, neither this nor a sign-in for it: a breaker is open.
+    #[must_use]
+    pub fn is_unasked(&self) -> bool {
+        match self {
+            Self::BreakerOpen => true,
+            Self::SignIn(error) => error.is_unasked(),
+            _ => false,
+        }
+    }
+
     /// The label it has in metrics.
     #[must_use]
     pub fn label(&self) -> &'static str {
@@ -95,5 +105,13 @@ mod tests {
         for error in [CallError::BadRequest, CallError::TooManyRequests { seconds: None }, CallError::BreakerOpen] {
             assert!(!error.counts(), "{error}");
         }
+    }
+
+    #[test]
+    fn behind_an_open_breaker_nothing_is_asked() {
+        assert!(
+            CallError::BreakerOpen.is_unasked() && CallError::SignIn(Box::new(CallError::BreakerOpen)).is_unasked()
+        );
+        assert!(!CallError::SignIn(Box::new(CallError::Status(401))).is_unasked());
     }
 }

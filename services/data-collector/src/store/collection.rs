@@ -107,6 +107,8 @@ impl Store {
             yesterday_published_at: self.published_at(yesterday).await?,
             before_published_at: self.published_at(day::before(yesterday)).await?,
             probed_at: self.probed_at(yesterday).await?,
+            // Not kept here: the leader remembers it.
+            probe_put_off_at: None,
         };
         Ok(Known { situation, watches })
     }

@@ -1,5 +1,7 @@
 //! How credits are kept: for the rest of the day, and for others.
 
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use standins::opensky::{Direction, Endpoint, Failure};
@@ -92,6 +94,40 @@ async fn an_airport_without_flights_leaves_credits_for_the_day_and_for_others() 
     world.scripted.set_flight_count("KSFO", Direction::Arrival, before, 9);
     app.watch("ada@example.org", "KSFO", "arrivals", Some(3), None).await;
     assert_eq!(app.wait_reading("KSFO", "arrivals", |_| true).await["value"], 9);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_for_a_new_day_behind_an_open_breaker_is_made_up_for_soon() {
+    let world = World::at_speed(60).await;
+    world.person("ada@example.org");
+    let (yesterday, before) = (world.yesterday(), world.yesterday().pred_opt().expect("a day"));
+    world.scripted.set_flight_count("KSFO", Direction::Arrival, before, 9);
+    let change = |config: &mut data_collector::Config| {
+        // With so few credits the next regular look comes in three hours: three minutes here.
+        config.open_sky.credentials = None;
+        config.collect_interval = Duration::from_secs(60);
+        config.open_sky.open_for = Duration::from_secs(3);
+    };
+    let app = world.start_with(change).await;
+    app.watch("ada@example.org", "KSFO", "arrivals", Some(3), None).await;
+    assert_eq!(app.wait_reading("KSFO", "arrivals", |_| true).await["value"], 9);
+    world.opensky.fail_times(Endpoint::Arrivals, Failure::HangUp, 5);
+    for airport in ["LICC", "EGLL", "LFPG", "LFPO", "KJFK"] {
+        app.watch("ada@example.org", airport, "arrivals", Some(3), None).await;
+    }
+    let open = "opensky_breaker_state{breaker=\"flights\"} 2";
+    wait_for("the breaker to open", async || app.metrics().contains(open).then_some(())).await;
+    world.scripted.set_flight_count("KSFO", Direction::Arrival, yesterday, 12);
+    let looked = world.requests("KSFO").await.len();
+    sqlx::query("UPDATE probes SET probed_at = probed_at - interval '4 hours'")
+        .execute(&world.database.pool)
+        .await
+        .expect("a look that is due");
+    app.delete(json!({"email": "ada@example.org", "airport_code": "KJFK", "metric": "arrivals"})).await;
+    let newer = |reading: &Value| reading["value"] == 12;
+    app.wait_reading("KSFO", "arrivals", newer).await;
+    assert_eq!(world.requests("KSFO").await.len(), looked + 1);
     app.stop().await;
 }
 

@@ -260,8 +260,9 @@ impl DailyBudget {
         let probe = &situation.daily[probe];
         // A day that is found is collected at once.
         let affordable_at = situation.flights.affordable_at(self.cost_of(probe.directions.len()), situation.now);
+        let put_off = situation.probe_put_off_at.map_or(due, |at| at + situation.interval);
         // The airport may just have been asked for that day, without an answer.
-        Some(due.max(probe.free_at(situation)).max(affordable_at))
+        Some(due.max(put_off).max(probe.free_at(situation)).max(affordable_at))
     }
 
     /// What the airport at `place` needs, and when it can have it.

@@ -27,6 +27,7 @@ fn situation(now: DateTime<Utc>) -> Situation {
         yesterday_published_at: None,
         before_published_at: None,
         probed_at: None,
+        probe_put_off_at: None,
     }
 }
 
@@ -140,6 +141,9 @@ fn an_unpublished_day_is_looked_for_at_the_busiest_airport_before_anything_is_as
     situation.daily[1].traffic = 900;
     let probe = Step::Daily { airport: 1, directions: vec![Direction::Arrival], days: AskFor::Probe };
     assert_eq!(plan(&situation).step, Some(probe));
+    // Where nothing could be asked, it is looked for an interval later.
+    situation.probe_put_off_at = Some(situation.now);
+    assert_eq!(DailyDue::of(&situation).probe_at, Some(situation.now + situation.interval));
     situation.probed_at = Some(situation.now);
     let step = plan(&situation).step;
     assert_eq!(step, Some(Step::Daily { airport: 0, directions: Direction::ALL.to_vec(), days: AskFor::DayBefore }));
