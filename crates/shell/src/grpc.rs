@@ -11,7 +11,11 @@ use tonic::{
     server::NamedService,
     transport::{Channel, Endpoint, Server, server::TcpIncoming},
 };
-use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_health::{
+    ServingStatus,
+    pb::{HealthCheckRequest, health_check_response, health_client::HealthClient},
+    server::{HealthReporter, health_reporter},
+};
 use tower::Service;
 use url::Url;
 
@@ -27,20 +31,42 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// as long as somebody may watch our health.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
+/// A gRPC server that answers.
+pub struct Served {
+    /// Where.
+    pub addr: SocketAddr,
+    health: HealthReporter,
+    name: &'static str,
+}
+
+impl Served {
+    /// From now on the health service says that calls can be carried out.
+    pub async fn set_serving(&self) {
+        report(&self.health, self.name, ServingStatus::Serving).await;
+    }
+}
+
+async fn report(health: &HealthReporter, name: &str, status: ServingStatus) {
+    // Without a name the whole server is meant.
+    for service in ["", name] {
+        health.set_service_status(service, status).await;
+    }
+}
+
 /// Serves `service` beside the standard health service, which knows it by name, until the shell
-/// stops. Answers the address.
+/// stops. Health is `NOT_SERVING` until [`Served::set_serving`], and again once the shell stops.
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub async fn serve<S>(shell: &Shell, listen: Listen, service: S) -> anyhow::Result<SocketAddr>
+pub async fn serve<S>(shell: &Shell, listen: Listen, service: S) -> anyhow::Result<Served>
 where
     S: Service<http::Request<Body>, Error = Infallible, Response: IntoResponse, Future: Send>,
     S: NamedService + Clone + Send + Sync + 'static,
 {
     let (listener, addr) = listen.bind("gRPC").await?;
-    let (reporter, health) = tonic_health::server::health_reporter();
-    reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
-    reporter.set_serving::<S>().await;
+    let (reporter, health) = health_reporter();
+    report(&reporter, S::NAME, ServingStatus::NotServing).await;
+    let served = Served { addr, health: reporter.clone(), name: S::NAME };
     let stopping = shell.tasks.stopping().clone();
     shell.tasks.spawn("grpc", async move {
         let serving = Server::builder()
@@ -52,8 +78,7 @@ where
             .serve_with_incoming_shutdown(TcpIncoming::from(listener), stopping.clone().cancelled_owned());
         let drained = async {
             stopping.cancelled().await;
-            reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
-            reporter.set_not_serving::<S>().await;
+            report(&reporter, S::NAME, ServingStatus::NotServing).await;
             tokio::time::sleep(DRAIN_LIMIT).await;
         };
         tokio::select! {
@@ -61,7 +86,7 @@ where
             () = drained => Ok(()),
         }
     });
-    Ok(addr)
+    Ok(served)
 }
 
 /// Where another of our services answers gRPC, from `key`. `example` shows how such an address looks.
@@ -94,8 +119,11 @@ pub fn name_in_readiness(shell: &Shell, name: &'static str, channel: Channel) {
     shell.readiness.check(name, Need::Optional, move || {
         let mut health = HealthClient::new(channel.clone());
         async move {
-            let answer = health.check(HealthCheckRequest::default()).await;
-            answer.map(drop).map_err(|status| format!("does not answer: {}", status.code().description()))
+            match health.check(HealthCheckRequest::default()).await {
+                Ok(answer) if answer.get_ref().status() == health_check_response::ServingStatus::Serving => Ok(()),
+                Ok(_) => Err("answers that it cannot serve now; its own /readyz says why".to_owned()),
+                Err(status) => Err(format!("does not answer: {}", status.code().description())),
+            }
         }
     });
 }

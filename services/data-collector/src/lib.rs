@@ -82,7 +82,9 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
     // What only needs PostgreSQL is answered while Kafka is still away.
     let store = async {
         let pool = postgres::connect(shell, &database, &store::MIGRATOR).await?;
-        Ok(stored.set(Store::new(pool)).clone())
+        let store = stored.set(Store::new(pool)).clone();
+        grpc.set_serving().await;
+        Ok(store)
     };
     let (store, ()) = tokio::try_join!(store, stream::topics::ensure(&kafka, &topics, shell))?;
     let topic = topics.to_alert_system();
@@ -106,7 +108,7 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
         today: Mutex::default(),
     };
     spawn((&database, retention_days), shell, &store, wake, fan_out, relay, collector);
-    Ok(Running { http, grpc })
+    Ok(Running { http, grpc: grpc.addr })
 }
 
 fn spawn(

@@ -78,6 +78,8 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
     let telegram = Telegram::new(&config.telegram)?;
     let health = Health::new(shell);
     let grpc = shell::grpc::serve(shell, config.grpc, grpc::service()).await?;
+    // What it serves needs nothing else.
+    grpc.set_serving().await;
 
     let (pool, ()) = tokio::try_join!(
         postgres::connect(shell, &config.database, &MIGRATOR),
@@ -110,5 +112,5 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
     let leading =
         lease::lead(shell.clone(), config.database, SENDING, move |term| Sender::new(attempts.clone(), term).run());
     shell.tasks.spawn("sender", leading);
-    Ok(Running { grpc })
+    Ok(Running { grpc: grpc.addr })
 }

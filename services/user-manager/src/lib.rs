@@ -61,9 +61,10 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
 
     let pool = postgres::connect(shell, &config.database, &MIGRATOR).await?;
     let store = stored.set(Store::new(pool.clone())).clone();
+    grpc.set_serving().await;
     shell.tasks.spawn_droppable("idempotency keys", idempotency::clean_up(shell.clone(), pool));
     shell.tasks.spawn_droppable("settled deletions", relay::clean_up(shell.clone(), store.clone()));
     let relay = Relay::new(shell, store, config.data_collector, deleted);
     shell.tasks.spawn_droppable("relay of deletions", relay.run());
-    Ok(Running { http, grpc })
+    Ok(Running { http, grpc: grpc.addr })
 }

@@ -2,16 +2,26 @@
 
 use std::{
     convert::Infallible,
-    net::SocketAddr,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use shell::{Shell, clock::Clock, grpc::serve, listen::Listen};
+use shell::{
+    Shell,
+    clock::Clock,
+    grpc::{Served, channel, name_in_readiness, serve},
+    listen::Listen,
+};
 use tokio_util::sync::CancellationToken;
-use tonic::{body::Body, server::NamedService, transport::Endpoint};
+use tonic::{
+    body::Body,
+    server::NamedService,
+    transport::{Channel, Endpoint},
+};
 use tonic_health::pb::{
-    HealthCheckRequest, health_check_response::ServingStatus::Serving, health_client::HealthClient,
+    HealthCheckRequest,
+    health_check_response::ServingStatus::{NotServing, Serving},
+    health_client::HealthClient,
 };
 
 /// A service without methods.
@@ -36,11 +46,11 @@ impl tower::Service<http::Request<Body>> for Silent {
     }
 }
 
-async fn served() -> (Shell, HealthClient<tonic::transport::Channel>) {
+async fn served() -> (Shell, Served, Channel) {
     let shell = Shell::new("test", CancellationToken::new(), Clock::system());
-    let addr: SocketAddr = serve(&shell, Listen::on_loopback().expect("a port"), Silent).await.expect("served");
-    let endpoint = Endpoint::from_shared(format!("http://{addr}")).expect("an address");
-    (shell, HealthClient::new(endpoint.connect_lazy()))
+    let served = serve(&shell, Listen::on_loopback().expect("a port"), Silent).await.expect("served");
+    let endpoint = Endpoint::from_shared(format!("http://{}", served.addr)).expect("an address");
+    (shell, served, channel(endpoint))
 }
 
 fn about(service: &str) -> HealthCheckRequest {
@@ -49,18 +59,39 @@ fn about(service: &str) -> HealthCheckRequest {
 
 #[tokio::test]
 async fn health_is_told_of_the_server_and_of_its_service() {
-    let (_shell, mut health) = served().await;
-    for service in ["", Silent::NAME] {
-        let answer = health.check(about(service)).await.expect("an answer").into_inner();
-        assert_eq!(answer.status(), Serving, "{service:?}");
+    let (_shell, served, channel) = served().await;
+    let mut health = HealthClient::new(channel);
+    for expected in [NotServing, Serving] {
+        for service in ["", Silent::NAME] {
+            let answer = health.check(about(service)).await.expect("an answer").into_inner();
+            assert_eq!(answer.status(), expected, "{service:?}");
+        }
+        served.set_serving().await;
     }
     let unknown = health.check(about("test.v1.Other")).await.expect_err("nobody knows it");
     assert_eq!(unknown.code(), tonic::Code::NotFound);
 }
 
 #[tokio::test]
+async fn another_service_counts_as_up_once_it_says_that_it_serves() {
+    let (shell, served, channel) = served().await;
+    name_in_readiness(&shell, "silent", channel);
+    let named = async || shell.readiness.report().await.parts.pop().expect("a part");
+    let part = named().await;
+    let why = part.detail.unwrap_or_default();
+    assert!(!part.up && why.contains("cannot serve now"), "{why}");
+    served.set_serving().await;
+    assert!(named().await.up);
+    shell.tasks.stopping().cancel();
+    shell.tasks.join().await.expect("a clean end");
+    assert!(!named().await.up);
+}
+
+#[tokio::test]
 async fn somebody_who_watches_our_health_learns_of_the_stop_and_does_not_hold_it_up() {
-    let (shell, mut health) = served().await;
+    let (shell, served, channel) = served().await;
+    served.set_serving().await;
+    let mut health = HealthClient::new(channel);
     let mut watched = health.watch(about("")).await.expect("an answer").into_inner();
     assert_eq!(watched.message().await.expect("a message").expect("a status").status(), Serving);
     let begun = Instant::now();

@@ -6,7 +6,11 @@ use serde_json::json;
 use shell::{Shell, postgres::Database};
 use testkit::Proxy;
 use tokio_util::sync::CancellationToken;
-use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_health::pb::{
+    HealthCheckRequest,
+    health_check_response::ServingStatus::{self, NotServing, Serving},
+    health_client::HealthClient,
+};
 use uuid::Uuid;
 
 use crate::support::{App, PARIS, World, wait_for};
@@ -21,6 +25,18 @@ async fn world() -> World {
 /// What Ada asks for.
 fn interest(airport: &str) -> serde_json::Value {
     json!({"email": "ada@example.org", "airport_code": airport, "metric": "live", "high_value": 1})
+}
+
+/// What the health service says of the server, and of its service by name.
+async fn health(app: &App) -> [ServingStatus; 2] {
+    let at = tonic::transport::Endpoint::from_shared(format!("http://{}", app.running.grpc)).expect("an address");
+    let mut health = HealthClient::new(at.connect_lazy());
+    let mut says = [ServingStatus::Unknown; 2];
+    for (says, service) in says.iter_mut().zip(["", "flightbell.v1.DataCollectorService"]) {
+        let answer = health.check(HealthCheckRequest { service: service.to_owned() }).await.expect("an answer");
+        *says = answer.into_inner().status();
+    }
+    says
 }
 
 /// A world whose service reaches PostgreSQL over a wire only.
@@ -75,6 +91,7 @@ async fn a_database_that_is_away_at_start_is_waited_for() {
         }
         let told = app.delete_user("ada@example.org", Some(Uuid::now_v7())).await.expect_err("no database");
         assert_eq!(told.code(), tonic::Code::Unavailable);
+        assert_eq!(health(&app).await, [NotServing; 2], "nothing can be served yet");
         let rest = [("/flights/XXXX", 400), ("/ping", 200), ("/livez", 200), ("/readyz", 503)];
         for (path, status) in rest {
             assert_eq!(app.get(path).await.status, status, "{path}");
@@ -144,12 +161,7 @@ async fn user_manager_is_named_when_it_is_down_and_does_not_decide() {
 async fn the_health_service_knows_the_service_by_its_name() {
     let world = World::new().await;
     let app = world.start().await;
-    let at = tonic::transport::Endpoint::from_shared(format!("http://{}", app.running.grpc)).expect("an address");
-    let mut health = HealthClient::new(at.connect_lazy());
-    for service in ["", "flightbell.v1.DataCollectorService"] {
-        let answer = health.check(HealthCheckRequest { service: service.to_owned() }).await.expect("an answer");
-        assert_eq!(answer.into_inner().status, 1, "{service}");
-    }
+    assert_eq!(health(&app).await, [Serving; 2]);
     app.stop().await;
 }
 

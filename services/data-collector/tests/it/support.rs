@@ -346,7 +346,8 @@ impl People {
             asked: Arc::default(),
         };
         let shell = Shell::new("user-manager", CancellationToken::new(), Clock::system());
-        shell::grpc::serve(&shell, listen, UserServiceServer::new(people.clone())).await.expect("served");
+        let served = shell::grpc::serve(&shell, listen, UserServiceServer::new(people.clone())).await.expect("served");
+        served.set_serving().await;
         people
     }
 

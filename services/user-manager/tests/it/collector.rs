@@ -60,8 +60,9 @@ impl Collector {
         let shell = Shell::new("data-collector", CancellationToken::new(), Clock::system());
         let record = Record::default();
         let service = DataCollectorServiceServer::new(record.clone());
-        let addr = shell::grpc::serve(&shell, listen, service).await.expect("served");
-        Self { addr, record, shell }
+        let served = shell::grpc::serve(&shell, listen, service).await.expect("served");
+        served.set_serving().await;
+        Self { addr: served.addr, record, shell }
     }
 
     /// The next calls go wrong like this.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use shell::StoppedEarly;
 use testkit::Proxy;
 use tonic::Code;
+use tonic_health::pb::health_check_response::ServingStatus;
 use user_manager::{MIGRATOR, start};
 
 use crate::{
@@ -57,10 +58,12 @@ async fn a_start_waits_for_the_database_and_answers_meanwhile_that_it_does() {
     let waiting = async {
         everything_is_unavailable(&service).await;
         assert_eq!(service.check("a@b.cd", None).await.expect_err("nobody can say").code(), Code::Unavailable);
+        assert_eq!(service.health().await, [ServingStatus::NotServing; 2], "nothing can be served yet");
         wire.heal();
     };
     let (started, ()) = futures::join!(start(config, &shell), waiting);
     started.expect("a start");
+    assert_eq!(service.health().await, [ServingStatus::Serving; 2]);
     service.register("ada@example.org").await;
     service.call("GET", "/readyz").send().await.expect(200);
 }

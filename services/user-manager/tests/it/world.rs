@@ -7,7 +7,11 @@ use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 use shell::{Shell, clock::Clock, listen::Listen};
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, transport::Endpoint};
+use tonic::{
+    Status,
+    transport::{Channel, Endpoint},
+};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use user_manager::{Config, MIGRATOR, start};
 use uuid::Uuid;
 
@@ -114,9 +118,23 @@ impl Service {
         answer.map(tonic::Response::into_inner)
     }
 
-    fn directory(&self) -> UserServiceClient<tonic::transport::Channel> {
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.grpc)).expect("an address");
-        UserServiceClient::new(endpoint.connect_lazy())
+    /// What the health service says of the server, and of its service by name.
+    pub async fn health(&self) -> [ServingStatus; 2] {
+        let mut health = HealthClient::new(self.channel());
+        let mut says = [ServingStatus::Unknown; 2];
+        for (says, service) in says.iter_mut().zip(["", "flightbell.v1.UserService"]) {
+            let answer = health.check(HealthCheckRequest { service: service.to_owned() }).await.expect("an answer");
+            *says = answer.into_inner().status();
+        }
+        says
+    }
+
+    fn directory(&self) -> UserServiceClient<Channel> {
+        UserServiceClient::new(self.channel())
+    }
+
+    fn channel(&self) -> Channel {
+        Endpoint::from_shared(format!("http://{}", self.grpc)).expect("an address").connect_lazy()
     }
 }
 
