@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use reqwest::{header::CONTENT_TYPE, redirect::Policy};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use shell::{
@@ -13,14 +14,19 @@ use super::finding::Finding;
 /// How long OpenSky and Telegram may take to answer.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// What came back: the status, and the body where it is JSON.
+/// A square degree of the sea off Africa: the cheapest question that only OpenSky answers.
+const SMALL_BOX: [(&str, &str); 4] = [("lamin", "0"), ("lomin", "0"), ("lamax", "1"), ("lomax", "1")];
+
+/// What came back: the status, what its body is said to be, and the body where it is JSON.
 struct Answer {
     status: u16,
+    media_type: String,
     body: Value,
 }
 
-/// Whether OpenSky and Telegram know us. Asking costs no credits and sends no message. An address
-/// that cannot be used is left to the check of the settings.
+/// Whether OpenSky and Telegram know us. Asking costs one of the credits that OpenSky gives to an
+/// address without signing in, and sends no message. An address that cannot be used is left to the
+/// check of the settings.
 pub(super) async fn check(vars: &dyn Vars) -> Vec<Finding> {
     let mut reader = Reader::new(vars);
     let open_sky = reader.web_url("OPEN_SKY_API_URL", data_collector::config::DEFAULT_API_URL);
@@ -48,21 +54,30 @@ pub(super) async fn check(vars: &dyn Vars) -> Vec<Finding> {
     [answers, credentials, bot].into_iter().flatten().collect()
 }
 
-/// The root of the interface costs no credits, and whatever it answers was an answer.
 async fn open_sky_answers(url: Url) -> Finding {
     let host = url.host_str().unwrap_or_default().to_owned();
-    match ask(&url, |client| client.get(url.clone())).await {
-        Ok(answer) if answer.status < 500 => Finding::fine("opensky", format!("{host} answers")),
-        Ok(answer) => Finding::note("opensky", format!("{host} answers {}", answer.status), "try again later"),
+    let states = format!("{}/states/all", url.as_str().trim_end_matches('/'));
+    match ask(&url, |client| client.get(states).query(&SMALL_BOX)).await {
+        Ok(Answer { status: 200, body, .. }) if is_states(&body) => Finding::fine("opensky", format!("{host} answers")),
+        Ok(Answer { status: 429, .. }) => {
+            let says = format!("{host} answers, and has no credits left for this address without signing in");
+            Finding::note("opensky", says, "wait until tomorrow, or sign in with credentials")
+        }
+        Ok(answer) => not_as_expected("opensky", &host, &answer, "OPEN_SKY_API_URL"),
         Err(error) => unreachable_now("opensky", &host, error),
     }
+}
+
+/// Without any aircraft `states` is null, but it is there.
+fn is_states(body: &Value) -> bool {
+    body["time"].is_number() && body.get("states").is_some_and(|states| states.is_null() || states.is_array())
 }
 
 async fn open_sky_knows(url: Url, id: &str, secret: &SecretString) -> Finding {
     let host = url.host_str().unwrap_or_default().to_owned();
     let form = [("grant_type", "client_credentials"), ("client_id", id), ("client_secret", secret.expose_secret())];
     match ask(&url, |client| client.post(url.clone()).form(&form)).await {
-        Ok(Answer { status: 200, body }) if body["access_token"].is_string() => {
+        Ok(Answer { status: 200, body, .. }) if body["access_token"].is_string() => {
             Finding::fine("opensky", "the credentials are accepted")
         }
         Ok(Answer { status: status @ (400 | 401 | 403), .. }) => Finding::wrong(
@@ -79,7 +94,7 @@ async fn telegram_knows(base: Url, token: &SecretString) -> Finding {
     let host = base.host_str().unwrap_or_default().to_owned();
     let me = format!("{}/bot{}/getMe", base.as_str().trim_end_matches('/'), token.expose_secret());
     match ask(&base, |client| client.get(me)).await {
-        Ok(Answer { status: 200, body }) if body["ok"] == true => {
+        Ok(Answer { status: 200, body, .. }) if body["ok"] == true => {
             Finding::fine("telegram", format!("the bot is @{}", body["result"]["username"].as_str().unwrap_or("?")))
         }
         Ok(Answer { status: 401 | 404, .. }) => Finding::wrong(
@@ -96,19 +111,29 @@ async fn ask(
     address: &Url,
     question: impl FnOnce(reqwest::Client) -> reqwest::RequestBuilder,
 ) -> Result<Answer, reqwest::Error> {
-    let client = client_for([address]).timeout(LIMIT).build()?;
+    // None of them redirects: whoever does is somebody else, and must not get what we send.
+    let client = client_for([address]).redirect(Policy::none()).timeout(LIMIT).build()?;
     let answer = question(client).send().await?;
-    Ok(Answer { status: answer.status().as_u16(), body: answer.json().await.unwrap_or_default() })
+    let media_type = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = media_type.split(';').next().unwrap_or_default().to_owned();
+    Ok(Answer { status: answer.status().as_u16(), media_type, body: answer.json().await.unwrap_or_default() })
 }
 
 fn not_as_expected(what: &'static str, host: &str, answer: &Answer, key: &str) -> Finding {
-    match answer.status {
-        200..300 => {
-            let says = format!("{host} answers, but not as {what} does");
-            Finding::wrong(what, says, format!("correct {key}, or look for a proxy in between that answers itself"))
+    let says = match (answer.status, answer.media_type.as_str()) {
+        (status @ (429 | 500..), _) => {
+            return Finding::note(what, format!("{host} answers {status}"), "try again later");
         }
-        status => Finding::note(what, format!("{host} answers {status}"), "try again later"),
-    }
+        (407, _) => {
+            let says = format!("a proxy on the way to {host} asks who we are (407)");
+            return Finding::wrong(what, says, "put the proxy's user and password into HTTPS_PROXY or HTTP_PROXY");
+        }
+        (status @ 300..400, _) => format!("{host} answers {status}, which sends elsewhere: {what} does not"),
+        (status, "") => format!("{host} answers {status}, but not as {what} does"),
+        (status, media_type) => format!("{host} answers {status} with {media_type}, but not as {what} does"),
+    };
+    let mend = format!("correct {key}, or look for a proxy or a network's sign-in page in between that answers itself");
+    Finding::wrong(what, says, mend)
 }
 
 /// The address of the call may hold the token, so it is left out.
@@ -120,14 +145,25 @@ fn unreachable_now(what: &'static str, host: &str, error: reqwest::Error) -> Fin
 #[cfg(test)]
 mod tests {
     use axum::{Router, http::StatusCode, routing::any};
+    use reqwest::header::LOCATION;
 
     use super::*;
     use crate::doctor::finding::Verdict;
 
-    /// What is found about OpenSky's sign-in and about Telegram when both answer so.
-    async fn found(status: u16, body: &'static str) -> [Verdict; 2] {
+    /// What is found about OpenSky, its sign-in and Telegram when all three answer so.
+    async fn found(status: u16, body: &'static str) -> [Verdict; 3] {
+        let findings = findings(status, body).await;
+        let [open_sky, sign_in, telegram] = &findings[..] else { panic!("{findings:?}") };
+        [open_sky.verdict, sign_in.verdict, telegram.verdict]
+    }
+
+    async fn findings(status: u16, body: &'static str) -> Vec<Finding> {
         let status = StatusCode::from_u16(status).expect("a status");
-        let app = Router::new().fallback(any(async move || (status, body)));
+        // Whoever follows a redirect is told what it wants to hear.
+        let elsewhere = async || ([(CONTENT_TYPE, "application/json")], EVERYTHING);
+        let answer =
+            async move || (status, [(LOCATION, "/elsewhere"), (CONTENT_TYPE, "text/html; charset=utf-8")], body);
+        let app = Router::new().route("/elsewhere", any(elsewhere)).fallback(any(answer));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let mut server = tokio::task::JoinSet::new();
@@ -145,18 +181,37 @@ mod tests {
         shell::choose_tls();
         let findings = check(&vars).await;
         assert!(findings.iter().all(|finding| !finding.to_string().contains("1:a")), "{findings:?}");
-        let [_, sign_in, telegram] = &findings[..] else { panic!("{findings:?}") };
-        [sign_in.verdict, telegram.verdict]
+        findings
     }
+
+    /// What all three say when all is well.
+    const EVERYTHING: &str = r#"{"time": 1, "states": null, "access_token": "t", "expires_in": 1800,
+        "ok": true, "result": {"username": "bell_bot"}}"#;
 
     #[tokio::test]
     async fn only_what_they_would_say_themselves_is_believed() {
-        let both = r#"{"access_token": "t", "expires_in": 1800, "ok": true, "result": {"username": "bell_bot"}}"#;
-        assert_eq!(found(200, both).await, [Verdict::Fine; 2]);
-        assert_eq!(found(200, "<html>Please sign in to this hotel's network</html>").await, [Verdict::Wrong; 2]);
-        assert_eq!(found(401, "{}").await, [Verdict::Wrong; 2]);
+        use Verdict::{Fine, Note, Wrong};
+        assert_eq!(found(200, EVERYTHING).await, [Fine; 3]);
+        for html in ["<html>Please sign in to this hotel's network</html>", "{}", r#"{"time": 1, "states": {}}"#] {
+            assert_eq!(found(200, html).await, [Wrong; 3], "{html}");
+        }
+        assert_eq!(found(200, r#"{"time": 1, "states": []}"#).await, [Fine, Wrong, Wrong]);
+        for status in [302, 307, 401, 404, 407] {
+            assert_eq!(found(status, EVERYTHING).await, [Wrong; 3], "{status}");
+        }
         // Too many questions, and trouble of theirs, say nothing about us.
-        assert_eq!(found(429, "{}").await, [Verdict::Note; 2]);
-        assert_eq!(found(503, "").await, [Verdict::Note; 2]);
+        assert_eq!(found(429, "{}").await, [Note; 3]);
+        assert_eq!(found(503, "").await, [Note; 3]);
+    }
+
+    #[tokio::test]
+    async fn what_came_instead_is_said_with_what_mends_it() {
+        let said = async |status| findings(status, "<html></html>").await[0].to_string();
+        let page = said(200).await;
+        assert!(page.contains("200 with text/html") && page.contains("OPEN_SKY_API_URL"), "{page}");
+        let proxy = said(407).await;
+        assert!(proxy.contains("a proxy") && proxy.contains("HTTPS_PROXY"), "{proxy}");
+        let elsewhere = said(302).await;
+        assert!(elsewhere.contains("302, which sends elsewhere"), "{elsewhere}");
     }
 }
