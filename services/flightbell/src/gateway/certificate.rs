@@ -17,12 +17,14 @@ use rustls::{
         pem::{self, PemObject},
     },
 };
-use tempfile::NamedTempFile;
 
 const CERTIFICATE: &str = "cert.pem";
 const KEY: &str = "key.pem";
 /// Copies of the certificates that were made here.
 const REMEMBERED: &str = "self-signed.pem";
+
+/// How the name of a file begins that is not whole yet.
+const UNFINISHED: &str = ".unfinished-";
 
 /// How long a certificate is valid: as long as browsers accept one from a public authority
 /// (CA/Browser Forum, Baseline Requirements, until March 2026).
@@ -51,6 +53,7 @@ pub(super) fn load_or_make(folder: &Path, listen: SocketAddr) -> anyhow::Result<
         Next::Make(key) => make(listen.ip(), key)?,
     };
     fs::create_dir_all(folder).with_context(|| format!("make the folder {}", folder.display()))?;
+    clear_away(folder).with_context(|| format!("clear away what a kill left in {}", folder.display()))?;
     for (name, content) in found.steps_to(&made) {
         write(&folder.join(name), &content)?;
     }
@@ -184,12 +187,23 @@ fn age(path: &Path) -> Option<Duration> {
     SystemTime::now().duration_since(fs::metadata(path).ok()?.modified().ok()?).ok()
 }
 
+/// Removes files that a kill left half written, since one of them may hold a key.
+fn clear_away(folder: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes a file that only its owner can read, whole or not at all.
 fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let written = (|| {
         // A name that nobody has, and that only we can read.
-        let mut file = NamedTempFile::new_in(folder)?;
+        let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder)?;
         file.write_all(content)?;
         file.as_file().sync_all()?;
         file.persist(path)?;
@@ -283,8 +297,10 @@ mod tests {
                 for (name, content) in found.steps_to(&made).into_iter().take(done) {
                     write(&folder.path().join(name), &content).expect("written");
                 }
+                fs::write(folder.path().join(format!("{UNFINISHED}a")), "half").expect("write");
                 eprintln!("without {lost:?}, killed after {done} files");
                 starts(folder.path());
+                assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 3, "nothing half written is left");
             }
         }
     }
