@@ -68,6 +68,9 @@ where
     report(&reporter, S::NAME, ServingStatus::NotServing).await;
     let served = Served { addr, health: reporter.clone(), name: S::NAME };
     let stopping = shell.tasks.stopping().clone();
+    // An answer is several small frames. Without this the second waits for the caller's system to
+    // acknowledge the first, which it puts off for up to 40 ms.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     shell.tasks.spawn("grpc", async move {
         let serving = Server::builder()
             .timeout(DEADLINE)
@@ -75,7 +78,7 @@ where
             .http2_keepalive_timeout(Some(CONNECT_LIMIT))
             .add_service(service)
             .add_service(health)
-            .serve_with_incoming_shutdown(TcpIncoming::from(listener), stopping.clone().cancelled_owned());
+            .serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
         let drained = async {
             stopping.cancelled().await;
             report(&reporter, S::NAME, ServingStatus::NotServing).await;

@@ -81,6 +81,10 @@ async fn serve_within(
         };
         match accepted {
             Ok((stream, _)) => {
+                // An answer in two pieces must not wait for the first to be acknowledged.
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!("set a connection up: {error}");
+                }
                 connections.spawn(welcome(stream, tls.clone(), app.clone(), stopping.clone(), limits));
             }
             Err(error) => {

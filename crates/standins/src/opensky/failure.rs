@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode, header::LOCATION};
 
 use crate::reply::{Reply, Sending};
 
@@ -19,6 +19,8 @@ pub enum Failure {
         /// `X-Rate-Limit-Retry-After-Seconds`.
         retry_after_seconds: Option<u64>,
     },
+    /// 307: ask at this address instead.
+    SentElsewhere(String),
     /// A page of HTML with status 200.
     Html,
     /// Half of the true answer, then the connection closes.
@@ -63,6 +65,13 @@ impl Failure {
                 match retry_after_seconds {
                     Some(seconds) => reply.with_header(RETRY_AFTER, seconds),
                     None => reply,
+                }
+            }
+            Self::SentElsewhere(address) => {
+                let reply = Reply::empty(StatusCode::TEMPORARY_REDIRECT);
+                match HeaderValue::try_from(address) {
+                    Ok(address) => reply.with_header(LOCATION, address),
+                    Err(_) => reply,
                 }
             }
             Self::Html => Reply::html(StatusCode::OK, "<!DOCTYPE html><html><body>OpenSky is resting</body></html>"),

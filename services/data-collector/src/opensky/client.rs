@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use reqwest::{Response, StatusCode};
+use reqwest::{Response, StatusCode, redirect::Policy};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, timeout};
 use url::Url;
@@ -63,6 +63,8 @@ impl OpenSky {
         let http = shell::outside::client_for([&config.api_url, &config.token_url])
             .user_agent(concat!("flightbell/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(config.time_limit)
+            // The client's secret goes to whom the settings name, and not on from there.
+            .redirect(Policy::none())
             .build()?;
         let breaker = |name| Breaker::new(name, metrics.breaker_state(name), config.open_for);
         let sign_in = config.credentials.clone().map(|who| SignIn::new(config.token_url.clone(), who));

@@ -139,6 +139,27 @@ async fn a_failing_sign_in_opens_its_own_breaker_and_asks_for_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_sends_us_elsewhere_does_not_make_us_tell_our_secret_there() {
+    let world = world().await;
+    let elsewhere = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = format!("http://{}/token", elsewhere.local_addr().expect("an address"));
+    world.opensky.fail_always(Endpoint::Token, Failure::SentElsewhere(address));
+    let app = world.start().await;
+    watch_live(&app).await;
+    let asked = tokio::select! {
+        _ = elsewhere.accept() => true,
+        reading = app.wait_reading("LFPG", "live", |reading| reading["seq"] == 1) => {
+            assert!(is_unknown(&reading));
+            false
+        }
+    };
+    assert!(!asked);
+    world.opensky.recover(Endpoint::Token);
+    app.wait_reading("LFPG", "live", |reading| reading["value"] == 3).await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn five_failures_in_a_row_open_a_breaker_and_the_other_figures_go_on() {
     let world = world().await;
     world.opensky.fail_always(Endpoint::States, Failure::Status(503));
