@@ -48,7 +48,7 @@ sqlx: deps ## Refreshes the offline data of the SQL checks (needs sqlx-cli)
 
 bench: deps ## Measures speed and memory on a release build (10 minutes the first time on two cores)
 	@echo "==> building for release (10 minutes the first time on two cores)"
-	$(CARGO) build --locked --release --workspace --bins
+	$(CARGO) build --locked --release --workspace --bins --bench speed
 	$(LOCAL) $(CARGO) bench --locked --workspace --bench speed -- $(PARTS)
 
 doctor: build ## Says what is wrong on this machine, and how to mend it
