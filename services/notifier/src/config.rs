@@ -44,7 +44,7 @@ pub struct Config {
 pub struct Sending {
     /// Messages a second in all; 0 lifts the limit.
     pub per_second: u32,
-    /// Messages a minute to each group; 0 lifts the limit.
+    /// Messages a minute to each group; 0 lifts the limit, and the one message a second in any chat.
     pub group_per_minute: u32,
     /// When a refused message is tried again.
     pub schedule: Schedule,

@@ -50,6 +50,7 @@ pub enum Wait {
 /// What has been sent lately.
 pub struct Pacing {
     overall: Option<Limit>,
+    chat: Option<Limit>,
     group: Option<Limit>,
     all: Calls,
     chats: HashMap<ChatId, Calls>,
@@ -58,12 +59,13 @@ pub struct Pacing {
 
 impl Pacing {
     /// Nothing sent yet. Zero lifts a limit: `per_second` is for all messages together,
-    /// `group_per_minute` for each group.
+    /// `group_per_minute` for each group, and without it a chat's one message a second is lifted too.
     #[must_use]
     pub fn new(per_second: u32, group_per_minute: u32) -> Self {
         let limit = |messages: u32, span| (messages > 0).then_some(Limit { messages: messages as usize, span });
         Self {
             overall: limit(per_second, Duration::from_secs(1)),
+            chat: (group_per_minute > 0).then_some(CHAT),
             group: limit(group_per_minute, LONGEST_SPAN),
             all: Calls::default(),
             chats: HashMap::new(),
@@ -82,8 +84,7 @@ impl Pacing {
         }
         let group = self.group.filter(|_| chat.is_group());
         let calls = self.chats.entry(chat).or_default();
-        calls.room(CHAT, now).map_err(Wait::ThisChat)?;
-        if let Some(limit) = group {
+        for limit in [self.chat, group].into_iter().flatten() {
             calls.room(limit, now).map_err(Wait::ThisChat)?;
         }
         calls.running += 1;
@@ -105,8 +106,8 @@ impl Pacing {
     /// Takes note that a call to `chat` ended.
     pub fn end(&mut self, chat: ChatId, now: Instant) {
         self.all.end(now, self.overall.map_or(0, |limit| limit.messages));
-        let group = self.group.map_or(0, |limit| limit.messages);
-        self.chats.entry(chat).or_default().end(now, CHAT.messages.max(group));
+        let kept = [self.chat, self.group].into_iter().flatten().map(|limit| limit.messages).max();
+        self.chats.entry(chat).or_default().end(now, kept.unwrap_or(0));
     }
 
     /// Takes over what is known of calls, which another process may have made: where each went and
@@ -233,11 +234,13 @@ mod tests {
     }
 
     #[test]
-    fn the_limits_of_groups_and_of_all_can_be_lifted() {
+    fn every_limit_can_be_lifted() {
         let chats: Vec<_> = (1..=300).map(ChatId).collect();
-        assert_eq!(send(&mut Pacing::new(0, 0), &chats, Duration::ZERO)[299], Duration::ZERO);
-        let sent = send(&mut Pacing::new(0, 0), &[GROUP; 30], Duration::ZERO);
-        assert_eq!(most_in(Duration::from_secs(60), &sent), 30);
+        assert_eq!(send(&mut Pacing::new(0, 20), &chats, Duration::ZERO)[299], Duration::ZERO);
+        for chat in [ADA, GROUP] {
+            let sent = send(&mut Pacing::new(30, 0), &[chat; 30], Duration::ZERO);
+            assert_eq!(most_in(Duration::from_secs(1), &sent), 30);
+        }
     }
 
     #[test]
