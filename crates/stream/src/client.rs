@@ -24,9 +24,10 @@ const LINE_INTERVAL: Duration = Duration::from_secs(10);
 const TROUBLE_LIFETIME: Duration = Duration::from_secs(30);
 /// How many of the library's lines are looked at for the reason of a failure.
 const LINES_TO_HEAR: usize = 10;
-/// The facility of the lines about a producer's number, which the library asks for until it has one: a
-/// broker that has just started has none yet.
+/// The facility of the lines about a producer's number, and how those end after which the library asks
+/// again by itself: a broker that has just started has no number to give yet.
 const PRODUCER_ID: &str = "GETPID";
+const RETRYING: &str = "retrying";
 
 /// Writes the library's lines to our log, errors of one client at most once per [`LINE_INTERVAL`].
 pub(crate) struct Words {
@@ -116,7 +117,9 @@ impl Words {
 
     pub(crate) fn line(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         match level {
-            _ if facility == PRODUCER_ID => tracing::debug!("kafka {}: {facility}: {line}", self.client),
+            _ if facility == PRODUCER_ID && line.ends_with(RETRYING) => {
+                tracing::debug!("kafka {}: {facility}: {line}", self.client)
+            }
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert
             | RDKafkaLogLevel::Critical
