@@ -36,27 +36,21 @@ const FOLDER_PREFIX: &str = "flightbell-demo-";
 /// How often an airport is collected, by the replay's clock.
 const COLLECT_INTERVAL_SECONDS: &str = "60";
 
-/// What belongs to the real services and servers of whoever runs the demo: it is never used, so that no
-/// replayed flight reaches a real database, topic or chat.
-const REAL_ONES: [&str; 17] = [
+/// What else belongs to the real services and servers of whoever runs the demo.
+const OTHER_REAL_ONES: [&str; 6] = [
     "KAFKA_BROKER_URL",
-    "KAFKA_REPLICATION",
-    "KAFKA_SECURITY_PROTOCOL",
-    "KAFKA_SASL_MECHANISM",
-    "KAFKA_SASL_USERNAME",
-    "KAFKA_SASL_PASSWORD",
-    "KAFKA_SASL_PASSWORD_FILE",
-    "KAFKA_CA_FILE",
-    "USER_MANAGER_DATABASE_URL",
     "USER_MANAGER_DATABASE_URL_FILE",
-    "DATA_COLLECTOR_DATABASE_URL",
     "DATA_COLLECTOR_DATABASE_URL_FILE",
-    "ALERT_SYSTEM_DATABASE_URL",
     "ALERT_SYSTEM_DATABASE_URL_FILE",
-    "NOTIFIER_DATABASE_URL",
     "NOTIFIER_DATABASE_URL_FILE",
     "OPEN_SKY_CLIENT_SECRET_FILE",
 ];
+
+/// The settings that name something real: they are never used, so that no replayed flight reaches a
+/// real database, topic or chat.
+fn real_ones() -> impl Iterator<Item = &'static str> {
+    settings::OF_A_NAMED_KAFKA.into_iter().chain(settings::DATABASE_KEYS).chain(OTHER_REAL_ONES)
+}
 
 /// Where the stand-ins answer.
 struct StandIns<'a> {
@@ -87,7 +81,7 @@ impl StandIns<'_> {
             .with("COLLECT_INTERVAL_SECONDS", COLLECT_INTERVAL_SECONDS)
             .without("TELEGRAM_BOT_TOKEN_FILE")
             .with_default("RUST_LOG", "warn");
-        REAL_ONES.into_iter().fold(overlay, Overlay::without)
+        real_ones().fold(overlay, Overlay::without)
     }
 }
 
@@ -251,13 +245,10 @@ mod tests {
 
     #[test]
     fn nothing_real_is_used_whatever_the_shell_has_set() {
-        let real: std::collections::HashMap<String, String> = REAL_ONES
-            .into_iter()
-            .chain(settings::DATABASE_KEYS)
-            .map(|key| (key.to_owned(), "real".to_owned()))
-            .collect();
+        let real: std::collections::HashMap<String, String> =
+            real_ones().map(|key| (key.to_owned(), "real".to_owned())).collect();
         let vars = StandIns::LATER.over(&real);
-        for key in REAL_ONES.into_iter().chain(settings::DATABASE_KEYS) {
+        for key in real_ones() {
             assert_eq!(Reader::new(&vars).raw(key), None, "{key}");
         }
         let (_, given) = settings::check(&vars).expect("a demo needs no settings");

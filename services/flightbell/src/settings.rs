@@ -13,7 +13,7 @@ pub const DATABASE_KEYS: [&str; 4] =
 pub const DATABASES: [&str; 4] = ["user_manager", "data_collector", "alert_system", "notifier"];
 
 /// What only makes sense for a Kafka that the operator named.
-const OF_A_NAMED_KAFKA: [&str; 7] = [
+pub const OF_A_NAMED_KAFKA: [&str; 7] = [
     "KAFKA_REPLICATION",
     "KAFKA_SECURITY_PROTOCOL",
     "KAFKA_SASL_MECHANISM",

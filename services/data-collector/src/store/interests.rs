@@ -212,8 +212,7 @@ pub async fn remove(connection: &mut PgConnection, named: Named<'_>, cause: &Cau
     )
     .execute(&mut *connection)
     .await?;
-    notify(connection, wake::OUTBOX).await?;
-    notify(connection, wake::COLLECT).await?;
+    tell(connection).await?;
     Ok(removed.rows_affected() > 0)
 }
 
@@ -262,9 +261,14 @@ async fn remove_all(connection: &mut PgConnection, user_ids: &[Uuid], cause: &Ca
     )
     .execute(&mut *connection)
     .await?;
-    notify(connection, wake::OUTBOX).await?;
-    notify(connection, wake::COLLECT).await?;
+    tell(connection).await?;
     Ok(removed.rows_affected())
+}
+
+/// Wakes who carries out what stands in the outbox, and who collects for what is watched now.
+async fn tell(connection: &mut PgConnection) -> sqlx::Result<()> {
+    notify(connection, wake::OUTBOX).await?;
+    notify(connection, wake::COLLECT).await
 }
 
 async fn cause_evaluation(
@@ -284,8 +288,7 @@ async fn cause_evaluation(
     )
     .execute(&mut *connection)
     .await?;
-    notify(connection, wake::OUTBOX).await?;
-    notify(connection, wake::COLLECT).await
+    tell(connection).await
 }
 
 impl Store {

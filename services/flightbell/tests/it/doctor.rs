@@ -11,16 +11,18 @@ use crate::{
     up::House,
 };
 
+/// Somebody's home, and nobody outside who answers.
+fn on_a_bare_machine(home: String) -> [(&'static str, String); 3] {
+    let nobody = "http://127.0.0.1:1";
+    [("HOME", home), ("OPEN_SKY_API_URL", nobody.to_owned()), ("TELEGRAM_API_URL", nobody.to_owned())]
+}
+
 #[tokio::test]
 async fn doctor_names_what_is_missing_and_the_command_that_mends_it() {
     let parent = folder();
     let nowhere = parent.path().display().to_string();
-    let environment = [
-        ("HOME", nowhere.clone()),
-        ("KAFKA_HOME", nowhere.clone()),
-        ("OPEN_SKY_API_URL", "http://127.0.0.1:1".to_owned()),
-        ("TELEGRAM_API_URL", "http://127.0.0.1:1".to_owned()),
-    ];
+    let mut environment = on_a_bare_machine(nowhere.clone()).to_vec();
+    environment.push(("KAFKA_HOME", nowhere));
     let (code, said) = run(&["doctor"], &environment).await;
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("WRONG  kafka") && said.contains("make deps"), "{said}");
@@ -37,12 +39,7 @@ async fn doctor_says_when_the_servers_user_cannot_reach_the_data_directory() {
     let closed = parent.path().join("closed");
     std::fs::DirBuilder::new().mode(0o700).create(&closed).expect("a folder");
     let data = closed.join("data").display().to_string();
-    let environment = [
-        ("HOME", "/nonexistent".to_owned()),
-        ("OPEN_SKY_API_URL", "http://127.0.0.1:1".to_owned()),
-        ("TELEGRAM_API_URL", "http://127.0.0.1:1".to_owned()),
-    ];
-    let (code, said) = run(&["doctor", "--data-dir", &data], &environment).await;
+    let (code, said) = run(&["doctor", "--data-dir", &data], &on_a_bare_machine("/nonexistent".to_owned())).await;
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("cannot pass through") && said.contains("chmod o+x"), "{said}");
 }
@@ -107,12 +104,7 @@ async fn doctor_says_that_the_disk_is_too_full() {
     let parent = folder();
     let Some(disk) = SmallDisk::mount(&parent.path().join("disk"), "64m") else { return };
     let data = disk.path().join("data").display().to_string();
-    let environment = [
-        ("HOME", "/nonexistent".to_owned()),
-        ("OPEN_SKY_API_URL", "http://127.0.0.1:1".to_owned()),
-        ("TELEGRAM_API_URL", "http://127.0.0.1:1".to_owned()),
-    ];
-    let (code, said) = run(&["doctor", "--data-dir", &data], &environment).await;
+    let (code, said) = run(&["doctor", "--data-dir", &data], &on_a_bare_machine("/nonexistent".to_owned())).await;
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("WRONG  disk") && said.contains("64 MiB are free"), "{said}");
     assert!(said.contains("mend: make room there, or choose another --data-dir"), "{said}");
