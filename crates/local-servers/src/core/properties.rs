@@ -65,11 +65,9 @@ impl Broker {
         if self.voters.is_empty() {
             // The system picks the controller's port: nobody but the broker itself asks for it.
             set("controller.quorum.bootstrap.servers", &"127.0.0.1:0");
-            set("broker.session.timeout.ms", &1500);
         } else {
             let voters = self.voters.iter().enumerate().map(|(node, port)| format!("{}@127.0.0.1:{port}", node + 1));
             set("controller.quorum.voters", &voters.collect::<Vec<_>>().join(","));
-            set("broker.session.timeout.ms", &3000);
             set("replica.lag.time.max.ms", &5000);
         }
         let (replicas, in_sync) = if self.voters.len() >= 3 { (3, 2) } else { (1, 1) };
