@@ -16,8 +16,7 @@ use shell::{
     config::{ProcessEnv, Reader},
 };
 use stream::{
-    Consumer, Failure, Handler, KafkaConfig, Outgoing, Partition, Producer, Profile, Record, Settled, Subscription,
-    topics,
+    Consumer, Failure, Handler, KafkaConfig, Outgoing, Producer, Profile, Record, Settled, Subscription, topics,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +26,7 @@ const PAGE: usize = 5000;
 struct Counting(Arc<AtomicUsize>);
 
 impl Handler for Counting {
-    async fn handle(&mut self, _: Partition, batch: &[Record]) -> Result<Vec<Settled>, Failure> {
+    async fn handle(&mut self, batch: &[Record]) -> Result<Vec<Settled>, Failure> {
         self.0.fetch_add(batch.len(), Ordering::Relaxed);
         Ok(vec![Settled::Done("handled"); batch.len()])
     }

@@ -7,16 +7,13 @@ use crate::record::{Partition, Record};
 /// The work on a topic's records. It never touches offsets, and it never waits for a dependency to
 /// come back: it says [`Failure::Unavailable`], and the loop waits without losing the group.
 pub trait Handler: Send {
-    /// Works on records of one partition, in offset order and never empty. A record may have been
-    /// handled before, so every effect must be idempotent; calls never overlap, and no partition is
-    /// revoked while one runs.
+    /// Works on records, of one partition after the other, each partition's in offset order; there is
+    /// at least one. A record may have been handled before, so every effect must be idempotent; calls
+    /// never overlap, and no partition is revoked while one runs.
     ///
-    /// Answers one [`Settled`] per record, in order. An `Err` settles none of them.
-    fn handle(
-        &mut self,
-        partition: Partition,
-        batch: &[Record],
-    ) -> impl Future<Output = Result<Vec<Settled>, Failure>> + Send;
+    /// Answers one [`Settled`] per record, in order. An `Err` settles none of them: they come again,
+    /// each partition's by themselves.
+    fn handle(&mut self, batch: &[Record]) -> impl Future<Output = Result<Vec<Settled>, Failure>> + Send;
 
     /// The partition now belongs to somebody else: drop what is kept in memory for it. It may come
     /// back later, with records that others have handled in between.
@@ -60,7 +57,7 @@ impl Reject {
 /// Why a batch could not be settled.
 #[derive(Debug)]
 pub enum Failure {
-    /// A dependency is away: the partition is held and the same records are tried again.
+    /// A dependency is away: their partitions are held and the same records are tried again.
     Unavailable {
         /// When the dependency said to come back.
         retry_after: Option<Duration>,

@@ -32,4 +32,4 @@ pub use consumer::{Consumer, Subscription};
 pub use gate::DeadLetterGate;
 pub use handler::{Failure, Handler, Reject, Settled};
 pub use producer::{Batch, Outgoing, Producer, SendError};
-pub use record::{Offset, Partition, Record};
+pub use record::{Offset, Partition, Record, by_partition};

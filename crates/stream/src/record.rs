@@ -153,6 +153,12 @@ fn copied_headers(headers: &impl Headers) -> Vec<(String, Option<Vec<u8>>)> {
     copied
 }
 
+/// A batch in the parts that are of one partition each.
+pub fn by_partition(batch: &[Record]) -> impl Iterator<Item = (Partition, &[Record])> {
+    let parts = batch.chunk_by(|one, next| one.partition == next.partition);
+    parts.filter_map(|part| Some((part.first()?.partition, part)))
+}
+
 #[cfg(test)]
 mod tests {
     use rdkafka::message::Header;

@@ -7,17 +7,18 @@
 use std::{
     collections::{HashMap, HashSet},
     future::Future,
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, anyhow};
 use contracts::headers;
 use shell::{fault, postgres::is_unavailable, trace::Cause};
-use stream::{Failure, Handler, Outgoing, Partition, Producer, Record, Settled};
+use stream::{Failure, Handler, Outgoing, Partition, Producer, Record, Settled, by_partition};
 use uuid::Uuid;
 
 use crate::{
-    core::{Kept, Message, Outcome, Plan, Raised, Reading, Rejection, WireRecord, in_turns, plan, read},
+    core::{Kept, Message, Outcome, Plan, Raised, Rejection, WireRecord, in_turns, plan, read},
     memory::Memory,
     metrics::Metrics,
     store::{LevelStore, Rows},
@@ -32,7 +33,7 @@ pub struct AlertHandler {
     store: LevelStore,
     producer: Producer,
     metrics: Metrics,
-    readings_topic: String,
+    readings_topic: Arc<str>,
     alerts_topic: String,
     partitions: HashMap<Partition, Memory>,
 }
@@ -41,22 +42,36 @@ impl AlertHandler {
     /// A handler that remembers nothing yet.
     #[must_use]
     pub fn new(store: LevelStore, producer: Producer, metrics: Metrics, topics: &contracts::topics::Namespace) -> Self {
-        let (readings_topic, alerts_topic) = (topics.to_alert_system(), topics.to_notifier());
+        let (readings_topic, alerts_topic) = (topics.to_alert_system().into(), topics.to_notifier());
         Self { store, producer, metrics, readings_topic, alerts_topic, partitions: HashMap::new() }
     }
 
-    async fn settle(
-        &self,
-        partition: Partition,
+    /// Identities of the five-field kind may come from several partitions, whose offsets say nothing
+    /// about each other: a batch with any is settled one partition after the other.
+    async fn settle(&mut self, batch: &[Record]) -> Result<Vec<Settled>, Failure> {
+        let topic = self.readings_topic.clone();
+        let messages: Vec<_> = batch.iter().map(|record| read(&wire(&topic, record))).collect();
+        if !messages.iter().flatten().any(Message::is_bare) {
+            return self.settle_together(batch, &messages).await;
+        }
+        let mut settled = Vec::with_capacity(batch.len());
+        for (_, part) in by_partition(batch) {
+            let of_part = settled.len()..settled.len() + part.len();
+            settled.extend(self.settle_together(part, &messages[of_part]).await?);
+        }
+        Ok(settled)
+    }
+
+    async fn settle_together(
+        &mut self,
         batch: &[Record],
-        memory: &mut Memory,
+        messages: &[Result<Message<'_>, Rejection>],
     ) -> Result<Vec<Settled>, Failure> {
-        let messages: Vec<_> = batch.iter().map(|record| read(&wire(&self.readings_topic, record))).collect();
-        let known = self.look_up(partition, &messages, memory).await?;
-        let plan = plan(&messages, &known);
-        self.tell(&plan, batch, memory).await?;
+        let known = self.look_up(batch, messages).await?;
+        let mut plan = plan(messages, &known);
+        self.tell(&plan, batch).await?;
         self.write_down(&plan).await?;
-        memory.settled(plan.touched);
+        self.remember(&mut plan, batch, messages);
         Ok(plan.outcomes.into_iter().map(label).collect())
     }
 
@@ -64,17 +79,17 @@ impl AlertHandler {
     /// kind.
     async fn look_up(
         &self,
-        Partition(partition): Partition,
+        batch: &[Record],
         messages: &[Result<Message<'_>, Rejection>],
-        memory: &Memory,
     ) -> Result<HashMap<Uuid, Kept>, Failure> {
         let mut known = HashMap::with_capacity(messages.len());
         let (mut interests, mut identities) = (HashSet::new(), HashSet::new());
-        for message in messages.iter().flatten() {
-            let id = message.id();
-            if matches!(message, Message::Reading(Reading::Bare { .. })) {
+        for (record, message) in batch.iter().zip(messages) {
+            let Ok(message) = message else { continue };
+            let (id, memory) = (message.id(), self.partitions.get(&record.partition));
+            if message.is_bare() {
                 identities.insert(id);
-            } else if let Some(kept) = memory.kept(&id) {
+            } else if let Some(kept) = memory.and_then(|memory| memory.kept(&id)) {
                 known.insert(id, *kept);
             } else {
                 interests.insert(id);
@@ -85,17 +100,20 @@ impl AlertHandler {
             let ids: Vec<_> = interests.into_iter().collect();
             found.extend(asked("read levels", self.store.of_interests(&ids)).await?);
         }
-        if !identities.is_empty() {
+        if let (false, Some(record)) = (identities.is_empty(), batch.first()) {
             let ids: Vec<_> = identities.into_iter().collect();
-            found.extend(asked("read levels", self.store.of_identities(partition, &ids)).await?);
+            found.extend(asked("read levels", self.store.of_identities(record.partition.0, &ids)).await?);
         }
         known.extend(found.into_iter().map(|(id, state)| (id, Kept { state, behind: false })));
         Ok(known)
     }
 
-    async fn tell(&self, plan: &Plan<'_>, batch: &[Record], memory: &mut Memory) -> Result<(), Failure> {
-        let untold: Vec<_> =
-            plan.alerts.iter().filter(|alert| !memory.is_acknowledged(&alert.event.event_id)).collect();
+    async fn tell(&mut self, plan: &Plan<'_>, batch: &[Record]) -> Result<(), Failure> {
+        let is_told = |alert: &Raised<'_>| {
+            let memory = batch.get(alert.index).and_then(|record| self.partitions.get(&record.partition));
+            memory.is_some_and(|memory| memory.is_acknowledged(&alert.event.event_id))
+        };
+        let untold: Vec<_> = plan.alerts.iter().filter(|alert| !is_told(alert)).collect();
         if untold.is_empty() {
             return Ok(());
         }
@@ -105,8 +123,12 @@ impl AlertHandler {
         // would read last what is no longer so.
         for together in in_turns(untold) {
             self.tell_together(&together, batch).await?;
-            together.iter().for_each(|alert| self.metrics.alerted(alert.kind));
-            memory.acknowledged(together.iter().map(|alert| alert.event.event_id));
+            for alert in together {
+                self.metrics.alerted(alert.kind);
+                if let Some(record) = batch.get(alert.index) {
+                    self.partitions.entry(record.partition).or_default().acknowledged(alert.event.event_id);
+                }
+            }
         }
         fault::point("alert-system.told-not-written");
         Ok(())
@@ -139,6 +161,15 @@ impl AlertHandler {
         Ok(())
     }
 
+    fn remember(&mut self, plan: &mut Plan<'_>, batch: &[Record], messages: &[Result<Message<'_>, Rejection>]) {
+        let mut messages = messages.iter();
+        for (partition, part) in by_partition(batch) {
+            let ids = messages.by_ref().take(part.len()).flatten().map(Message::id);
+            let touched = ids.filter_map(|id| plan.touched.remove_entry(&id));
+            self.partitions.entry(partition).or_default().settled(touched);
+        }
+    }
+
     async fn write_down(&self, plan: &Plan<'_>) -> Result<(), Failure> {
         let rows = Rows { interests: plan.rows(false), bare: plan.rows(true) };
         asked("write levels", self.store.store(&rows)).await?;
@@ -150,13 +181,8 @@ impl AlertHandler {
 }
 
 impl Handler for AlertHandler {
-    async fn handle(&mut self, partition: Partition, batch: &[Record]) -> Result<Vec<Settled>, Failure> {
-        // Taken out and put back: should this call be dropped half-way, nothing is remembered, which
-        // is what a restart would leave.
-        let mut memory = self.partitions.remove(&partition).unwrap_or_default();
-        let settled = self.settle(partition, batch, &mut memory).await;
-        self.partitions.insert(partition, memory);
-        settled
+    async fn handle(&mut self, batch: &[Record]) -> Result<Vec<Settled>, Failure> {
+        self.settle(batch).await
     }
 
     fn partition_revoked(&mut self, partition: Partition) {

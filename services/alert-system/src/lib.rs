@@ -16,12 +16,12 @@
 //! argued in `core/keep.rs` and played out in the test beside it.
 
 pub mod core;
+pub mod handler;
+pub mod metrics;
+pub mod store;
 
 mod config;
-mod handler;
 mod memory;
-mod metrics;
-mod store;
 
 use std::time::Duration;
 

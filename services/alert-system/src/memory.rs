@@ -33,9 +33,9 @@ impl Memory {
         self.acknowledged.contains(alert)
     }
 
-    /// These alerts of the batch at hand are acknowledged.
-    pub fn acknowledged(&mut self, alerts: impl IntoIterator<Item = Uuid>) {
-        self.acknowledged.extend(alerts);
+    /// This alert of the batch at hand is acknowledged.
+    pub fn acknowledged(&mut self, alert: Uuid) {
+        self.acknowledged.insert(alert);
     }
 
     /// The batch at hand is done with.

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::anyhow;
 use contracts::headers;
 use shell::{fault, postgres::is_unavailable};
-use stream::{Failure, Handler, Partition, Record, Settled};
+use stream::{Failure, Handler, Record, Settled};
 use tokio::{sync::Notify, time::timeout};
 
 use crate::{
@@ -88,7 +88,7 @@ fn is_about_the_data(error: &sqlx::Error) -> bool {
 }
 
 impl Handler for Intake {
-    async fn handle(&mut self, _: Partition, batch: &[Record]) -> Result<Vec<Settled>, Failure> {
+    async fn handle(&mut self, batch: &[Record]) -> Result<Vec<Settled>, Failure> {
         let (mut alerts, mut places) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
         let mut settled = Vec::with_capacity(batch.len());
         for (place, record) in batch.iter().enumerate() {

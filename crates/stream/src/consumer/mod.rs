@@ -1,16 +1,17 @@
 //! The one consume loop.
 //!
-//! One task owns everything: it reads what is there, hands the records of one partition after the
-//! other to the handler, and moves the offset when all of a batch is settled. Rebalances are heard
-//! only while it reads, so they never run beside the handler. Each turn of the loop
+//! One task owns everything: it reads what is there, hands it to the handler, and moves the offsets
+//! when all of it is settled. Rebalances are heard only while it reads, so they never run beside the
+//! handler. Each turn of the loop
 //!
 //! 1. takes over what changed (partitions that came or went, an operator's acceptance),
 //! 2. reads ahead what the client has already, without waiting and within bounds,
-//! 3. works on the next partition in turn that is due, or waits until something happens.
+//! 3. works on a batch of all partitions that are due, or waits until something happens.
 //!
-//! A batch is what is there: the loop never waits to fill one. A partition that is held is paused in
-//! the client; the loop goes on polling for the others, which keeps the group for all of them,
-//! however long the hold lasts.
+//! A batch is what is there: the loop never waits to fill one. One that fails is tried again in
+//! parts, one a partition, so that the trouble of one is not that of the others. A partition that
+//! fails by itself is held: it is paused in the client, and the loop goes on polling for the others,
+//! which keeps the group for all of them, however long the hold lasts.
 
 mod context;
 mod turn;

@@ -23,7 +23,7 @@ use crate::{
     handler::{Failure, Handler, Settled},
     metrics::{ConsumerMetrics, DEAD_LETTERED},
     producer::Producer,
-    record::{Partition, Record},
+    record::{Partition, Record, by_partition},
 };
 
 /// How much is read ahead and handed over at once.
@@ -80,9 +80,11 @@ impl<'c, H: Handler> Loop<'c, H> {
                 return Ok(End::Lost);
             }
             self.read_ahead()?;
-            match self.backlog.next_due(Instant::now()) {
-                Some(partition) => self.work(partition).await?,
-                None => self.wait(stopping).await?,
+            let batch = self.backlog.take(Instant::now());
+            if batch.is_empty() {
+                self.wait(stopping).await?;
+            } else {
+                self.work(batch).await?;
             }
         }
         Ok(End::Stopped)
@@ -161,73 +163,82 @@ impl<'c, H: Handler> Loop<'c, H> {
     }
 
     /// Hands a batch to the handler and does what it says.
-    async fn work(&mut self, partition: Partition) -> anyhow::Result<()> {
-        let batch = self.backlog.batch(partition);
+    async fn work(&mut self, batch: Vec<Record>) -> anyhow::Result<()> {
         let begun = Instant::now();
-        let answer = self.handler.handle(partition, batch).await;
+        let answer = self.handler.handle(&batch).await;
         self.metrics.handle_seconds.observe(begun.elapsed().as_secs_f64());
         match answer {
-            Ok(settled) if settled.len() == batch.len() => self.settle(partition, &settled).await?,
+            Ok(settled) if settled.len() == batch.len() => self.settle(batch, &settled).await?,
             Ok(settled) => {
                 let (records, answers) = (batch.len(), settled.len());
                 return Err(anyhow!("the handler gave {answers} answers to {records} records"));
             }
-            Err(failure) => self.fail(partition, failure)?,
+            Err(failure) => self.fail(batch, failure)?,
         }
         // A handler that never waits must not keep other tasks from their turn.
         tokio::task::yield_now().await;
         Ok(())
     }
 
-    /// Sends the dead letters, moves the offset, counts.
-    async fn settle(&mut self, partition: Partition, settled: &[Settled]) -> anyhow::Result<()> {
+    /// Sends the dead letters, moves the offsets, counts.
+    async fn settle(&mut self, mut batch: Vec<Record>, settled: &[Settled]) -> anyhow::Result<()> {
         let verdict = self.gate.judge(settled);
         let settled = &settled[..verdict.settled];
-        let batch = self.backlog.batch(partition);
         if let Err(error) =
-            self.dead_letters.send_all(letters(batch, settled, self.topic, &self.dead_letter_topic)).await
+            self.dead_letters.send_all(letters(&batch, settled, self.topic, &self.dead_letter_topic)).await
         {
             let source = anyhow::Error::new(error).context(format!("send to {}", self.dead_letter_topic));
-            return self.fail(partition, Failure::unavailable(source));
+            return self.fail(batch, Failure::unavailable(source));
         }
         shell::fault::point("stream.settled-not-stored");
-        if let Some(last) = settled.len().checked_sub(1).and_then(|last| batch.get(last)) {
-            store(self.client, self.topic, last);
-        }
-        log_rejects(batch, settled, self.topic);
+        let rest = batch.split_off(verdict.settled);
+        store(self.client, self.topic, &batch);
+        log_rejects(&batch, settled, self.topic);
         self.gate.apply(&verdict);
         self.count(settled);
         let now = Instant::now();
-        let was_held = self.backlog.settle(partition, verdict.settled, now);
-        if let Some(held) = was_held {
-            self.metrics.hold_seconds.inc_by(held.as_secs_f64());
+        let refused = rest.first().filter(|_| verdict.closes).map(|record| record.partition);
+        self.backlog.give_back(rest);
+        for (partition, _) in by_partition(&batch) {
+            if let Some(held) = self.backlog.settled(partition, now) {
+                self.metrics.hold_seconds.inc_by(held.as_secs_f64());
+                tracing::info!("{} partition {partition} goes on after {:.1} s", self.topic, held.as_secs_f64());
+                self.release(partition);
+            }
         }
-        if verdict.closes {
+        if let Some(partition) = refused {
             self.hold(partition, Hold::UntilAccepted, now);
-        } else if let Some(held) = was_held {
-            tracing::info!("{} partition {partition} goes on after {:.1} s", self.topic, held.as_secs_f64());
-            self.release(partition);
         }
         Ok(())
     }
 
-    fn fail(&mut self, partition: Partition, failure: Failure) -> anyhow::Result<()> {
+    /// A batch of several partitions is tried again in parts. A partition that failed by itself is held.
+    fn fail(&mut self, batch: Vec<Record>, failure: Failure) -> anyhow::Result<()> {
         let (trouble, source) = match failure {
             Failure::Unavailable { retry_after, source } => (Trouble::Unavailable { retry_after }, source),
             Failure::Broken(source) => (Trouble::Broken, source),
         };
-        match next_step(trouble, self.backlog.attempts(partition), &BACKOFF, rand::random()) {
-            Step::Stop => Err(source),
-            Step::Hold(wait) => {
-                let now = Instant::now();
-                if self.hold(partition, Hold::Until(now + wait), now) {
-                    tracing::warn!("{} partition {partition} is held: {source:#}", self.topic);
-                } else {
-                    tracing::debug!("{} partition {partition} is still held: {source:#}", self.topic);
+        let partitions: Vec<_> = by_partition(&batch).map(|(partition, _)| partition).collect();
+        if let ([_, _, ..], Trouble::Unavailable { .. }) = (partitions.as_slice(), trouble) {
+            tracing::debug!("{}: {} partitions are tried again one by one: {source:#}", self.topic, partitions.len());
+            self.backlog.give_back_apart(batch);
+            return Ok(());
+        }
+        self.backlog.give_back(batch);
+        for partition in partitions {
+            match next_step(trouble, self.backlog.attempts(partition), &BACKOFF, rand::random()) {
+                Step::Stop => return Err(source),
+                Step::Hold(wait) => {
+                    let now = Instant::now();
+                    if self.hold(partition, Hold::Until(now + wait), now) {
+                        tracing::warn!("{} partition {partition} is held: {source:#}", self.topic);
+                    } else {
+                        tracing::debug!("{} partition {partition} is still held: {source:#}", self.topic);
+                    }
                 }
-                Ok(())
             }
         }
+        Ok(())
     }
 
     /// Answers whether the partition was not held before.
@@ -268,16 +279,19 @@ fn outcome(settled: &Settled) -> &'static str {
     }
 }
 
-/// The one line that moves an offset: everything up to and with `last` is settled.
-fn store(client: &StreamConsumer<Context>, topic: &str, last: &Record) {
-    let mut offsets = TopicPartitionList::with_capacity(1);
-    // This call wants the offset of the next record, unlike `store_offset`, which adds one by itself.
-    let next = Offset::Offset(last.offset.0 + 1);
-    let stored =
-        offsets.add_partition_offset(topic, last.partition.0, next).and_then(|()| client.store_offsets(&offsets));
-    if let Err(error) = stored {
-        // The partition is no longer ours; whoever has it settles these records again.
-        tracing::debug!("store an offset of {topic} partition {}: {error}", last.partition);
+/// The one call that moves offsets: everything in `settled`, and what was before it, is settled.
+fn store(client: &StreamConsumer<Context>, topic: &str, settled: &[Record]) {
+    for (partition, part) in by_partition(settled) {
+        let Some(last) = part.last() else { continue };
+        let mut offsets = TopicPartitionList::with_capacity(1);
+        // This call wants the offset of the next record, unlike `store_offset`, which adds one by itself.
+        let next = Offset::Offset(last.offset.0 + 1);
+        let stored =
+            offsets.add_partition_offset(topic, partition.0, next).and_then(|()| client.store_offsets(&offsets));
+        if let Err(error) = stored {
+            // The partition is no longer ours; whoever has it settles these records again.
+            tracing::debug!("store an offset of {topic} partition {partition}: {error}");
+        }
     }
 }
 

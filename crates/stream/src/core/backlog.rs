@@ -32,7 +32,10 @@ struct Lane {
     records: VecDeque<Record>,
     bytes: usize,
     hold: Option<Hold>,
+    /// How often the first records failed by themselves.
     attempts: u32,
+    /// Whether the first records failed together with those of other partitions.
+    is_apart: bool,
     held_since: Option<Instant>,
 }
 
@@ -79,33 +82,62 @@ impl Backlog {
         records < self.limits.waiting_records && bytes < self.limits.waiting_bytes
     }
 
-    /// The partition to work on at `now`: the next one in turn that has records and is not held, or
-    /// whose hold is over.
-    pub fn next_due(&mut self, now: Instant) -> Option<Partition> {
-        let is_due = |lane: &Lane| !lane.records.is_empty() && lane.is_due(now);
-        let later = self.lanes.iter().filter(|(partition, _)| Some(**partition) > self.last_served);
-        let found = later.chain(self.lanes.iter()).find(|(_, lane)| is_due(lane)).map(|(partition, _)| *partition);
-        self.last_served = found.or(self.last_served);
-        found
-    }
-
-    /// The records to work on.
-    pub fn batch(&mut self, partition: Partition) -> &[Record] {
-        let limit = self.limits.batch_records;
-        self.lanes.get_mut(&partition).map_or(&[], |lane| {
-            let records: &[Record] = lane.records.make_contiguous();
-            &records[..records.len().min(limit)]
-        })
-    }
-
-    /// The first `count` records are settled; a hold that was for them ends. Answers for how long
-    /// the partition had been held.
-    pub fn settle(&mut self, partition: Partition, count: usize, now: Instant) -> Option<Duration> {
-        let lane = self.lanes.get_mut(&partition)?;
-        for record in lane.records.drain(..count.min(lane.records.len())) {
-            lane.bytes -= record.size();
+    /// Takes out what to work on at `now`: what is there of every partition that is not held, up to
+    /// the limit of a batch, each partition's in offset order. Records that failed before are alone,
+    /// so that their trouble is not that of others. Empty when nothing is due.
+    pub fn take(&mut self, now: Instant) -> Vec<Record> {
+        let mut batch = Vec::new();
+        for partition in self.in_turn() {
+            let Some(lane) = self.lanes.get_mut(&partition).filter(|lane| lane.is_due(now)) else { continue };
+            let is_alone = lane.is_apart || lane.attempts > 0;
+            if is_alone && !batch.is_empty() {
+                break;
+            }
+            let room = self.limits.batch_records - batch.len();
+            batch.extend(
+                lane.records.drain(..room.min(lane.records.len())).inspect(|record| lane.bytes -= record.size()),
+            );
+            self.last_served = Some(partition);
+            if is_alone || batch.len() == self.limits.batch_records {
+                break;
+            }
         }
+        batch
+    }
+
+    /// All partitions, the one after that served last first.
+    fn in_turn(&self) -> Vec<Partition> {
+        let (served, later): (Vec<_>, Vec<_>) =
+            self.lanes.keys().partition(|partition| Some(**partition) <= self.last_served);
+        later.into_iter().chain(served).collect()
+    }
+
+    /// Gives back, to where they were taken from, records that are not settled.
+    pub fn give_back(&mut self, records: Vec<Record>) {
+        for record in records.into_iter().rev() {
+            if let Some(lane) = self.lanes.get_mut(&record.partition) {
+                lane.bytes += record.size();
+                lane.records.push_front(record);
+            }
+        }
+    }
+
+    /// Gives back what failed together; each partition's records are then taken by themselves.
+    pub fn give_back_apart(&mut self, records: Vec<Record>) {
+        for record in &records {
+            if let Some(lane) = self.lanes.get_mut(&record.partition) {
+                lane.is_apart = true;
+            }
+        }
+        self.give_back(records);
+    }
+
+    /// What was taken last of the partition is settled; a hold that was for it ends. Answers for how
+    /// long the partition had been held.
+    pub fn settled(&mut self, partition: Partition, now: Instant) -> Option<Duration> {
+        let lane = self.lanes.get_mut(&partition)?;
         lane.attempts = 0;
+        lane.is_apart = false;
         lane.hold = None;
         lane.held_since.take().map(|since| now.saturating_duration_since(since))
     }
@@ -154,11 +186,12 @@ impl Backlog {
 
 impl Lane {
     fn is_due(&self, now: Instant) -> bool {
-        match self.hold {
-            None => true,
-            Some(Hold::Until(due)) => due <= now,
-            Some(Hold::UntilAccepted) => false,
-        }
+        let is_held = match self.hold {
+            None => false,
+            Some(Hold::Until(due)) => due > now,
+            Some(Hold::UntilAccepted) => true,
+        };
+        !(is_held || self.records.is_empty())
     }
 }
 
@@ -181,47 +214,74 @@ mod tests {
         }
     }
 
-    fn batch(backlog: &mut Backlog, partition: i32) -> Vec<i64> {
-        backlog.batch(Partition(partition)).iter().map(|record| record.offset.0).collect()
+    /// The batch that is taken, as partitions and offsets.
+    fn take(backlog: &mut Backlog, now: Instant) -> Vec<(i32, i64)> {
+        backlog.take(now).iter().map(|record| (record.partition.0, record.offset.0)).collect()
     }
 
     #[test]
     fn a_batch_is_what_is_there_in_order_up_to_its_limit() {
         let mut backlog = backlog(&[0]);
         push(&mut backlog, 0, 0..5);
-        assert_eq!(batch(&mut backlog, 0), [0, 1, 2]);
-        backlog.settle(Partition(0), 2, Instant::now());
-        assert_eq!(batch(&mut backlog, 0), [2, 3, 4]);
+        let now = Instant::now();
+        let mut batch = backlog.take(now);
+        assert_eq!(batch.iter().map(|record| record.offset.0).collect::<Vec<_>>(), [0, 1, 2]);
+        backlog.settled(Partition(0), now);
+        backlog.give_back(batch.split_off(2));
+        assert_eq!(take(&mut backlog, now), [(0, 2), (0, 3), (0, 4)]);
+        assert_eq!(take(&mut backlog, now), []);
     }
 
     #[test]
-    fn partitions_take_turns() {
+    fn partitions_share_a_batch_and_take_turns_in_being_first() {
         let mut backlog = backlog(&[0, 1, 2]);
         push(&mut backlog, 0, 0..4);
         push(&mut backlog, 2, 0..4);
         let now = Instant::now();
-        let turns: Vec<_> = (0..4).filter_map(|_| backlog.next_due(now)).map(|partition| partition.0).collect();
-        assert_eq!(turns, [0, 2, 0, 2]);
+        assert_eq!(take(&mut backlog, now), [(0, 0), (0, 1), (0, 2)]);
+        assert_eq!(take(&mut backlog, now), [(2, 0), (2, 1), (2, 2)]);
+        push(&mut backlog, 1, 0..1);
+        assert_eq!(take(&mut backlog, now), [(0, 3), (1, 0), (2, 3)]);
     }
 
     #[test]
     fn a_held_partition_waits_and_the_others_go_on() {
         let mut backlog = backlog(&[0, 1]);
         push(&mut backlog, 0, 0..2);
-        push(&mut backlog, 1, 0..2);
         let now = Instant::now();
         let due = now + Duration::from_secs(1);
+        let failed = backlog.take(now);
+        backlog.give_back(failed);
         assert!(backlog.hold(Partition(0), Hold::Until(due), now));
-        assert_eq!(backlog.next_due(now), Some(Partition(1)));
-        assert_eq!(backlog.next_due(now), Some(Partition(1)));
+        push(&mut backlog, 1, 0..2);
+        assert_eq!(take(&mut backlog, now), [(1, 0), (1, 1)]);
+        assert_eq!(take(&mut backlog, now), []);
         assert_eq!(backlog.next_wake(), Some(due));
-        assert_eq!(backlog.next_due(due), Some(Partition(0)));
         assert!(!backlog.hold(Partition(0), Hold::Until(due), due), "it was held before");
         assert_eq!(backlog.attempts(Partition(0)), 2);
         push(&mut backlog, 0, [2]);
-        assert_eq!(batch(&mut backlog, 0), [0, 1, 2]);
-        assert_eq!(backlog.settle(Partition(0), 3, due), Some(Duration::from_secs(1)));
+        assert_eq!(take(&mut backlog, due), [(0, 0), (0, 1), (0, 2)]);
+        assert_eq!(backlog.settled(Partition(0), due), Some(Duration::from_secs(1)));
         assert_eq!((backlog.attempts(Partition(0)), backlog.next_wake()), (0, None));
+    }
+
+    #[test]
+    fn what_failed_together_is_tried_apart_until_it_is_settled() {
+        let mut backlog = backlog(&[0, 1, 2]);
+        (0..2).for_each(|partition| push(&mut backlog, partition, 0..1));
+        let now = Instant::now();
+        let failed = backlog.take(now);
+        assert_eq!(failed.len(), 2);
+        backlog.give_back_apart(failed);
+        push(&mut backlog, 2, 0..1);
+        assert_eq!(take(&mut backlog, now), [(2, 0)], "its turn, and nobody joins it");
+        assert_eq!(take(&mut backlog, now), [(0, 0)]);
+        backlog.settled(Partition(0), now);
+        push(&mut backlog, 0, [1]);
+        assert_eq!(take(&mut backlog, now), [(1, 0)]);
+        backlog.settled(Partition(1), now);
+        push(&mut backlog, 1, [1]);
+        assert_eq!(take(&mut backlog, now), [(0, 1), (1, 1)], "together again");
     }
 
     #[test]
@@ -230,10 +290,10 @@ mod tests {
         push(&mut backlog, 0, 0..2);
         let now = Instant::now();
         backlog.hold(Partition(0), Hold::UntilAccepted, now);
-        assert_eq!(backlog.next_due(now + Duration::from_secs(3600)), None);
+        assert_eq!(take(&mut backlog, now + Duration::from_secs(3600)), []);
         assert_eq!(backlog.next_wake(), None);
         backlog.accept(now);
-        assert_eq!(backlog.next_due(now), Some(Partition(0)));
+        assert_eq!(take(&mut backlog, now), [(0, 0), (0, 1)]);
     }
 
     #[test]
@@ -244,17 +304,17 @@ mod tests {
         assert!(backlog.revoke(Partition(0)));
         assert!(!backlog.revoke(Partition(0)));
         push(&mut backlog, 0, 7..9);
-        assert_eq!(backlog.next_due(Instant::now()), None);
+        assert_eq!(take(&mut backlog, Instant::now()), []);
         backlog.assign(Partition(0));
         push(&mut backlog, 0, 5..6);
-        assert_eq!(batch(&mut backlog, 0), [5]);
+        assert_eq!(take(&mut backlog, Instant::now()), [(0, 5)]);
     }
 
     #[test]
     fn a_record_that_comes_twice_is_there_once() {
         let mut backlog = backlog(&[0]);
         push(&mut backlog, 0, [0, 1, 1, 0, 4]);
-        assert_eq!(batch(&mut backlog, 0), [0, 1, 4]);
+        assert_eq!(take(&mut backlog, Instant::now()), [(0, 0), (0, 1), (0, 4)]);
     }
 
     #[test]
@@ -268,7 +328,7 @@ mod tests {
         assert!(backlog.has_room());
         backlog.push(Record::new(Partition(1), Offset(1)).with_value(vec![0; 95]));
         assert!(!backlog.has_room(), "a hundred bytes");
-        backlog.settle(Partition(1), 2, Instant::now());
+        assert_eq!(take(&mut backlog, Instant::now()), [(1, 0), (1, 1)]);
         assert!(backlog.has_room());
     }
 }

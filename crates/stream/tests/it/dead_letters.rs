@@ -12,7 +12,7 @@ use crate::support::{By, Rig, Seen, value, wait_for};
 
 /// Rejects odd numbers and what is no number.
 fn even_only(seen: &Seen) -> impl stream::Handler + use<> {
-    let decide = |_: Partition, batch: &[Record]| -> Result<Vec<Settled>, Failure> {
+    let decide = |batch: &[Record]| -> Result<Vec<Settled>, Failure> {
         let settle = |record: &Record| match value(record).parse::<u32>() {
             Ok(number) if number.is_multiple_of(2) => Settled::Done("handled"),
             Ok(_) => Settled::rejected("the number is odd"),

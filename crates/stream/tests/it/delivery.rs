@@ -37,7 +37,7 @@ async fn what_was_not_settled_comes_again_and_what_was_settled_does_not() {
     let seen = Seen::default();
     let broken = By {
         seen: seen.clone(),
-        decide: |_, batch: &[Record]| {
+        decide: |batch: &[Record]| {
             if batch.iter().any(|record| value(record) == "12") {
                 return Err(Failure::broken(anyhow!("no more paper")));
             }
@@ -82,7 +82,7 @@ async fn a_batch_whose_handler_never_came_back_is_redelivered_as_a_whole() {
 struct Stuck(Arc<AtomicBool>);
 
 impl stream::Handler for Stuck {
-    async fn handle(&mut self, _: stream::Partition, _: &[Record]) -> Result<Vec<stream::Settled>, Failure> {
+    async fn handle(&mut self, _: &[Record]) -> Result<Vec<stream::Settled>, Failure> {
         self.0.store(true, Ordering::SeqCst);
         std::future::pending().await
     }
@@ -92,7 +92,7 @@ impl stream::Handler for Stuck {
 async fn the_wrong_number_of_answers_stops_the_consumer_with_the_offset_unstored() {
     let rig = Rig::new(1).await;
     rig.produce(0..2).await;
-    let member = rig.start(By { seen: Seen::default(), decide: |_, _: &[Record]| Ok(Vec::new()) });
+    let member = rig.start(By { seen: Seen::default(), decide: |_: &[Record]| Ok(Vec::new()) });
     assert!(member.failure().await.contains("the handler gave 0 answers"));
     assert_eq!(rig.total_committed(), 0);
 }
@@ -117,7 +117,7 @@ async fn tombstones_empty_records_and_headers_arrive_as_they_were_sent() {
     let kept = records.clone();
     let keeping = By {
         seen: seen.clone(),
-        decide: move |_, batch: &[Record]| {
+        decide: move |batch: &[Record]| {
             kept.lock().expect("lock").extend_from_slice(batch);
             Ok(done(batch))
         },
@@ -148,7 +148,7 @@ async fn tombstones_empty_records_and_headers_arrive_as_they_were_sent() {
 async fn the_lag_is_told_while_records_wait() {
     let rig = Rig::configured(1, |config| config.with("statistics.interval.ms", "200")).await;
     rig.produce(0..7).await;
-    let held = By { seen: Seen::default(), decide: |_, _: &[Record]| Err(crate::support::away()) };
+    let held = By { seen: Seen::default(), decide: |_: &[Record]| Err(crate::support::away()) };
     let member = rig.start(held);
     let line = format!("consumer_lag{{partition=\"0\",topic=\"{}\"}} 7", rig.topic);
     wait_for("the lag", || member.metrics().contains(&line)).await;

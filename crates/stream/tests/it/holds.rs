@@ -23,7 +23,7 @@ async fn a_hold_longer_than_the_longest_poll_keeps_the_group_and_the_order() {
     let (counted, begun) = (attempts.clone(), Instant::now());
     let holding = By {
         seen: seen.clone(),
-        decide: move |_, batch: &[Record]| {
+        decide: move |batch: &[Record]| {
             counted.fetch_add(1, Ordering::SeqCst);
             if begun.elapsed() < Duration::from_secs(7) { Err(away()) } else { Ok(done(batch)) }
         },
@@ -48,8 +48,9 @@ async fn the_other_partitions_go_on_while_one_is_held() {
     let is_back = back.clone();
     let holding = By {
         seen: seen.clone(),
-        decide: move |partition, batch: &[Record]| {
-            if partition == Partition(0) && !is_back.load(Ordering::SeqCst) { Err(away()) } else { Ok(done(batch)) }
+        decide: move |batch: &[Record]| {
+            let is_first = batch.iter().any(|record| record.partition == Partition(0));
+            if is_first && !is_back.load(Ordering::SeqCst) { Err(away()) } else { Ok(done(batch)) }
         },
     };
     let member = rig.start(holding);
@@ -74,7 +75,7 @@ async fn a_stop_in_the_middle_of_a_hold_is_prompt_and_loses_nothing() {
     let trying = tried.clone();
     let holding = By {
         seen: seen.clone(),
-        decide: move |_, _: &[Record]| {
+        decide: move |_: &[Record]| {
             trying.store(true, Ordering::SeqCst);
             let source = anyhow::anyhow!("away for long");
             Err(stream::Failure::Unavailable { retry_after: Some(Duration::from_secs(60)), source })

@@ -16,7 +16,7 @@ async fn a_partition_that_goes_in_the_middle_of_a_hold_is_read_by_whoever_gets_i
     let (is_back, trying) = (back.clone(), tried.clone());
     let holding = By {
         seen: held.clone(),
-        decide: move |_, batch: &[Record]| {
+        decide: move |batch: &[Record]| {
             trying.store(true, Ordering::SeqCst);
             if is_back.load(Ordering::SeqCst) { Ok(done(batch)) } else { Err(away()) }
         },

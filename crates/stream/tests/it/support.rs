@@ -180,10 +180,10 @@ pub struct By<F> {
 
 impl<F> Handler for By<F>
 where
-    F: FnMut(Partition, &[Record]) -> Result<Vec<Settled>, Failure> + Send,
+    F: FnMut(&[Record]) -> Result<Vec<Settled>, Failure> + Send,
 {
-    async fn handle(&mut self, partition: Partition, batch: &[Record]) -> Result<Vec<Settled>, Failure> {
-        let settled = (self.decide)(partition, batch)?;
+    async fn handle(&mut self, batch: &[Record]) -> Result<Vec<Settled>, Failure> {
+        let settled = (self.decide)(batch)?;
         self.seen.note(batch);
         Ok(settled)
     }
@@ -195,7 +195,7 @@ where
 
 /// Handles everything.
 pub fn accepting(seen: &Seen) -> impl Handler + use<> {
-    By { seen: seen.clone(), decide: |_, batch: &[Record]| Ok(done(batch)) }
+    By { seen: seen.clone(), decide: |batch: &[Record]| Ok(done(batch)) }
 }
 
 pub fn done(batch: &[Record]) -> Vec<Settled> {

@@ -111,6 +111,12 @@ impl Message<'_> {
             Self::Reading(reading) => reading.id(),
         }
     }
+
+    /// Whether it is of the five-field kind, whose level belongs to an identity and not an interest.
+    #[must_use]
+    pub const fn is_bare(&self) -> bool {
+        matches!(self, Self::Reading(Reading::Bare { .. }))
+    }
 }
 
 impl Reading<'_> {

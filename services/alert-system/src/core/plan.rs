@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use contracts::{AlertEvent, AlertKind};
 use uuid::Uuid;
 
-use super::{Kept, Message, Outcome, Reading, Rejection, State, Step, compose, settle};
+use super::{Kept, Message, Outcome, Rejection, State, Step, compose, settle};
 
 /// What follows from a batch.
 #[derive(Debug)]
@@ -64,9 +64,10 @@ pub fn plan<'a>(messages: &'a [Result<Message<'a>, Rejection>], known: &HashMap<
 impl<'a> Plan<'a> {
     fn settle(&mut self, index: usize, message: &'a Message<'a>, known: &HashMap<Uuid, Kept>) -> Outcome {
         let id = message.id();
-        let (step, is_bare) = match message {
-            Message::Removed(_) => (Step::Removed, false),
-            Message::Reading(reading) => (reading.step(), matches!(reading, Reading::Bare { .. })),
+        let is_bare = message.is_bare();
+        let step = match message {
+            Message::Removed(_) => Step::Removed,
+            Message::Reading(reading) => reading.step(),
         };
         let touched = self.touched.entry(id).or_insert_with(|| {
             let kept = known.get(&id).copied().unwrap_or_default();

@@ -4,6 +4,7 @@
 mod processes;
 mod world;
 
+mod batches;
 mod crossings;
 mod deaths;
 mod outages;

@@ -53,7 +53,7 @@ async fn a_batch_that_comes_twice_is_written_once_without_an_id_of_its_own_too()
         record(5, bare.as_bytes()),
     ];
     for _ in 0..2 {
-        let settled = intake.handle(Partition(1), &batch).await.expect("settled");
+        let settled = intake.handle(&batch).await.expect("settled");
         assert_eq!(settled.len(), 5);
         assert!(matches!(settled[2], Settled::Rejected(_)));
         assert_eq!(world.count("pending").await, 3);
@@ -71,7 +71,7 @@ async fn a_batch_is_written_in_its_order() {
             Record::new(Partition(0), Offset(number)).with_value(value)
         })
         .collect();
-    intake.handle(Partition(0), &batch).await.expect("settled");
+    intake.handle(&batch).await.expect("settled");
     let written: Vec<String> = sqlx::query_scalar("SELECT content->>'condition' FROM alerts ORDER BY position")
         .fetch_all(&world.database.pool)
         .await
@@ -104,10 +104,10 @@ async fn what_the_ledger_cannot_hold_becomes_a_dead_letter_and_stops_nobody() {
             Record::new(Partition(0), Offset(offset)).with_value(value)
         })
         .collect();
-    let settled = intake.handle(Partition(0), &batch).await.expect("settled");
+    let settled = intake.handle(&batch).await.expect("settled");
     let rejected: Vec<_> = settled.iter().map(|settled| matches!(settled, Settled::Rejected(_))).collect();
     assert_eq!(rejected, [false, true, false]);
     assert_eq!(world.count("pending").await, 2);
-    let alone = intake.handle(Partition(0), &batch[1..2]).await.expect("settled");
+    let alone = intake.handle(&batch[1..2]).await.expect("settled");
     assert!(matches!(alone[..], [Settled::Rejected(_)]));
 }

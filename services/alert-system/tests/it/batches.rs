@@ -1,0 +1,67 @@
+//! What the consume loop hands over at once.
+
+use alert_system::{handler::AlertHandler, metrics::Metrics, store::LevelStore};
+use prometheus::Registry;
+use stream::{Handler, Offset, Partition, Producer, Profile, Record, Settled};
+
+use crate::world::{Interest, Sent, World, bare};
+
+fn handler(world: &World) -> AlertHandler {
+    let producer = Producer::unwatched(&world.kafka, Profile::Latency).expect("a producer");
+    let metrics = Metrics::register(&Registry::new()).expect("metrics");
+    AlertHandler::new(LevelStore::new(world.database.pool.clone()), producer, metrics, &world.topics)
+}
+
+/// A message as it is read from there.
+fn at(partition: i32, offset: i64, sent: &Sent) -> Record {
+    let mut record = Record::new(Partition(partition), Offset(offset));
+    if let Some(key) = &sent.key {
+        record = record.with_key(key.as_bytes());
+    }
+    if let Some(value) = &sent.value {
+        record = record.with_value(value.clone());
+    }
+    sent.headers.iter().fold(record, |record, (name, value)| record.with_header(*name, value.as_bytes()))
+}
+
+async fn outcomes(handler: &mut AlertHandler, batch: &[Record]) -> Vec<&'static str> {
+    let settled = handler.handle(batch).await.expect("settled");
+    let outcome = |settled| match settled {
+        Settled::Done(outcome) => outcome,
+        Settled::Rejected(_) => "rejected",
+    };
+    settled.into_iter().map(outcome).collect()
+}
+
+#[tokio::test]
+async fn interests_of_several_partitions_are_settled_together_and_remembered_by_partition() {
+    let world = World::new().await;
+    let mut handler = handler(&world);
+    let (one, other) = (Interest::new(), Interest::new());
+    let batch = [at(2, 0, &one.reading(1, 11)), at(2, 1, &one.reading(2, 5)), at(0, 0, &other.reading(1, 1))];
+    assert_eq!(outcomes(&mut handler, &batch).await, ["alerted", "alerted", "alerted"]);
+    assert_eq!(world.told_of(&one).await, ["high", "recovered"]);
+    assert_eq!(world.told_of(&other).await, ["low"]);
+    // Another owner goes on with what one partition is about, and gives it back.
+    handler.partition_revoked(Partition(0));
+    sqlx::query("UPDATE levels SET level = 'normal', seq = 5 WHERE interest_id = $1")
+        .bind(other.id)
+        .execute(&world.database.pool)
+        .await
+        .expect("a row");
+    let later = [at(0, 1, &other.reading(6, 1)), at(2, 2, &one.reading(3, 11))];
+    assert_eq!(outcomes(&mut handler, &later).await, ["alerted", "alerted"]);
+    assert_eq!(outcomes(&mut handler, &later).await, ["stale", "stale"], "whatever comes again is known");
+}
+
+#[tokio::test]
+async fn messages_of_the_five_field_kind_are_heard_from_every_partition_of_a_batch() {
+    let world = World::new().await;
+    let mut handler = handler(&world);
+    let message = |partition, offset, count| at(partition, offset, &bare("ada@example.org", "LICC", count));
+    let batch = [message(2, 7, 11), message(0, 3, 5), message(0, 4, 12), message(1, 0, 5)];
+    assert_eq!(outcomes(&mut handler, &batch).await, ["alerted"; 4]);
+    assert_eq!(outcomes(&mut handler, &batch).await, ["stale"; 4]);
+    let kinds: Vec<_> = world.told().await.into_iter().map(|told| told.kind).collect();
+    assert_eq!(kinds, ["high", "recovered", "high", "recovered"]);
+}
