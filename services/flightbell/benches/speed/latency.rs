@@ -69,7 +69,7 @@ async fn cross(world: &World, crowd: i64) {
     for crossing in 0..CROSSINGS + WARM_UP {
         world.aircraft(if crossing.is_multiple_of(2) { 8 } else { 3 });
         expected += usize::try_from(crowd).expect("a number");
-        testkit::wait_for("the messages", PATIENCE, async || world.telegram.delivered().len() >= expected).await;
+        world.telegram.wait_for_delivered(PATIENCE, expected).await.expect("the messages");
     }
 }
 
