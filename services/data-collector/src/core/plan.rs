@@ -6,9 +6,11 @@
 //! for; a day that is not held and was not asked for yet; a probe whether yesterday is published; and,
 //! from what remains, airports once more: for a day that was asked for in vain, or for corrections.
 //!
-//! `due` knows what is due and when; `pack` makes calls of it that the credits allow.
+//! `due` knows what is due and when, `neighbours` which airports share a box; `pack` makes calls of
+//! both that the credits allow.
 
 mod due;
+mod neighbours;
 mod pack;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};

@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
-use super::{DailyNeed, LiveNeed, Situation};
+use super::{DailyNeed, LiveNeed, Situation, neighbours::boxes_around};
 use crate::core::{
     boxes,
     credits::{Credits, end_of_day},
@@ -51,7 +51,7 @@ impl LiveDue {
     pub(super) fn of(situation: &Situation) -> Self {
         let (now, needs) = (situation.now, &situation.live);
         let everywhere: Vec<usize> = (0..needs.len()).collect();
-        let round_cost = boxes::cost(&super::pack::boxes(needs, &everywhere));
+        let round_cost = boxes::cost(&boxes_around(needs, &everywhere));
         let spendable = situation.states.remaining.saturating_sub(Credits::reserve(situation.tier, now));
         let pace = spread(spendable, round_cost, now).map(|pace| pace.max(situation.interval));
         let cycle_at = cycle_at(situation, pace, round_cost);

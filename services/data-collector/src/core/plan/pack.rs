@@ -1,10 +1,11 @@
-//! How what is due is packed into calls: boxes that neighbours share, directions and days.
+//! How what is due is packed into calls: boxes, directions and days.
 
 use chrono::{DateTime, Utc};
 
 use super::{
     AskFor, LiveNeed, Situation, Step,
     due::{self, Ask, DailyDue, LiveDue, Urgency},
+    neighbours::boxes_around,
 };
 use crate::core::{
     boxes::{self, BoxCall},
@@ -12,26 +13,10 @@ use crate::core::{
     day,
 };
 
-/// The boxes around the airports at `chosen`; their airports are places in `chosen`.
-pub(super) fn boxes(needs: &[LiveNeed], chosen: &[usize]) -> Vec<BoxCall> {
-    let (alone, together): (Vec<usize>, Vec<usize>) = (0..chosen.len()).partition(|place| needs[chosen[*place]].alone);
-    let calls = |places: &[usize]| {
-        let positions: Vec<_> = places.iter().map(|place| needs[chosen[*place]].position).collect();
-        let mut calls = boxes::calls(&positions);
-        for call in &mut calls {
-            call.airports.iter_mut().for_each(|airport| *airport = places[*airport]);
-        }
-        calls
-    };
-    let mut packed = calls(&together);
-    packed.extend(alone.chunks(1).flat_map(calls));
-    packed
-}
-
 /// The step for live figures, and when each airport will be collected next.
 pub(super) fn live(situation: &Situation, due: &LiveDue) -> (Option<Step>, Vec<DateTime<Utc>>) {
     let (now, needs, states) = (situation.now, &situation.live, &situation.states);
-    let whole = boxes(needs, &due.chosen);
+    let whole = boxes_around(needs, &due.chosen);
     let (airports, calls, regular) = if boxes::cost(&whole) <= states.remaining {
         (due.chosen.clone(), whole, due.regular)
     } else {
@@ -44,7 +29,7 @@ pub(super) fn live(situation: &Situation, due: &LiveDue) -> (Option<Step>, Vec<D
         (true, true) => at_once,
         // It was tried a short while ago; whichever comes first is for whoever waits, too.
         (true, false) if need.free_at(situation) > now => {
-            let own = boxes::cost(&boxes(needs, &[place]));
+            let own = boxes::cost(&boxes_around(needs, &[place]));
             need.free_at(situation).max(states.affordable_at(own, now))
         }
         (true, false) => at_once.max(end_of_day(now)),
@@ -59,7 +44,7 @@ pub(super) fn live(situation: &Situation, due: &LiveDue) -> (Option<Step>, Vec<D
 fn affordable(needs: &[LiveNeed], mut airports: Vec<usize>, credits: u32) -> (Vec<usize>, Vec<BoxCall>) {
     airports.sort_by_key(|place| (needs[*place].attempted_at, *place));
     loop {
-        let calls = boxes(needs, &airports);
+        let calls = boxes_around(needs, &airports);
         if boxes::cost(&calls) <= credits {
             return (airports, calls);
         }
