@@ -19,8 +19,8 @@ deps: ## Installs what is missing: system packages, Kafka's jars
 deps-test:
 	@packaging/deps.sh test
 
-build: deps ## Builds everything (3 minutes the first time on two cores)
-	@echo "==> building (3 minutes the first time on two cores)"
+build: deps ## Builds everything (3 to 6 minutes the first time on two cores)
+	@echo "==> building (3 to 6 minutes the first time on two cores)"
 	$(CARGO) build --locked --workspace
 
 demo: build ## Runs Flightbell on recorded traffic and prints the address to open
