@@ -46,22 +46,6 @@ impl AlertHandler {
         Self { store, producer, metrics, readings_topic, alerts_topic, partitions: HashMap::new() }
     }
 
-    /// Identities of the five-field kind may come from several partitions, whose offsets say nothing
-    /// about each other: a batch with any is settled one partition after the other.
-    async fn settle(&mut self, batch: &[Record]) -> Result<Vec<Settled>, Failure> {
-        let topic = self.readings_topic.clone();
-        let messages: Vec<_> = batch.iter().map(|record| read(&wire(&topic, record))).collect();
-        if !messages.iter().flatten().any(Message::is_bare) {
-            return self.settle_together(batch, &messages).await;
-        }
-        let mut settled = Vec::with_capacity(batch.len());
-        for (_, part) in by_partition(batch) {
-            let of_part = settled.len()..settled.len() + part.len();
-            settled.extend(self.settle_together(part, &messages[of_part]).await?);
-        }
-        Ok(settled)
-    }
-
     async fn settle_together(
         &mut self,
         batch: &[Record],
@@ -181,8 +165,20 @@ impl AlertHandler {
 }
 
 impl Handler for AlertHandler {
+    /// Identities of the five-field kind may come from several partitions, whose offsets say nothing
+    /// about each other: a batch with any is settled one partition after the other.
     async fn handle(&mut self, batch: &[Record]) -> Result<Vec<Settled>, Failure> {
-        self.settle(batch).await
+        let topic = self.readings_topic.clone();
+        let messages: Vec<_> = batch.iter().map(|record| read(&wire(&topic, record))).collect();
+        if !messages.iter().flatten().any(Message::is_bare) {
+            return self.settle_together(batch, &messages).await;
+        }
+        let mut settled = Vec::with_capacity(batch.len());
+        for (_, part) in by_partition(batch) {
+            let of_part = settled.len()..settled.len() + part.len();
+            settled.extend(self.settle_together(part, &messages[of_part]).await?);
+        }
+        Ok(settled)
     }
 
     fn partition_revoked(&mut self, partition: Partition) {

@@ -218,23 +218,21 @@ impl<'c, H: Handler> Loop<'c, H> {
             Failure::Unavailable { retry_after, source } => (Trouble::Unavailable { retry_after }, source),
             Failure::Broken(source) => (Trouble::Broken, source),
         };
-        let partitions: Vec<_> = by_partition(&batch).map(|(partition, _)| partition).collect();
-        if let ([_, _, ..], Trouble::Unavailable { .. }) = (partitions.as_slice(), trouble) {
-            tracing::debug!("{}: {} partitions are tried again one by one: {source:#}", self.topic, partitions.len());
-            self.backlog.give_back_apart(batch);
-            return Ok(());
-        }
-        self.backlog.give_back(batch);
-        for partition in partitions {
-            match next_step(trouble, self.backlog.attempts(partition), &BACKOFF, rand::random()) {
-                Step::Stop => return Err(source),
-                Step::Hold(wait) => {
-                    let now = Instant::now();
-                    if self.hold(partition, Hold::Until(now + wait), now) {
-                        tracing::warn!("{} partition {partition} is held: {source:#}", self.topic);
-                    } else {
-                        tracing::debug!("{} partition {partition} is still held: {source:#}", self.topic);
-                    }
+        let Some(partition) = batch.first().map(|record| record.partition) else { return Ok(()) };
+        let is_alone = batch.iter().all(|record| record.partition == partition);
+        match next_step(trouble, self.backlog.attempts(partition), &BACKOFF, rand::random()) {
+            Step::Stop => return Err(source),
+            Step::Hold(_) if !is_alone => {
+                tracing::debug!("{}: a batch is tried again, one partition after the other: {source:#}", self.topic);
+                self.backlog.give_back_apart(batch);
+            }
+            Step::Hold(wait) => {
+                self.backlog.give_back(batch);
+                let now = Instant::now();
+                if self.hold(partition, Hold::Until(now + wait), now) {
+                    tracing::warn!("{} partition {partition} is held: {source:#}", self.topic);
+                } else {
+                    tracing::debug!("{} partition {partition} is still held: {source:#}", self.topic);
                 }
             }
         }
