@@ -6,7 +6,8 @@ export SQLX_OFFLINE := true
 CARGO ?= cargo
 # Everything that tests and measurements ask is on this machine, where no proxy is.
 LOCAL = NO_PROXY=localhost,127.0.0.0/8,::1
-SERVERS = $${CARGO_TARGET_DIR:-target}/debug/with-servers --
+BUILT = $${CARGO_TARGET_DIR:-target}/debug
+SERVERS = $(BUILT)/with-servers --
 
 .PHONY: help deps deps-test build demo test lint bench sqlx doctor clean
 
@@ -24,7 +25,7 @@ build: deps ## Builds everything (3 to 6 minutes the first time on two cores)
 	$(CARGO) build --locked --workspace
 
 demo: build ## Runs Flightbell on recorded traffic and prints the address to open
-	@target/debug/flightbell demo
+	@$(BUILT)/flightbell demo
 
 test: deps-test ## Runs every test, on a real Kafka and PostgreSQL that it starts and stops
 	@echo "==> building the tests (a few minutes the first time on two cores)"
@@ -52,7 +53,7 @@ bench: deps ## Measures speed and memory on a release build (10 minutes the firs
 	$(LOCAL) $(CARGO) bench --locked --workspace --bench speed -- $(PARTS)
 
 doctor: build ## Says what is wrong on this machine, and how to mend it
-	@target/debug/flightbell doctor
+	@$(BUILT)/flightbell doctor
 
 clean: ## Removes what was built
 	$(CARGO) clean
