@@ -1,6 +1,7 @@
 //! `addresses.json`: where the parts of a running `flightbell up` are reached.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, OpenOptions},
     io::{ErrorKind, Write},
     os::unix::fs::OpenOptionsExt,
@@ -19,21 +20,8 @@ pub struct Addresses {
     pub admin: String,
     /// Kafka's bootstrap servers.
     pub kafka: String,
-    /// The four databases.
-    pub databases: DatabaseUrls,
-}
-
-/// The URL of each service's database.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DatabaseUrls {
-    /// Accounts.
-    pub user_manager: String,
-    /// Interests, flights and readings.
-    pub data_collector: String,
-    /// Levels.
-    pub alert_system: String,
-    /// The ledger.
-    pub notifier: String,
+    /// The URL of each service's database, by the service's name.
+    pub databases: BTreeMap<String, String>,
 }
 
 impl std::fmt::Debug for Addresses {

@@ -142,7 +142,6 @@ fn take_lock(path: &Path) -> Result<File, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::DatabaseUrls;
 
     fn folder() -> tempfile::TempDir {
         let folder = tempfile::tempdir().expect("a folder");
@@ -183,12 +182,7 @@ mod tests {
         let path = parent.path().join("data");
         let held = DataDir::open(&path).expect("a data directory");
         assert_eq!(Addresses::read(&path).expect("readable"), None);
-        let databases = DatabaseUrls {
-            user_manager: "postgres://a".to_owned(),
-            data_collector: "postgres://b".to_owned(),
-            alert_system: "postgres://c".to_owned(),
-            notifier: "postgres://d".to_owned(),
-        };
+        let databases = [("user-manager".to_owned(), "postgres://a".to_owned())].into();
         let addresses = Addresses { admin: "127.0.0.1:1".to_owned(), kafka: "127.0.0.1:2".to_owned(), databases };
         held.write_addresses(&addresses).expect("written");
         let mode = fs::metadata(Addresses::file(&path)).expect("there").permissions().mode();

@@ -32,7 +32,7 @@ mod ports;
 mod processes;
 mod supervisor;
 
-pub use addresses::{Addresses, DatabaseUrls};
+pub use addresses::Addresses;
 pub use data_dir::DataDir;
 pub use disk::free_bytes;
 pub use error::Error;

@@ -3,7 +3,7 @@
 //! A service's `Config::from_vars` asks a [`Reader`] for each key. The reader notes every problem
 //! and goes on, so that somebody who mistyped three settings learns of three.
 
-use std::{collections::HashMap, fmt, net::SocketAddr, str::FromStr, time::Duration};
+use std::{borrow::Cow, collections::HashMap, fmt, net::SocketAddr, str::FromStr, time::Duration};
 
 use secrecy::SecretString;
 use url::Url;
@@ -49,7 +49,7 @@ impl<const N: usize> Vars for [(&str, &str); N] {
 
 /// Settings over other settings: what is not set here is looked up underneath.
 pub struct Overlay<'a> {
-    over: HashMap<&'static str, String>,
+    over: HashMap<Cow<'static, str>, String>,
     under: &'a dyn Vars,
 }
 
@@ -62,20 +62,21 @@ impl<'a> Overlay<'a> {
 
     /// With `key` set to `value`, whatever is underneath.
     #[must_use]
-    pub fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
-        self.over.insert(key, value.into());
+    pub fn with(mut self, key: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
+        self.over.insert(key.into(), value.into());
         self
     }
 
     /// With `key` set to `value` unless it is set already.
     #[must_use]
-    pub fn with_default(self, key: &'static str, value: impl Into<String>) -> Self {
-        if self.get(key).is_some_and(|set| !set.trim().is_empty()) { self } else { self.with(key, value) }
+    pub fn with_default(self, key: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
+        let key = key.into();
+        if self.get(&key).is_some_and(|set| !set.trim().is_empty()) { self } else { self.with(key, value) }
     }
 
     /// With `key` not set, whatever is underneath.
     #[must_use]
-    pub fn without(self, key: &'static str) -> Self {
+    pub fn without(self, key: impl Into<Cow<'static, str>>) -> Self {
         self.with(key, "")
     }
 }

@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod outside;
 pub mod postgres;
 pub mod readiness;
+pub mod service;
 pub mod tasks;
 pub mod trace;
 

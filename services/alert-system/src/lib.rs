@@ -26,7 +26,12 @@ mod memory;
 use std::time::Duration;
 
 use anyhow::Context;
-use shell::{Shell, postgres};
+use shell::{
+    Shell,
+    config::{ConfigError, Vars},
+    postgres,
+    service::{Bound, ClockKind, Configured, Launch, ServiceSpec},
+};
 use stream::{Consumer, Producer, Profile, Subscription, topics};
 
 pub use config::Config;
@@ -37,6 +42,24 @@ use store::LevelStore;
 
 /// The worker's database.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/alert-system");
+
+/// What a process must know of this service.
+pub static SERVICE: ServiceSpec = ServiceSpec {
+    name: "alert-system",
+    migrations: Some(&MIGRATOR),
+    http: false,
+    grpc: false,
+    clock: ClockKind::System,
+    configure,
+};
+
+fn configure(vars: &dyn Vars) -> Result<Configured, ConfigError> {
+    let config = Config::from_vars(vars)?;
+    Ok(Configured::new(config.shell.clone(), async move |launch: Launch| {
+        start(config, &launch.shell).await?;
+        Ok(Bound::default())
+    }))
+}
 
 /// How often rows of interests that were removed long ago are looked for.
 const CLEANUP_INTERVAL: Duration = Duration::from_secs(3600);

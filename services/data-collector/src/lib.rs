@@ -36,9 +36,11 @@ use anyhow::Context;
 use chrono::TimeDelta;
 use shell::{
     Shell,
+    config::{ConfigError, Vars},
     http::idempotency,
     lease,
     postgres::{self, Database},
+    service::{Bound, ClockKind, Configured, Launch, ServiceSpec},
 };
 use stream::{Producer, Profile};
 
@@ -48,6 +50,27 @@ use self::{
     collect::Collector, core::credits::Tier, fan_out::FanOut, http::Api, metrics::Metrics, opensky::OpenSky,
     relay::Relay, store::Store, users::Users, wake::Wake,
 };
+
+/// What a process must know of this service.
+pub static SERVICE: ServiceSpec = ServiceSpec {
+    name: "data-collector",
+    migrations: Some(&store::MIGRATOR),
+    http: true,
+    grpc: true,
+    clock: ClockKind::Flights,
+    configure,
+};
+
+fn configure(vars: &dyn Vars) -> Result<Configured, ConfigError> {
+    let mut config = Config::from_vars(vars)?;
+    Ok(Configured::new(config.shell.clone(), async move |launch: Launch| {
+        config.http = launch.http.unwrap_or(config.http);
+        config.grpc = launch.grpc.unwrap_or(config.grpc);
+        config.source = launch.data_source.unwrap_or(config.source);
+        let running = start(config, &launch.shell).await?;
+        Ok(Bound { http: Some(running.http), grpc: Some(running.grpc) })
+    }))
+}
 
 /// The name of the leader's lease.
 const COLLECTION: &str = "data-collector-collection";

@@ -2,8 +2,13 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use http::uri::Authority;
+
+use crate::services::ServiceList;
+
+/// The port on which every service answers HTTP unless it is told otherwise.
+const HTTP_PORT: u16 = 5000;
 
 /// Watches airports for people.
 #[derive(Debug, Parser)]
@@ -19,6 +24,41 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// The command line of a program that consists of `services`: the gateway is told of each that has
+/// HTTP by an option of that service's name.
+#[must_use]
+pub fn command(services: ServiceList) -> clap::Command {
+    let upstreams = services.iter().filter(|spec| spec.http).map(|spec| {
+        Arg::new(spec.name)
+            .long(spec.name)
+            .value_name("HOST:PORT")
+            .value_parser(clap::value_parser!(Authority))
+            .help(format!("Host and port of {0}'s HTTP [default: {0}:{HTTP_PORT}]", spec.name))
+    });
+    Cli::command().mut_subcommand("gateway", |gateway| gateway.args(upstreams))
+}
+
+/// What this process was asked to do. A command line that cannot be used ends it.
+#[must_use]
+pub fn parse(services: ServiceList) -> Command {
+    let matches = command(services).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let mut command = cli.command;
+    if let (Command::Gateway(args), Some(given)) = (&mut command, matches.subcommand_matches("gateway")) {
+        args.upstreams = upstreams(services, given);
+    }
+    command
+}
+
+fn upstreams(services: ServiceList, given: &ArgMatches) -> Vec<(String, Authority)> {
+    let at = |name: &str| {
+        let default = || format!("{name}:{HTTP_PORT}").parse().ok();
+        given.get_one::<Authority>(name).cloned().or_else(default)
+    };
+    let with_http = services.iter().filter(|spec| spec.http);
+    with_http.filter_map(|spec| Some((spec.name.to_owned(), at(spec.name)?))).collect()
 }
 
 /// What to do.
@@ -79,12 +119,9 @@ pub struct Gateway {
     /// Where the certificate is kept: cert.pem and key.pem, made when missing [default: `tls` in the data directory]
     #[arg(long, value_name = "DIR")]
     pub certificates: Option<PathBuf>,
-    /// Host and port of user-manager's HTTP
-    #[arg(long, value_name = "HOST:PORT", default_value = "user-manager:5000")]
-    pub user_manager: Authority,
-    /// Host and port of data-collector's HTTP
-    #[arg(long, value_name = "HOST:PORT", default_value = "data-collector:5000")]
-    pub data_collector: Authority,
+    /// Where each service that has HTTP answers it: an option named like the service, added by [`command`].
+    #[arg(skip)]
+    pub upstreams: Vec<(String, Authority)>,
     /// Listen on an address that others can reach, though nobody has to sign in yet
     #[arg(long)]
     pub insecure_open: bool,

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     cli,
-    services::Clocks,
+    services::{Clocks, SERVICES},
     settings, strangers,
     up::{Setup, run_with},
 };
@@ -37,19 +37,14 @@ const FOLDER_PREFIX: &str = "flightbell-demo-";
 const COLLECT_INTERVAL_SECONDS: &str = "60";
 
 /// What else belongs to the real services and servers of whoever runs the demo.
-const OTHER_REAL_ONES: [&str; 6] = [
-    "KAFKA_BROKER_URL",
-    "USER_MANAGER_DATABASE_URL_FILE",
-    "DATA_COLLECTOR_DATABASE_URL_FILE",
-    "ALERT_SYSTEM_DATABASE_URL_FILE",
-    "NOTIFIER_DATABASE_URL_FILE",
-    "OPEN_SKY_CLIENT_SECRET_FILE",
-];
+const OTHER_REAL_ONES: [&str; 2] = ["KAFKA_BROKER_URL", "OPEN_SKY_CLIENT_SECRET_FILE"];
 
 /// The settings that name something real: they are never used, so that no replayed flight reaches a
 /// real database, topic or chat.
-fn real_ones() -> impl Iterator<Item = &'static str> {
-    settings::OF_A_NAMED_KAFKA.into_iter().chain(settings::DATABASE_KEYS).chain(OTHER_REAL_ONES)
+fn real_ones() -> impl Iterator<Item = String> {
+    let databases = SERVICES.iter().filter_map(|spec| spec.database_key());
+    let databases = databases.flat_map(|key| [format!("{key}_FILE"), key]);
+    settings::OF_A_NAMED_KAFKA.into_iter().chain(OTHER_REAL_ONES).map(str::to_owned).chain(databases)
 }
 
 /// Where the stand-ins answer.
@@ -119,7 +114,7 @@ const PEOPLE: [Person; 2] = [
 pub async fn run(args: cli::Demo, vars: &dyn Vars) -> anyhow::Result<()> {
     strangers::refuse("--listen", args.listen, args.insecure_open)?;
     strangers::refuse("--page", args.page, args.insecure_open)?;
-    settings::check(&StandIns::LATER.over(vars))?;
+    settings::check(SERVICES, &StandIns::LATER.over(vars))?;
     let folder = fresh_folder().await.context("make the demo's folder")?;
     let stopping = CancellationToken::new();
     let clock = Clock::replay(opensky::begins_at(), args.speed);
@@ -128,6 +123,7 @@ pub async fn run(args: cli::Demo, vars: &dyn Vars) -> anyhow::Result<()> {
     let addresses = StandIns { api_url: &api_url, token_url: &token_url, telegram: &page, token: telegram.token() };
     let vars = addresses.over(vars);
     let setup = Setup {
+        services: SERVICES,
         vars: &vars,
         folder: folder.path().join("data"),
         listen: args.listen,
@@ -245,13 +241,12 @@ mod tests {
 
     #[test]
     fn nothing_real_is_used_whatever_the_shell_has_set() {
-        let real: std::collections::HashMap<String, String> =
-            real_ones().map(|key| (key.to_owned(), "real".to_owned())).collect();
+        let real: std::collections::HashMap<String, String> = real_ones().map(|key| (key, "real".to_owned())).collect();
         let vars = StandIns::LATER.over(&real);
         for key in real_ones() {
-            assert_eq!(Reader::new(&vars).raw(key), None, "{key}");
+            assert_eq!(Reader::new(&vars).raw(&key), None, "{key}");
         }
-        let (_, given) = settings::check(&vars).expect("a demo needs no settings");
+        let (_, given) = settings::check(SERVICES, &vars).expect("a demo needs no settings");
         assert!(given.kafka.is_none() && given.databases.is_none());
     }
 }

@@ -17,3 +17,24 @@ pub mod services;
 pub mod settings;
 pub mod strangers;
 pub mod up;
+
+use std::process::ExitCode;
+
+use shell::config::ProcessEnv;
+
+use crate::{cli::Command, services::ServiceList};
+
+pub use services::SERVICES;
+
+/// Does what the command line asks of a program that consists of `services`.
+pub async fn run(services: ServiceList) -> ExitCode {
+    shell::choose_tls();
+    let ended = match cli::parse(services) {
+        Command::Up(args) => up::run(args, services, &ProcessEnv).await,
+        Command::Demo(args) => demo::run(args, &ProcessEnv).await,
+        Command::Gateway(args) => gateway::run(args, &ProcessEnv).await,
+        Command::Doctor(args) => doctor::run(args, services, &ProcessEnv).await,
+        Command::Dlq(args) => dlq::run(args, &ProcessEnv).await,
+    };
+    shell::exit_code(ended)
+}

@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use clap::CommandFactory;
-
-use crate::cli::Cli;
+use crate::{cli::command, services::SERVICES};
 
 const README: &str = include_str!("../../../README.md");
 
@@ -40,7 +38,7 @@ fn check(command: &clap::Command, words: &[&str]) {
 
 #[test]
 fn commands_and_options_that_are_named_exist_and_every_command_is_named() {
-    let program = Cli::command();
+    let program = command(SERVICES);
     let mut named = 0;
     for line in code() {
         let line = line.split(" #").next().unwrap_or_default().replace('\n', " ");

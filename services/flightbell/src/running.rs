@@ -33,15 +33,8 @@ impl Running {
         &self.addresses.admin
     }
 
-    /// The four databases, by service.
-    #[must_use]
-    pub fn databases(&self) -> [(&'static str, &str); 4] {
-        let databases = &self.addresses.databases;
-        [
-            ("user-manager", &databases.user_manager),
-            ("data-collector", &databases.data_collector),
-            ("alert-system", &databases.alert_system),
-            ("notifier", &databases.notifier),
-        ]
+    /// The databases, by service.
+    pub fn databases(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.addresses.databases.iter().map(|(service, url)| (service.as_str(), url.as_str()))
     }
 }

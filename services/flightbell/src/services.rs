@@ -1,32 +1,36 @@
-//! Every service in one process: the same `start` that each one's own binary calls.
+//! The services of this program, and how several of them start in one process.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use anyhow::Context;
 use http::uri::Authority;
-use shell::{Process, Shell, clock::Clock, listen::Listen};
+use shell::{
+    Process, Shell,
+    clock::Clock,
+    listen::Listen,
+    service::{ClockKind, Configured, Launch, ServiceSpec},
+};
 
-use crate::{gateway::Upstreams, settings::Services};
+use crate::gateway::Upstreams;
+
+/// Services that a process runs or knows of.
+pub type ServiceList = &'static [&'static ServiceSpec];
+
+/// Every service of Flightbell, in the order in which people are told of them. A new service is one line here.
+pub static SERVICES: ServiceList =
+    &[&user_manager::SERVICE, &data_collector::SERVICE, &alert_system::SERVICE, &notifier::SERVICE];
+
+/// gRPC addresses, by the service's name.
+pub type GrpcAddresses = BTreeMap<&'static str, SocketAddr>;
 
 /// The listeners of the services, bound before any service starts, since each is told the others'
 /// addresses.
-pub struct Listeners {
-    user_manager_http: Listen,
-    user_manager_grpc: Listen,
-    data_collector_http: Listen,
-    data_collector_grpc: Listen,
-    notifier_grpc: Listen,
-}
+pub struct Listeners(Vec<ServiceListeners>);
 
-/// The gRPC addresses of [`Listeners`].
-#[derive(Clone, Copy, Debug)]
-pub struct GrpcAddresses {
-    /// user-manager's.
-    pub user_manager: SocketAddr,
-    /// data-collector's.
-    pub data_collector: SocketAddr,
-    /// notifier's.
-    pub notifier: SocketAddr,
+struct ServiceListeners {
+    name: &'static str,
+    http: Option<Listen>,
+    grpc: Option<Listen>,
 }
 
 /// The clocks of the services: all the system's, except in a replay.
@@ -36,28 +40,20 @@ pub struct Clocks {
     pub flights: Clock,
 }
 
-/// One shell a service, in the order user-manager, data-collector, alert-system, notifier.
-pub struct Shells {
-    user_manager: Shell,
-    data_collector: Shell,
-    alert_system: Shell,
-    notifier: Shell,
-}
+/// One shell a service.
+pub struct Shells(Vec<Shell>);
 
 impl Listeners {
     /// Binds free ports on the loopback interface.
     ///
     /// # Errors
     /// When no port is free.
-    pub fn bind() -> anyhow::Result<Self> {
-        let bind = || Listen::on_loopback().context("bind a free loopback port");
-        Ok(Self {
-            user_manager_http: bind()?,
-            user_manager_grpc: bind()?,
-            data_collector_http: bind()?,
-            data_collector_grpc: bind()?,
-            notifier_grpc: bind()?,
-        })
+    pub fn bind(services: ServiceList) -> anyhow::Result<Self> {
+        let bind = |wanted: bool| wanted.then(Listen::on_loopback).transpose().context("bind a free loopback port");
+        let bound = services
+            .iter()
+            .map(|spec| Ok(ServiceListeners { name: spec.name, http: bind(spec.http)?, grpc: bind(spec.grpc)? }));
+        bound.collect::<anyhow::Result<_>>().map(Self)
     }
 
     /// Where gRPC will be answered.
@@ -65,12 +61,7 @@ impl Listeners {
     /// # Errors
     /// When a listener's address cannot be read.
     pub fn grpc(&self) -> anyhow::Result<GrpcAddresses> {
-        let addr = |listen: &Listen| listen.addr().context("read a listener's address");
-        Ok(GrpcAddresses {
-            user_manager: addr(&self.user_manager_grpc)?,
-            data_collector: addr(&self.data_collector_grpc)?,
-            notifier: addr(&self.notifier_grpc)?,
-        })
+        self.addresses(|listeners| listeners.grpc.as_ref())
     }
 
     /// Where HTTP will be answered, for the gateway.
@@ -78,48 +69,55 @@ impl Listeners {
     /// # Errors
     /// When a listener's address cannot be read.
     pub fn upstreams(&self) -> anyhow::Result<Upstreams> {
-        let authority = |listen: &Listen| -> anyhow::Result<Authority> {
-            let addr = listen.addr().context("read a listener's address")?;
-            addr.to_string().parse().context("write a listener's address")
-        };
-        Ok(Upstreams::new([
-            ("user-manager".to_owned(), authority(&self.user_manager_http)?),
-            ("data-collector".to_owned(), authority(&self.data_collector_http)?),
-        ]))
+        let authorities = self.addresses(|listeners| listeners.http.as_ref())?.into_iter().map(|(name, addr)| {
+            let authority: Authority = addr.to_string().parse().context("write a listener's address")?;
+            Ok((name.to_owned(), authority))
+        });
+        Ok(Upstreams::new(authorities.collect::<anyhow::Result<Vec<_>>>()?))
+    }
+
+    fn addresses(&self, of: impl Fn(&ServiceListeners) -> Option<&Listen>) -> anyhow::Result<GrpcAddresses> {
+        let bound = self.0.iter().filter_map(|listeners| Some((listeners.name, of(listeners)?)));
+        bound.map(|(name, listen)| Ok((name, listen.addr().context("read a listener's address")?))).collect()
+    }
+
+    fn take(&mut self, name: &str) -> (Option<Listen>, Option<Listen>) {
+        let found = self.0.iter_mut().find(|listeners| listeners.name == name);
+        found.map(|listeners| (listeners.http.take(), listeners.grpc.take())).unwrap_or_default()
     }
 }
 
 impl Shells {
     /// A shell for each service of `process`.
-    pub fn of(process: &mut Process, clocks: Clocks) -> Self {
-        Self {
-            user_manager: process.shell("user-manager", Clock::system()),
-            data_collector: process.shell("data-collector", clocks.flights),
-            alert_system: process.shell("alert-system", Clock::system()),
-            notifier: process.shell("notifier", clocks.flights),
-        }
+    pub fn of(process: &mut Process, services: ServiceList, clocks: Clocks) -> Self {
+        let clock = |kind| match kind {
+            ClockKind::System => Clock::system(),
+            ClockKind::Flights => clocks.flights,
+        };
+        Self(services.iter().map(|spec| process.shell(spec.name, clock(spec.clock))).collect())
     }
 
-    /// Starts every service and waits until each has what it depends on.
+    /// Starts every service and waits until each has what it depends on. `data_source` is where the
+    /// flights come from in words, when that is not OpenSky itself.
     ///
     /// # Errors
     /// The first that cannot start, named.
-    pub async fn start(&self, mut services: Services, listeners: Listeners) -> anyhow::Result<()> {
-        services.user_manager.http_addr = listeners.user_manager_http;
-        services.user_manager.grpc_addr = listeners.user_manager_grpc;
-        services.data_collector.http = listeners.data_collector_http;
-        services.data_collector.grpc = listeners.data_collector_grpc;
-        services.notifier.grpc = listeners.notifier_grpc;
-        tokio::try_join!(
-            named("user-manager", user_manager::start(services.user_manager, &self.user_manager)),
-            named("data-collector", data_collector::start(services.data_collector, &self.data_collector)),
-            named("alert-system", alert_system::start(services.alert_system, &self.alert_system)),
-            named("notifier", notifier::start(services.notifier, &self.notifier)),
-        )?;
-        Ok(())
+    pub async fn start(
+        &self,
+        services: Vec<Configured>,
+        mut listeners: Listeners,
+        data_source: Option<&str>,
+    ) -> anyhow::Result<()> {
+        let starting: Vec<_> = self
+            .0
+            .iter()
+            .zip(services)
+            .map(|(shell, configured)| {
+                let (http, grpc) = listeners.take(shell.service);
+                let data_source = data_source.map(str::to_owned);
+                configured.start(Launch { shell: shell.clone(), http, grpc, data_source })
+            })
+            .collect();
+        futures::future::try_join_all(starting).await.map(drop)
     }
-}
-
-async fn named<T>(service: &str, starting: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    starting.await.with_context(|| format!("start {service}"))
 }

@@ -38,7 +38,12 @@ mod upkeep;
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
-use shell::{Shell, lease, postgres};
+use shell::{
+    Shell,
+    config::{ConfigError, Vars},
+    lease, postgres,
+    service::{Bound, ClockKind, Configured, Launch, ServiceSpec},
+};
 use sqlx::migrate::Migrator;
 use stream::{Consumer, Producer, Profile, Subscription, topics};
 use tokio::sync::Notify;
@@ -58,6 +63,25 @@ pub use config::Config;
 
 /// The notifier's tables.
 pub static MIGRATOR: Migrator = sqlx::migrate!("../../migrations/notifier");
+
+/// What a process must know of this service.
+pub static SERVICE: ServiceSpec = ServiceSpec {
+    name: "notifier",
+    migrations: Some(&MIGRATOR),
+    http: false,
+    grpc: true,
+    clock: ClockKind::Flights,
+    configure,
+};
+
+fn configure(vars: &dyn Vars) -> Result<Configured, ConfigError> {
+    let mut config = Config::from_vars(vars)?;
+    Ok(Configured::new(config.shell.clone(), async move |launch: Launch| {
+        config.grpc = launch.grpc.unwrap_or(config.grpc);
+        let running = start(config, &launch.shell).await?;
+        Ok(Bound { http: None, grpc: Some(running.grpc) })
+    }))
+}
 
 /// The lease of the replica that sends.
 const SENDING: &str = "notifier-sending";

@@ -25,7 +25,13 @@ pub mod store;
 use std::{net::SocketAddr, sync::Arc};
 
 use proto::v1::user_service_server::UserServiceServer;
-use shell::{Shell, http::idempotency, postgres};
+use shell::{
+    Shell,
+    config::{ConfigError, Vars},
+    http::idempotency,
+    postgres,
+    service::{Bound, ClockKind, Configured, Launch, ServiceSpec},
+};
 use sqlx::migrate::Migrator;
 use tokio::sync::Notify;
 
@@ -35,6 +41,26 @@ pub use config::Config;
 
 /// user-manager's tables.
 pub static MIGRATOR: Migrator = sqlx::migrate!("../../migrations/user-manager");
+
+/// What a process must know of this service.
+pub static SERVICE: ServiceSpec = ServiceSpec {
+    name: "user-manager",
+    migrations: Some(&MIGRATOR),
+    http: true,
+    grpc: true,
+    clock: ClockKind::System,
+    configure,
+};
+
+fn configure(vars: &dyn Vars) -> Result<Configured, ConfigError> {
+    let mut config = Config::from_vars(vars)?;
+    Ok(Configured::new(config.shell.clone(), async move |launch: Launch| {
+        config.http_addr = launch.http.unwrap_or(config.http_addr);
+        config.grpc_addr = launch.grpc.unwrap_or(config.grpc_addr);
+        let running = start(config, &launch.shell).await?;
+        Ok(Bound { http: Some(running.http), grpc: Some(running.grpc) })
+    }))
+}
 
 /// A user-manager that runs.
 #[derive(Clone, Copy, Debug)]

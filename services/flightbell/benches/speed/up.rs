@@ -92,6 +92,6 @@ pub async fn latency(table: &mut Table) {
     let client = client(&data.join("tls/cert.pem")).await;
     let addresses = local_servers::Addresses::read(&data).expect("readable").expect("it runs");
     let what = "reading to Telegram through `up`, 99 %";
-    latency::measure(what, table, &world, (&client, &base), &addresses.databases.notifier).await;
+    latency::measure(what, table, &world, (&client, &base), &addresses.databases["notifier"]).await;
     program.stop().await;
 }

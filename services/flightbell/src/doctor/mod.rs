@@ -13,14 +13,14 @@ use local_servers::DataDir;
 use shell::config::Vars;
 
 use self::finding::{Finding, Verdict};
-use crate::{cli, folder, running::Running, settings, up};
+use crate::{cli, folder, running::Running, services::ServiceList, settings, up};
 
 /// Checks everything and prints what was found.
 ///
 /// # Errors
 /// When something must be mended.
-pub async fn run(args: cli::Doctor, vars: &dyn Vars) -> anyhow::Result<()> {
-    let findings = examine(args, vars).await;
+pub async fn run(args: cli::Doctor, services: ServiceList, vars: &dyn Vars) -> anyhow::Result<()> {
+    let findings = examine(args, services, vars).await;
     findings.iter().for_each(print);
     let wrong = findings.iter().filter(|finding| finding.verdict == Verdict::Wrong).count();
     match wrong {
@@ -30,7 +30,7 @@ pub async fn run(args: cli::Doctor, vars: &dyn Vars) -> anyhow::Result<()> {
     }
 }
 
-async fn examine(args: cli::Doctor, vars: &dyn Vars) -> Vec<Finding> {
+async fn examine(args: cli::Doctor, services: ServiceList, vars: &dyn Vars) -> Vec<Finding> {
     let folder = match folder::data_dir(args.data_dir, vars) {
         Ok(folder) => folder,
         Err(error) => {
@@ -43,7 +43,7 @@ async fn examine(args: cli::Doctor, vars: &dyn Vars) -> Vec<Finding> {
     let holder = DataDir::holder(&folder).ok().flatten();
     let running = Running::find(&folder);
     let mut findings = Vec::new();
-    let given = match settings::check(vars) {
+    let given = match settings::check(services, vars) {
         Ok((_, given)) => {
             findings.push(Finding::fine("settings", "every setting can be used"));
             Some(given)
@@ -54,7 +54,7 @@ async fn examine(args: cli::Doctor, vars: &dyn Vars) -> Vec<Finding> {
             None
         }
     };
-    let given = given.unwrap_or_else(|| settings::Given::read_leniently(vars));
+    let given = given.unwrap_or_else(|| settings::Given::read_leniently(services, vars));
     match up::places(vars, &given) {
         Ok(places) => findings.extend(machine::check(&places, &given, &folder, holder.is_some()).await),
         Err(error) => {
@@ -62,7 +62,7 @@ async fn examine(args: cli::Doctor, vars: &dyn Vars) -> Vec<Finding> {
             findings.push(Finding::wrong("folders", problem, "set HOME or XDG_CACHE_HOME"));
         }
     }
-    findings.extend(running::check(&given, holder.as_deref(), running.as_ref(), vars).await);
+    findings.extend(running::check(services, &given, holder.as_deref(), running.as_ref(), vars).await);
     findings.extend(outside::check(vars).await);
     findings
 }

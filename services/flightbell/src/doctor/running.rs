@@ -10,10 +10,7 @@ use sqlx::{Connection, PgConnection};
 use stream::KafkaConfig;
 
 use super::finding::Finding;
-use crate::{
-    running::Running,
-    settings::{DATABASE_KEYS, Given},
-};
+use crate::{running::Running, services::ServiceList, settings::Given};
 
 /// How long one dependency may take to answer.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -21,6 +18,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// What runs already: a running `up`, and the servers that the environment names.
 /// `holder` holds the data directory; it is `running` once it has come so far as to say where its parts are.
 pub(super) async fn check(
+    services: ServiceList,
     given: &Given,
     holder: Option<&str>,
     running: Option<&Running>,
@@ -38,13 +36,14 @@ pub(super) async fn check(
             findings.extend(readiness(running.admin()).await);
         }
     }
-    let databases: Vec<(&str, String)> = match (&given.databases, running) {
-        (Some(given), _) => DATABASE_KEYS.into_iter().zip(given.iter().cloned()).collect(),
-        (None, Some(running)) => running.databases().map(|(name, url)| (name, url.to_owned())).to_vec(),
+    let key = |name: &str| services.iter().find(|spec| spec.name == name).and_then(|spec| spec.database_key());
+    let databases: Vec<(String, SecretString)> = match (&given.databases, running) {
+        (Some(given), _) => given.iter().filter_map(|(name, url)| Some((key(name)?, url.clone()))).collect(),
+        (None, Some(running)) => running.databases().map(|(name, url)| (name.to_owned(), url.into())).collect(),
         (None, None) => Vec::new(),
     };
     for (name, url) in databases {
-        findings.push(database(name, url).await);
+        findings.push(database(&name, &url).await);
     }
     if let Some(kafka) = kafka_config(given, running, vars) {
         findings.push(kafka_answers(&kafka).await);
@@ -87,8 +86,8 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_default()
 }
 
-async fn database(name: &str, url: String) -> Finding {
-    let database = match Database::parse(&SecretString::from(url)) {
+async fn database(name: &str, url: &SecretString) -> Finding {
+    let database = match Database::parse(url) {
         Ok(database) => database,
         Err(error) => return Finding::wrong("database", format!("{name}: {error}"), format!("correct {name}")),
     };

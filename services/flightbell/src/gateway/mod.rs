@@ -51,8 +51,7 @@ pub async fn run(args: cli::Gateway, vars: &dyn Vars) -> anyhow::Result<()> {
     let mut process = Process::start(&config)?;
     let shell = process.shell("gateway", Clock::system());
     process.serve_admin(config.admin_addr).await?;
-    let services = [("user-manager", args.user_manager), ("data-collector", args.data_collector)];
-    let upstreams = Upstreams::new(services.map(|(name, at)| (name.to_owned(), at)));
+    let upstreams = Upstreams::new(args.upstreams);
     upstreams.watch(&shell);
     let addr = serve(&shell, args.listen, &certificates, upstreams, None).await?;
     if let Some(listen) = args.listen_http {

@@ -9,7 +9,8 @@ mod servers;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
-use local_servers::{Addresses, DataDir, DatabaseUrls, Places, free_bytes};
+use local_servers::{Addresses, DataDir, Places, free_bytes};
+use secrecy::ExposeSecret;
 use shell::{
     Process, Shell, StoppedEarly,
     clock::Clock,
@@ -20,7 +21,7 @@ use shell::{
 use self::servers::Servers;
 use crate::{
     cli, folder, gateway,
-    services::{Clocks, Listeners, Shells},
+    services::{Clocks, Listeners, ServiceList, Shells},
     settings::{self, Given},
     strangers,
 };
@@ -33,6 +34,8 @@ const DISK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What `up` runs on. `demo` makes one of its own.
 pub struct Setup<'a> {
+    /// What runs.
+    pub services: ServiceList,
     /// The environment.
     pub vars: &'a dyn Vars,
     /// The data directory.
@@ -50,21 +53,21 @@ pub struct Setup<'a> {
 /// # Errors
 /// Settings that cannot be used, a data directory in use, servers that cannot be run, or the first
 /// part that died.
-pub async fn run(args: cli::Up, vars: &dyn Vars) -> anyhow::Result<()> {
-    let folder = what_was_asked(&args, vars)?;
+pub async fn run(args: cli::Up, services: ServiceList, vars: &dyn Vars) -> anyhow::Result<()> {
+    let folder = what_was_asked(&args, services, vars)?;
     let clocks = Clocks { flights: Clock::system() };
-    let setup = Setup { vars, folder, listen: args.listen, clocks, source: None };
+    let setup = Setup { services, vars, folder, listen: args.listen, clocks, source: None };
     run_with(setup, async |_| Ok(())).await
 }
 
 /// The data directory; or everything that is wrong with arguments and settings, at once.
-fn what_was_asked(args: &cli::Up, vars: &dyn Vars) -> Result<PathBuf, ConfigError> {
+fn what_was_asked(args: &cli::Up, services: ServiceList, vars: &dyn Vars) -> Result<PathBuf, ConfigError> {
     let (folder, nowhere) = match folder::data_dir(args.data_dir.clone(), vars) {
         Ok(folder) => (folder, None),
         Err(error) => (PathBuf::new(), Some(error)),
     };
     let refused = strangers::refuse("--listen", args.listen, args.insecure_open).err();
-    let wrong = settings::check(vars).and_then(|(_, given)| places(vars, &given)).err();
+    let wrong = settings::check(services, vars).and_then(|(_, given)| places(vars, &given)).err();
     ConfigError::joined([refused, nowhere, wrong].into_iter().flatten()).map_or(Ok(folder), Err)
 }
 
@@ -76,16 +79,16 @@ pub async fn run_with(
     setup: Setup<'_>,
     then: impl AsyncFnOnce(SocketAddr) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let (config, given) = settings::check(setup.vars)?;
+    let (config, given) = settings::check(setup.services, setup.vars)?;
     let places = places(setup.vars, &given)?;
     let data = DataDir::open(&setup.folder)?;
     // Bound at the very end, when requests can be answered; that it is taken is told before the wait.
     drop(gateway::bind(setup.listen, "HTTPS").await?);
     let mut process = Process::start(&config)?;
-    let shells = Shells::of(&mut process, setup.clocks);
+    let shells = Shells::of(&mut process, setup.services, setup.clocks);
     let house = process.shell("flightbell", Clock::system());
 
-    let starting = Servers::start(&given, &places, &data);
+    let starting = Servers::start(setup.services, &given, &places, &data);
     let servers = tokio::select! {
         started = starting => started?,
         () = process.stopping().cancelled() => return Err(StoppedEarly.into()),
@@ -116,18 +119,15 @@ async fn start(
 ) -> anyhow::Result<SocketAddr> {
     house.tasks.spawn("the private servers", servers.watch(process.stopping().clone()));
     watch_disk(house, data);
-    let listeners = Listeners::bind()?;
-    let addresses = given.filled(servers.addresses(listeners.grpc()?));
-    let mut services = settings::services(setup.vars, &addresses)?;
-    if let Some(source) = &setup.source {
-        services.data_collector.source.clone_from(source);
-    }
+    let listeners = Listeners::bind(setup.services)?;
+    let addresses = given.filled(servers.addresses(setup.services, listeners.grpc()?));
+    let services = settings::configure(setup.services, setup.vars, &addresses)?;
     let upstreams = listeners.upstreams()?;
     let admin = process.serve_admin(config.admin_addr).await?;
-    let [user_manager, data_collector, alert_system, notifier] = addresses.databases;
-    let databases = DatabaseUrls { user_manager, data_collector, alert_system, notifier };
+    let urls = addresses.databases.iter().map(|(name, url)| (*name, url.expose_secret().to_owned()));
+    let databases = urls.map(|(name, url)| (name.to_owned(), url)).collect();
     data.write_addresses(&Addresses { admin: admin.to_string(), kafka: addresses.kafka, databases })?;
-    shells.start(services, listeners).await?;
+    shells.start(services, listeners, setup.source.as_deref()).await?;
     let certificates = data.path().join("tls");
     let addr = gateway::serve(house, setup.listen, &certificates, upstreams, setup.source.as_deref()).await?;
     process.started();

@@ -1,10 +1,11 @@
 use anyhow::{Context, anyhow, bail};
 use local_servers::{DataDir, Durability, Error, Kafka, KafkaOptions, Places, Postgres, PostgresOptions, Watch};
+use shell::service::ServiceSpec;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    services::GrpcAddresses,
-    settings::{Addresses, DATABASES, Given},
+    services::{GrpcAddresses, ServiceList},
+    settings::{Addresses, Given},
 };
 
 /// The private servers: those that the operator did not name.
@@ -15,14 +16,19 @@ pub(super) struct Servers {
 
 impl Servers {
     /// Prepares and starts what is private, both at once.
-    pub(super) async fn start(given: &Given, places: &Places, data: &DataDir) -> anyhow::Result<Self> {
+    pub(super) async fn start(
+        services: ServiceList,
+        given: &Given,
+        places: &Places,
+        data: &DataDir,
+    ) -> anyhow::Result<Self> {
         look_for_programs(given, places, data).await?;
         let postgres = async {
             if given.databases.is_some() {
                 return Ok(None);
             }
             tracing::info!("starting a private PostgreSQL");
-            postgres(places, data).await.map(Some)
+            postgres(services, places, data).await.map(Some)
         };
         let kafka = async {
             if given.kafka.is_some() {
@@ -47,14 +53,15 @@ impl Servers {
     }
 
     /// Where they are; what is not private is left empty, for [`Given::filled`].
-    pub(super) fn addresses(&self, grpc: GrpcAddresses) -> Addresses {
-        let url = |name: &str| self.postgres.as_ref().map(|postgres| postgres.url(name)).unwrap_or_default();
+    pub(super) fn addresses(&self, services: ServiceList, grpc: GrpcAddresses) -> Addresses {
+        let url = |spec: &ServiceSpec| {
+            let url = self.postgres.as_ref()?.url(&spec.database_name()?);
+            Some((spec.name, url.into()))
+        };
         Addresses {
-            databases: DATABASES.map(url),
+            databases: services.iter().filter_map(|spec| url(spec)).collect(),
             kafka: self.kafka.as_ref().map(Kafka::bootstrap).unwrap_or_default(),
-            user_manager_grpc: grpc.user_manager,
-            data_collector_grpc: grpc.data_collector,
-            notifier_grpc: grpc.notifier,
+            grpc,
         }
     }
 
@@ -112,10 +119,10 @@ async fn look_for_programs(given: &Given, places: &Places, data: &DataDir) -> an
     bail!("this machine cannot run the private servers (`flightbell doctor` looks further):{}", missing.concat());
 }
 
-async fn postgres(places: &Places, data: &DataDir) -> Result<Postgres, Error> {
+async fn postgres(services: ServiceList, places: &Places, data: &DataDir) -> Result<Postgres, Error> {
     let postgres = Postgres::start(PostgresOptions::new(places, data.path(), Durability::Durable)).await?;
-    for name in DATABASES {
-        postgres.create_database(name).await?;
+    for name in services.iter().filter_map(|spec| spec.database_name()) {
+        postgres.create_database(&name).await?;
     }
     Ok(postgres)
 }

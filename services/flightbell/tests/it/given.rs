@@ -38,7 +38,7 @@ async fn up_on_given_servers_starts_none_of_its_own_and_leaves_what_it_knows_wit
         let addresses = Addresses::read(&data).expect("readable").expect("it runs");
         let ready = client.get(format!("http://{}/readyz", addresses.admin)).send().await.expect("answered");
         assert_eq!(ready.status(), 200, "{:?}", ready.text().await);
-        assert_eq!((&addresses.kafka, &addresses.databases.notifier), (&kafka.bootstrap, &ledger));
+        assert_eq!((&addresses.kafka, &addresses.databases["notifier"]), (&kafka.bootstrap, &ledger));
         if expected == 0 {
             world.aircraft(3);
             let interest = json!({"airport_code": "LFPG", "metric": "live", "high_value": 5});

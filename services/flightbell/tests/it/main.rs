@@ -11,6 +11,7 @@ mod kills;
 mod letters;
 mod program;
 mod readme;
+mod room;
 mod stops;
 mod town;
 mod trunk;

@@ -19,26 +19,37 @@ pub async fn binary(name: &str) -> PathBuf {
         return own;
     }
     let folder = own.parent().expect("a folder");
-    BUILT.get_or_init(|| build_services(folder)).await;
+    BUILT.get_or_init(|| build(folder, &["--workspace", "--bins"])).await;
     let beside = folder.join(name);
     assert!(beside.exists(), "{} is missing: cargo build --workspace --bins", beside.display());
     beside
 }
 
+/// The example of that name of this crate, as the sources are now.
+pub async fn example(name: &str) -> PathBuf {
+    let own = PathBuf::from(env!("CARGO_BIN_EXE_flightbell"));
+    let folder = own.parent().expect("a folder");
+    // The whole workspace, so that its dependencies have the features with which they are built already.
+    build(folder, &["--workspace", "--example", name]).await;
+    folder.join("examples").join(name)
+}
+
 /// For a `cargo test -p flightbell`, which builds no binary but its own: the others beside it would be missing,
 /// or, worse, old. Where they are as they should be, this takes half a second.
-async fn build_services(folder: &Path) {
+async fn build(folder: &Path, what: &[&str]) {
     let profile = match folder.file_name().and_then(|name| name.to_str()).expect("a profile") {
         "debug" => "dev",
         other => other,
     };
     let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--locked", "--workspace", "--bins", "--profile", profile, "--target-dir"])
+        .args(["build", "--quiet", "--locked"])
+        .args(what)
+        .args(["--profile", profile, "--target-dir"])
         .arg(folder.parent().expect("the target folder"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()
         .await;
-    assert!(built.expect("cargo runs").success(), "the services are not built: cargo build --workspace --bins");
+    assert!(built.expect("cargo runs").success(), "cargo build {} failed", what.join(" "));
 }
 
 /// Starts `name` with these arguments and nothing in the environment but what is given.

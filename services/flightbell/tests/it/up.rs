@@ -72,7 +72,7 @@ impl House {
 
     /// Waits until nothing in the ledger is under way.
     pub async fn settled(&self) {
-        is_settled(&self.addresses().databases.notifier).await;
+        is_settled(&self.addresses().databases["notifier"]).await;
     }
 
     /// Whether it is ready, and what `/readyz` says.
@@ -94,7 +94,7 @@ async fn one_command_watches_an_airport_and_survives_its_own_death() {
     register(&client, &base, "ada@example.org", 7, interest).await;
     world.texts(|texts| texts.len() == 1).await;
     let addresses = local_servers::Addresses::read(&data).expect("readable").expect("it runs");
-    is_settled(&addresses.databases.notifier).await;
+    is_settled(&addresses.databases["notifier"]).await;
 
     // Killed, it leaves its servers behind; the next start stops them and goes on where it was.
     program.kill().await;

@@ -1,0 +1,118 @@
+//! A made-up service: it keeps whom it has greeted.
+
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    net::SocketAddr,
+    task::{Context, Poll},
+};
+
+use axum::{Json, extract::State, http::StatusCode};
+use serde::{Deserialize, Serialize};
+use shell::{
+    Shell,
+    config::{ConfigError, Reader, ShellConfig, Vars},
+    http::{Problem, Routes},
+    listen::Listen,
+    postgres::{self, Database, Stored},
+    service::{Bound, ClockKind, Configured, Launch, ServiceSpec},
+};
+use sqlx::{PgPool, migrate::Migrator};
+use tonic::{body::Body, server::NamedService};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+static MIGRATOR: Migrator = sqlx::migrate!("examples/with_greeter/migrations");
+
+/// What a process must know of this service.
+pub static SERVICE: ServiceSpec = ServiceSpec {
+    name: "greeter",
+    migrations: Some(&MIGRATOR),
+    http: true,
+    grpc: true,
+    clock: ClockKind::System,
+    configure,
+};
+
+struct Config {
+    shell: ShellConfig,
+    http: Listen,
+    grpc: Listen,
+    database: Database,
+}
+
+impl Config {
+    fn from_vars(vars: &dyn Vars) -> Result<Self, ConfigError> {
+        let mut reader = Reader::new(vars);
+        let shell = ShellConfig::read(&mut reader);
+        let http: SocketAddr = reader.or("HTTP_ADDR", SocketAddr::from(([0, 0, 0, 0], 5000)));
+        let grpc: SocketAddr = reader.or("GRPC_ADDR", SocketAddr::from(([0, 0, 0, 0], 50060)));
+        let database = Database::read(&mut reader, "greeter");
+        reader.finish(|| Some(Self { shell, http: http.into(), grpc: grpc.into(), database: database? }))
+    }
+}
+
+fn configure(vars: &dyn Vars) -> Result<Configured, ConfigError> {
+    let config = Config::from_vars(vars)?;
+    Ok(Configured::new(config.shell.clone(), async move |launch: Launch| {
+        let http = launch.http.unwrap_or(config.http);
+        let grpc = launch.grpc.unwrap_or(config.grpc);
+        start(&launch.shell, (http, grpc), &config.database).await
+    }))
+}
+
+async fn start(shell: &Shell, (http, grpc): (Listen, Listen), database: &Database) -> anyhow::Result<Bound> {
+    let stored = Stored::<PgPool>::default();
+    let http = shell::http::serve(shell, http, routes(stored.clone())).await?;
+    let grpc = shell::grpc::serve(shell, grpc, Greeter).await?;
+    stored.set(postgres::connect(shell, database, &MIGRATOR).await?);
+    grpc.set_serving().await;
+    Ok(Bound { http: Some(http), grpc: Some(grpc.addr) })
+}
+
+#[derive(Deserialize, Serialize, ToSchema)]
+struct Greeting {
+    name: String,
+}
+
+fn routes(stored: Stored<PgPool>) -> Routes {
+    let router = OpenApiRouter::new().routes(routes!(greeted, greet)).with_state(stored);
+    let (router, openapi) = router.split_for_parts();
+    Routes { router, openapi }
+}
+
+/// Greet somebody
+#[utoipa::path(post, path = "/greetings", request_body = Greeting, responses((status = 201)))]
+async fn greet(State(stored): State<Stored<PgPool>>, Json(greeting): Json<Greeting>) -> Result<StatusCode, Problem> {
+    let insert = sqlx::query("INSERT INTO greetings (name) VALUES ($1)").bind(greeting.name);
+    insert.execute(stored.reached()?).await?;
+    Ok(StatusCode::CREATED)
+}
+
+/// Everybody who was greeted
+#[utoipa::path(get, path = "/greetings", responses((status = 200, body = [String])))]
+async fn greeted(State(stored): State<Stored<PgPool>>) -> Result<Json<Vec<String>>, Problem> {
+    Ok(Json(sqlx::query_scalar("SELECT name FROM greetings ORDER BY id").fetch_all(stored.reached()?).await?))
+}
+
+/// A gRPC service without methods; the standard health service beside it knows it by name.
+#[derive(Clone)]
+struct Greeter;
+
+impl NamedService for Greeter {
+    const NAME: &'static str = "flightbell.example.Greeter";
+}
+
+impl tower::Service<http::Request<Body>> for Greeter {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: http::Request<Body>) -> Self::Future {
+        ready(Ok(tonic::Status::unimplemented("the greeter has no methods").into_http()))
+    }
+}
