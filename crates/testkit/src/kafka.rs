@@ -1,7 +1,7 @@
 //! Records written and read past the code under test.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     time::{Duration, Instant},
 };
 
@@ -30,6 +30,8 @@ pub struct Record {
     pub value: Option<Vec<u8>>,
     /// The headers, in their order.
     pub headers: Vec<(String, Vec<u8>)>,
+    /// When it was produced, in Unix milliseconds; 0 when the record does not say it.
+    pub timestamp: i64,
 }
 
 impl Record {
@@ -55,6 +57,7 @@ impl Record {
             key: message.key().map(<[u8]>::to_vec),
             value: message.payload().map(<[u8]>::to_vec),
             headers: headers.collect(),
+            timestamp: message.timestamp().to_millis().unwrap_or_default(),
         }
     }
 }
@@ -106,17 +109,24 @@ pub async fn behind(bootstrap: &str, topic: &str, group: &str) -> i64 {
     let (bootstrap, topic, group) = (bootstrap.to_owned(), topic.to_owned(), group.to_owned());
     let asked = tokio::task::spawn_blocking(move || {
         let reader = Reader::in_group(&bootstrap, &topic, &group);
-        let mut wanted = TopicPartitionList::new();
-        for partition in &reader.partitions {
-            wanted.add_partition(&topic, *partition);
-        }
-        let committed = reader.consumer.committed_offsets(wanted, CALL_LIMIT).expect("committed offsets");
-        let of = |partition: i32| match committed.find_partition(&topic, partition).map(|found| found.offset()) {
-            Some(Offset::Offset(offset)) => offset,
-            _ => 0,
-        };
+        let committed = reader.committed();
+        let of = |partition| committed.get(&partition).copied().unwrap_or_default();
         reader.ends().into_iter().map(|(partition, end)| end - of(partition)).sum()
     });
+    asked.await.expect("an answer")
+}
+
+/// The offsets that the group has committed, of the partitions in which it has any.
+pub async fn committed(bootstrap: &str, topic: &str, group: &str) -> BTreeMap<i32, i64> {
+    let (bootstrap, topic, group) = (bootstrap.to_owned(), topic.to_owned(), group.to_owned());
+    let asked = tokio::task::spawn_blocking(move || Reader::in_group(&bootstrap, &topic, &group).committed());
+    asked.await.expect("an answer")
+}
+
+/// How many partitions a topic has.
+pub async fn partition_count(bootstrap: &str, topic: &str) -> usize {
+    let (bootstrap, topic) = (bootstrap.to_owned(), topic.to_owned());
+    let asked = tokio::task::spawn_blocking(move || Reader::of(&bootstrap, &topic).partitions.len());
     asked.await.expect("an answer")
 }
 
@@ -193,6 +203,20 @@ impl Reader {
             list.add_partition_offset(&self.topic, *partition, offset).expect("a place");
         }
         list
+    }
+
+    /// What the group has committed, of the partitions in which it has committed anything.
+    fn committed(&self) -> BTreeMap<i32, i64> {
+        let mut wanted = TopicPartitionList::new();
+        for partition in &self.partitions {
+            wanted.add_partition(&self.topic, *partition);
+        }
+        let committed = self.consumer.committed_offsets(wanted, CALL_LIMIT).expect("committed offsets");
+        let of = |partition: i32| match committed.find_partition(&self.topic, partition).map(|found| found.offset()) {
+            Some(Offset::Offset(offset)) => Some((partition, offset)),
+            _ => None,
+        };
+        self.partitions.iter().filter_map(|partition| of(*partition)).collect()
     }
 
     /// Where each partition ends now.

@@ -11,6 +11,7 @@ pub mod kafka;
 mod authority;
 mod databases;
 mod disk;
+mod kafka_dump;
 mod process;
 mod proxy;
 mod servers;
@@ -21,6 +22,7 @@ mod watchdog;
 pub use authority::Authority;
 pub use databases::{Database, database, empty_database};
 pub use disk::SmallDisk;
+pub use kafka_dump::{CommittedOffset, KafkaDump, RecordDump, TopicDump};
 pub use process::{Process, free_addr, last_words, readyz, wait_until_ready};
 pub use proxy::Proxy;
 pub use servers::{

@@ -16,3 +16,4 @@ mod stops;
 mod town;
 mod trunk;
 mod up;
+mod upgrade;
