@@ -16,6 +16,7 @@ mod process;
 mod proxy;
 mod servers;
 mod shared;
+mod skipped;
 mod wait;
 mod watchdog;
 
@@ -29,6 +30,7 @@ pub use servers::{
     Cluster, Frozen, Kafka, OwnServers, Servers, kafka_behind, kafka_cluster, lone_kafka, protected_kafka,
 };
 pub use shared::{KAFKA, POSTGRES, servers};
+pub use skipped::{SKIPPED, skip};
 pub use wait::wait_for;
 pub use watchdog::Folder;
 

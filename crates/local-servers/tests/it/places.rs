@@ -148,7 +148,7 @@ async fn a_kafka_before_version_4_is_refused() {
 async fn a_data_directory_behind_a_closed_folder_is_named_when_root_starts_the_servers() {
     let bed = Bed::new();
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root runs the servers as another user");
+        testkit::skip("only root runs the servers as another user");
         return;
     }
     let closed = bed.path().join("closed");

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
-use testkit::{KAFKA, OwnServers, POSTGRES};
+use testkit::{KAFKA, OwnServers, POSTGRES, SKIPPED};
 use tokio::{
     process::{Child, Command},
     signal::unix::{SignalKind, signal},
@@ -38,6 +38,8 @@ async fn main() -> anyhow::Result<ExitCode> {
     eprintln!("==> Kafka {kafka} and PostgreSQL {postgres} are ready after {:.1?}", begun.elapsed());
     let mut command = Command::new(&program);
     command.args(words).env(KAFKA, kafka).env(POSTGRES, postgres.to_string()).kill_on_drop(true);
+    let skipped = tempfile::NamedTempFile::new().context("make a list of skipped tests")?;
+    command.env(SKIPPED, skipped.path());
     let run = async {
         let mut child = command.spawn().with_context(|| format!("run {}", program.display()))?;
         let asked = tokio::select! {
@@ -50,7 +52,17 @@ async fn main() -> anyhow::Result<ExitCode> {
     };
     let status: anyhow::Result<ExitStatus> = run.await;
     servers.stop().await;
+    tell_skipped(&std::fs::read_to_string(skipped.path()).context("read which tests were skipped")?);
     Ok(exit_code(status?))
+}
+
+/// Last, so that it is not overlooked.
+fn tell_skipped(list: &str) {
+    let tests: Vec<_> = list.lines().collect();
+    if !tests.is_empty() {
+        eprintln!("==> {} tests were SKIPPED, and prove nothing on this machine:", tests.len());
+        tests.iter().for_each(|test| eprintln!("    {test}"));
+    }
 }
 
 async fn end(child: &mut Child, asked: Signal) -> anyhow::Result<ExitStatus> {

@@ -32,7 +32,7 @@ async fn doctor_names_what_is_missing_and_the_command_that_mends_it() {
 #[tokio::test]
 async fn doctor_says_when_the_servers_user_cannot_reach_the_data_directory() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root runs the servers as another user");
+        testkit::skip("only root runs the servers as another user");
         return;
     }
     let parent = folder();

@@ -142,7 +142,7 @@ async fn the_age_of_the_data_is_told_by_the_clock_of_the_replay() {
 }
 
 #[tokio::test]
-async fn from_the_topic_to_telegram_takes_a_few_milliseconds() {
+async fn no_alert_on_the_topic_waits_for_a_later_look_into_the_ledger() {
     let world = World::new().await;
     let mut config = world.config();
     config.sending.per_second = 0;
@@ -160,7 +160,8 @@ async fn from_the_topic_to_telegram_takes_a_few_milliseconds() {
     }
     took.sort_unstable();
     println!("from topic to Telegram: median {:?}, worst of 50 {:?}", took[25], took[49]);
-    // The figure to reach is p99 under 100 ms on an idle machine; this bound only finds a lost wake-up.
-    assert!(took[25] < Duration::from_secs(1), "{took:?}");
+    // An alert whose wake-up is lost waits up to 30 s for the next look. How fast it should be is measured elsewhere
+    // (`make bench`): on a busy machine a test cannot tell.
+    assert!(took[49] < Duration::from_secs(10), "{took:?}");
     worker.stop().await;
 }
