@@ -34,14 +34,12 @@ test: deps-test ## Runs every test, on a real Kafka and PostgreSQL that it start
 	@echo "==> running the tests"
 	$(LOCAL) $(SERVERS) $(CARGO) test --locked --workspace --no-fail-fast
 
-lint: ## Checks format, lints, documentation, licences and advisories
+lint: ## Checks format, lints, documentation, licences, advisories, dependencies and spelling
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
-	@if $(CARGO) deny --version >/dev/null 2>&1; then \
-		$(CARGO) deny --locked check bans licenses sources && packaging/advisories.sh; \
-	else echo "cargo-deny is not installed: licences, bans and advisories were not checked" \
-		"(cargo install cargo-deny --locked)"; fi
+	@packaging/lint-tools.sh
+	@packaging/each-crate-alone.sh
 
 sqlx: deps ## Refreshes the offline data of the SQL checks (needs sqlx-cli)
 	$(CARGO) build --locked -p testkit --bins

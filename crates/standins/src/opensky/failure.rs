@@ -29,7 +29,7 @@ pub enum Failure {
     Hang(Duration),
     /// The connection closes without a byte.
     HangUp,
-    /// Any body as JSON, with any status: missing or mis-cased fields, an array of one string.
+    /// Any body as JSON, with any status: missing fields or fields in wrong case, an array of one string.
     Body {
         /// The status.
         status: u16,
