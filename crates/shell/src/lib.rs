@@ -14,6 +14,7 @@ pub mod lease;
 pub mod listen;
 pub mod metrics;
 pub mod outside;
+pub mod periodic;
 pub mod postgres;
 pub mod readiness;
 pub mod service;

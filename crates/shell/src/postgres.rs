@@ -1,28 +1,28 @@
 //! A service's own PostgreSQL database: connected, migrated, watched.
 
+mod database;
+mod listen;
+mod migration;
+mod retry;
+
 use std::{
-    str::FromStr,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use anyhow::Context;
 use axum::http::StatusCode;
-use secrecy::{ExposeSecret, SecretString};
-use sqlx::{
-    PgPool,
-    migrate::Migrator,
-    postgres::{PgConnectOptions, PgPoolOptions},
+use sqlx::migrate::Migrator;
+
+pub use self::{
+    database::{DEFAULT_BACKGROUND_POOL_SIZE, DEFAULT_POOL_SIZE, Database, LARGEST_POOL_SIZE, Pools},
+    listen::listen,
+    migration::{MigrationError, check, migrate},
+    retry::{begin, read},
 };
 
-use crate::{Shell, config::Reader, http::Problem, process::StoppedEarly, readiness::Need};
+use crate::{Shell, http::Problem, process::StoppedEarly, readiness::Need};
 
-/// Connections a service keeps at most. Few: each costs the server a process.
-const POOL_SIZE: u32 = 6;
-/// How long a caller waits for a connection.
-const ACQUIRE_LIMIT: Duration = Duration::from_secs(3);
-/// The server ends a statement after this, in its own notation, so that a lost caller blocks nobody.
-const STATEMENT_LIMIT: &str = "10s";
 /// How long to wait between attempts at start.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// Log every so many failed attempts, so that a long wait does not fill the log.
@@ -65,69 +65,32 @@ impl<T> Stored<T> {
     }
 }
 
-/// Settings of a connection, without anything secret in their `Debug`.
-#[derive(Clone)]
-pub struct Database {
-    options: PgConnectOptions,
-}
-
-impl Database {
-    /// The database of `service`, from `DATABASE_URL`. It holds a password, so it may come from a file.
-    pub fn read(reader: &mut Reader<'_>, service: &str) -> Option<Self> {
-        const KEY: &str = "DATABASE_URL";
-        let url = reader.required_secret(KEY, &format!("{service}'s PostgreSQL database, a postgres:// URL"))?;
-        Self::parse(&url).map_err(|problem| reader.problem(format!("{KEY} cannot be used: {problem}"))).ok()
-    }
-
-    /// Reads a `postgres://` URL.
-    ///
-    /// # Errors
-    /// What is wrong with the URL; the URL itself, which may hold a password, is not repeated.
-    pub fn parse(url: &SecretString) -> Result<Self, String> {
-        let url = url.expose_secret();
-        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
-            return Err("it must be a URL like postgres://user:password@host:5432/database".to_owned());
-        }
-        let options = PgConnectOptions::from_str(url).map_err(|error| error.to_string())?;
-        Ok(Self { options })
-    }
-
-    /// The options of a connection by the name of `service`.
-    #[must_use]
-    pub fn options(&self, service: &str) -> PgConnectOptions {
-        self.options.clone().application_name(service).options([
-            ("statement_timeout", STATEMENT_LIMIT),
-            ("idle_in_transaction_session_timeout", "30s"),
-            // Notices, such as that a table exists already, would stand in the log at every start.
-            ("client_min_messages", "warning"),
-        ])
-    }
-}
-
-/// Connects and migrates, waiting as long as the database is away; from then on `/readyz` asks it.
+/// Waits until the database is reached and up to date, and migrates it unless something else is to; from then on
+/// `/readyz` asks it.
 ///
 /// # Errors
-/// When the shell stops first, or a migration cannot be applied.
-pub async fn connect(shell: &Shell, database: &Database, migrations: &Migrator) -> anyhow::Result<PgPool> {
+/// When the shell stops first, when a migration cannot be applied, or when the database is a newer version's. A
+/// process that runs already is not affected when a newer one migrates.
+pub async fn connect(shell: &Shell, database: &Database, migrations: &Migrator) -> anyhow::Result<Pools> {
     let starting = shell.readiness.part("postgres", Need::Required, "not connected yet");
-    let options = PgPoolOptions::new()
-        .max_connections(POOL_SIZE)
-        .acquire_timeout(ACQUIRE_LIMIT)
-        .idle_timeout(Duration::from_secs(300));
-    let pool = options.connect_lazy_with(database.options(shell.service));
     let mut attempt = 0u32;
     loop {
-        let failure = match migrations.run(&pool).await {
-            Ok(()) => break,
-            Err(error) => error,
+        let reached = tokio::select! {
+            reached = reach(shell.service, database, migrations) => reached,
+            () = shell.tasks.stopping().cancelled() => return Err(StoppedEarly.into()),
         };
-        if !migration_may_succeed_later(&failure) {
-            return Err(failure).context("migrate the database");
-        }
+        let failure = match reached {
+            Ok(()) => break,
+            Err(failure) if failure.may_pass() => failure,
+            Err(failure) => return Err(failure).context("migrate the database"),
+        };
         if attempt.is_multiple_of(ATTEMPTS_PER_LINE) {
             tracing::warn!("waiting for PostgreSQL: {failure}");
         }
-        starting.down(format!("cannot be reached: {failure}"));
+        starting.down(match failure {
+            MigrationError::Behind(_) | MigrationError::Busy => failure.to_string(),
+            _ => format!("cannot be reached: {failure}"),
+        });
         attempt += 1;
         tokio::select! {
             () = shell.tasks.stopping().cancelled() => return Err(StoppedEarly.into()),
@@ -135,27 +98,27 @@ pub async fn connect(shell: &Shell, database: &Database, migrations: &Migrator) 
         }
     }
     drop(starting);
-    let asked = pool.clone();
+    // On a connection of its own: a pool whose connections are all in use does not mean that the database is away.
+    let probe = database.listener(shell.service);
     shell.readiness.check("postgres", Need::Required, move || {
-        let pool = asked.clone();
+        let probe = probe.clone();
         async move {
-            let answer = sqlx::query("SELECT 1").execute(&pool).await;
+            let answer = read(&probe, || sqlx::query("SELECT 1").execute(&probe)).await;
             answer.map(drop).map_err(|error| format!("does not answer: {error}"))
         }
     });
-    Ok(pool)
+    Ok(database.pools(shell.service))
 }
 
-fn migration_may_succeed_later(error: &sqlx::migrate::MigrateError) -> bool {
-    use sqlx::migrate::MigrateError;
-    match error {
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
-            // A database that does not exist yet, or a password not set yet, may appear while we wait.
-            let code = error.as_database_error().and_then(|error| error.code());
-            is_unavailable(error) || matches!(code.as_deref(), Some("3D000" | "28P01" | "28000"))
-        }
-        _ => false,
+async fn reach(service: &str, database: &Database, migrations: &Migrator) -> Result<(), MigrationError> {
+    if !database.migrate_at_start {
+        return check(database, service, migrations).await;
     }
+    let applied = migrate(database, service, migrations).await?;
+    if let (Some(first), Some(last)) = (applied.first(), applied.last()) {
+        tracing::info!("migrated the database: applied migrations {first} to {last}");
+    }
+    Ok(())
 }
 
 /// Whether the same statement may succeed later without anybody changing it: the server is away,

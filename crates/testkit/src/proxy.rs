@@ -1,6 +1,14 @@
 //! A wire between a client and a server that can be slowed, frozen and cut.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -22,6 +30,14 @@ enum Wire {
     Cut,
 }
 
+/// How the wire is, and which connections it has lost.
+#[derive(Clone, Copy, Debug)]
+struct State {
+    wire: Wire,
+    /// Connections with a lower number pass nothing any more.
+    silent_below: u64,
+}
+
 /// Where the wire leads.
 #[derive(Clone, Debug)]
 enum Server {
@@ -29,12 +45,20 @@ enum Server {
     Socket(PathBuf),
 }
 
+/// The wire as one connection sees it.
+#[derive(Clone)]
+struct Seen {
+    number: u64,
+    state: watch::Receiver<State>,
+}
+
 /// A loopback port that leads to a server. Dropping it breaks every connection.
 #[derive(Debug)]
 pub struct Proxy {
     addr: SocketAddr,
     server: watch::Sender<Option<Server>>,
-    wire: watch::Sender<Wire>,
+    state: watch::Sender<State>,
+    connections: Arc<AtomicU64>,
     _forwarder: JoinSet<()>,
 }
 
@@ -63,10 +87,11 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let addr = listener.local_addr().expect("an address");
         let (server, leads_to) = watch::channel(None);
-        let (wire, state) = watch::channel(Wire::Whole(Duration::ZERO));
+        let (state, seen) = watch::channel(State { wire: Wire::Whole(Duration::ZERO), silent_below: 0 });
+        let connections = Arc::new(AtomicU64::new(0));
         let mut forwarder = JoinSet::new();
-        forwarder.spawn(forward(listener, leads_to, state));
-        Self { addr, server, wire, _forwarder: forwarder }
+        forwarder.spawn(forward(listener, leads_to, seen, Arc::clone(&connections)));
+        Self { addr, server, state, connections, _forwarder: forwarder }
     }
 
     /// Leads to `server` from now on.
@@ -82,32 +107,49 @@ impl Proxy {
 
     /// Breaks connections, and closes new ones at once.
     pub fn cut(&self) {
-        self.wire.send_replace(Wire::Cut);
+        self.set(Wire::Cut);
     }
 
     /// Lets nothing pass, and keeps connections open.
     pub fn freeze(&self) {
-        self.wire.send_replace(Wire::Frozen);
+        self.set(Wire::Frozen);
     }
 
     /// Passes everything on so much later, each way.
     pub fn delay(&self, by: Duration) {
-        self.wire.send_replace(Wire::Whole(by));
+        self.set(Wire::Whole(by));
     }
 
     /// Lets everything pass again.
     pub fn heal(&self) {
         self.delay(Duration::ZERO);
     }
+
+    /// Lets the connections of this moment stay open and never pass anything again, as when a host vanished; new
+    /// ones work.
+    pub fn lose_connections(&self) {
+        let silent_below = self.connections.load(Ordering::SeqCst);
+        self.state.send_modify(|state| state.silent_below = silent_below);
+    }
+
+    fn set(&self, wire: Wire) {
+        self.state.send_modify(|state| state.wire = wire);
+    }
 }
 
-async fn forward(listener: TcpListener, server: watch::Receiver<Option<Server>>, wire: watch::Receiver<Wire>) {
+async fn forward(
+    listener: TcpListener,
+    server: watch::Receiver<Option<Server>>,
+    state: watch::Receiver<State>,
+    numbers: Arc<AtomicU64>,
+) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
         while connections.try_join_next().is_some() {}
-        let (mut server, wire) = (server.clone(), wire.clone());
+        let (mut server, wire) =
+            (server.clone(), Seen { number: numbers.fetch_add(1, Ordering::SeqCst), state: state.clone() });
         connections.spawn(async move {
-            if *wire.borrow() == Wire::Cut {
+            if wire.state.borrow().wire == Wire::Cut {
                 return;
             }
             let Ok(server) = server.wait_for(Option::is_some).await.map(|server| server.clone()) else { return };
@@ -130,7 +172,7 @@ async fn forward(listener: TcpListener, server: watch::Receiver<Option<Server>>,
     }
 }
 
-async fn join(client: TcpStream, server: impl AsyncRead + AsyncWrite, wire: watch::Receiver<Wire>) {
+async fn join(client: TcpStream, server: impl AsyncRead + AsyncWrite, wire: Seen) {
     let (from_client, to_client) = tokio::io::split(client);
     let (from_server, to_server) = tokio::io::split(server);
     tokio::select! {
@@ -140,14 +182,15 @@ async fn join(client: TcpStream, server: impl AsyncRead + AsyncWrite, wire: watc
 }
 
 /// Passes bytes on until either end closes or the wire is cut.
-async fn pump(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, wire: watch::Receiver<Wire>) {
-    let mut is_cut = wire.clone();
-    let mut state = wire;
+async fn pump(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, wire: Seen) {
+    let Seen { number, mut state } = wire;
+    let mut is_cut = state.clone();
     let pass = async {
         let mut buffer = vec![0; CHUNK];
         while let Ok(read @ 1..) = from.read(&mut buffer).await {
             // What was read before the wire froze waits with the rest.
-            let Ok(Wire::Whole(delay)) = state.wait_for(|wire| *wire != Wire::Frozen).await.map(|wire| *wire) else {
+            let passes = |state: &State| state.wire != Wire::Frozen && number >= state.silent_below;
+            let Ok(Wire::Whole(delay)) = state.wait_for(passes).await.map(|state| state.wire) else {
                 return;
             };
             if delay > Duration::ZERO {
@@ -160,6 +203,6 @@ async fn pump(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin,
     };
     tokio::select! {
         () = pass => {}
-        _ = is_cut.wait_for(|wire| *wire == Wire::Cut) => {}
+        _ = is_cut.wait_for(|state| state.wire == Wire::Cut) => {}
     }
 }

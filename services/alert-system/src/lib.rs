@@ -29,6 +29,7 @@ use anyhow::Context;
 use shell::{
     Shell,
     config::{ConfigError, Vars},
+    periodic::every,
     postgres,
     service::{Bound, ClockKind, Configured, Launch, ServiceSpec},
 };
@@ -63,6 +64,8 @@ fn configure(vars: &dyn Vars) -> Result<Configured, ConfigError> {
 
 /// How often rows of interests that were removed long ago are looked for.
 const CLEANUP_INTERVAL: Duration = Duration::from_secs(3600);
+/// How long looking for them may take.
+const CLEANUP_LIMIT: Duration = Duration::from_secs(60);
 
 /// The worker runs. It has no address of its own.
 #[derive(Clone, Copy, Debug)]
@@ -73,11 +76,11 @@ pub struct Running;
 /// # Errors
 /// When the shell stops first, or the database or the topics cannot be prepared.
 pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
-    let (pool, ()) = tokio::try_join!(
+    let (pools, ()) = tokio::try_join!(
         postgres::connect(shell, &config.database, &MIGRATOR),
         topics::ensure(&config.kafka, &config.topics, shell),
     )?;
-    let store = LevelStore::new(pool);
+    let store = LevelStore::new(pools.background);
     let metrics = Metrics::register(&shell.registry).context("register the worker's metrics")?;
     let producer = Producer::new(&config.kafka, Profile::Latency, &config.topics.to_notifier(), shell)?;
     let subscription =
@@ -89,19 +92,15 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
 }
 
 fn clean_up(store: LevelStore, shell: &Shell) {
-    let stopping = shell.tasks.stopping().clone();
-    shell.tasks.spawn_droppable("clean-up of removed interests", async move {
-        let mut hours = tokio::time::interval(CLEANUP_INTERVAL);
-        loop {
-            tokio::select! {
-                () = stopping.cancelled() => return Ok(()),
-                _ = hours.tick() => {}
+    let cleaning = every(shell.clone(), "clean-up of removed interests", CLEANUP_INTERVAL, CLEANUP_LIMIT, move || {
+        let store = store.clone();
+        async move {
+            let count = store.forget_removed().await?;
+            if count > 0 {
+                tracing::info!("forgot {count} interests that were removed long ago");
             }
-            match store.forget_removed().await {
-                Ok(0) => {}
-                Ok(count) => tracing::info!("forgot {count} interests that were removed long ago"),
-                Err(error) => tracing::warn!("forget removed interests, again in an hour: {error}"),
-            }
+            Ok(())
         }
     });
+    shell.tasks.spawn_droppable("clean-up of removed interests", cleaning);
 }

@@ -104,10 +104,11 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
 
     // What only needs PostgreSQL is answered while Kafka is still away.
     let store = async {
-        let pool = postgres::connect(shell, &database, &store::MIGRATOR).await?;
-        let store = stored.set(Store::new(pool)).clone();
+        let pools = postgres::connect(shell, &database, &store::MIGRATOR).await?;
+        stored.set(Store::new(pools.requests));
         grpc.set_serving().await;
-        Ok(store)
+        // From here on everything is background work.
+        Ok(Store::new(pools.background))
     };
     let (store, ()) = tokio::try_join!(store, stream::topics::ensure(&kafka, &topics, shell))?;
     let topic = topics.to_alert_system();

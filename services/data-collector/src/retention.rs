@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use shell::Shell;
+use shell::{Shell, periodic::every_on};
 
 use crate::{core::day, store::Store};
 
 const INTERVAL: Duration = Duration::from_secs(3600);
+/// How long one turn may take. What is left over is removed an hour later.
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// How long it is known when an airport was tried that nobody watches any more.
 const TRIED_FOR: TimeDelta = TimeDelta::days(1);
@@ -17,21 +19,18 @@ const TRIED_FOR: TimeDelta = TimeDelta::days(1);
 /// # Errors
 /// Never; a database that is away is tried again at the next turn.
 pub async fn run(shell: Shell, store: Store, days: u32) -> anyhow::Result<()> {
-    let stopping = shell.tasks.stopping().clone();
-    loop {
-        let now = shell.clock.now();
-        match store.remove_before(day::kept_since(now, days), now - TRIED_FOR).await {
-            Ok(removed) if removed.readings + removed.flights > 0 => tracing::info!(
+    let (clock, store) = (shell.clock, &store);
+    every_on(clock, shell, "retention", INTERVAL, LIMIT, || async move {
+        let now = clock.now();
+        let removed = store.remove_before(day::kept_since(now, days), now - TRIED_FOR).await?;
+        if removed.readings + removed.flights > 0 {
+            tracing::info!(
                 readings = removed.readings,
                 flights = removed.flights,
                 "removed what is older than {days} days"
-            ),
-            Ok(_) => {}
-            Err(error) => tracing::warn!("remove what is older than {days} days: {error}"),
+            );
         }
-        tokio::select! {
-            () = stopping.cancelled() => return Ok(()),
-            () = shell.clock.sleep(INTERVAL) => {}
-        }
-    }
+        Ok(())
+    })
+    .await
 }

@@ -3,8 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use shell::{Shell, postgres::Database};
-use sqlx::postgres::{PgListener, PgPoolOptions};
+use shell::{
+    Shell,
+    postgres::{self, Database},
+};
 use tokio::sync::Notify;
 
 use crate::store::{CHANNEL, wake};
@@ -14,9 +16,9 @@ const SLOW_TURN: Duration = Duration::from_secs(2);
 /// How long to wait after something went wrong.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
 
-/// How long one piece of work may take: far longer than any does, so that a connection that died
-/// without a word cannot stop a task for good.
-const WORK_LIMIT: Duration = Duration::from_secs(60);
+/// How long one piece of work may take: longer than any does, so that a connection that died silently
+/// does not stop a task for as long as TCP waits.
+const WORK_LIMIT: Duration = Duration::from_secs(30);
 
 /// Who waits for what.
 #[derive(Clone, Default)]
@@ -54,31 +56,12 @@ impl Wake {
 /// # Errors
 /// Never; a database that is away is tried again.
 pub async fn listen(shell: Shell, database: Database, wake: Wake) -> anyhow::Result<()> {
-    let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(database.options(shell.service));
-    let stopping = shell.tasks.stopping().clone();
-    while !stopping.is_cancelled() {
-        let heard = tokio::select! {
-            () = stopping.cancelled() => return Ok(()),
-            heard = hear(&pool, &wake) => heard,
-        };
-        if let Err(error) = heard {
-            tracing::debug!("listen for notifications: {error}");
-        }
-        pause(&shell, AFTER_FAILURE).await;
-    }
-    Ok(())
-}
-
-async fn hear(pool: &sqlx::PgPool, wake: &Wake) -> sqlx::Result<()> {
-    let mut listener = PgListener::connect_with(pool).await?;
-    listener.listen(CHANNEL).await?;
-    loop {
+    postgres::listen(shell, database, CHANNEL, move |what| match what {
+        Some(what) => wake.tell(what),
         // What was told while nobody listened is found by looking.
-        wake.tell_all();
-        while let Some(notification) = listener.try_recv().await? {
-            wake.tell(notification.payload());
-        }
-    }
+        None => wake.tell_all(),
+    })
+    .await
 }
 
 /// Does `work` again and again until the shell stops: at once while there is more (`true`), else when

@@ -105,11 +105,11 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
     // What it serves needs nothing else.
     grpc.set_serving().await;
 
-    let (pool, ()) = tokio::try_join!(
+    let (pools, ()) = tokio::try_join!(
         postgres::connect(shell, &config.database, &MIGRATOR),
         topics::ensure(&config.kafka, &config.topics, shell),
     )?;
-    let store = Store::new(pool);
+    let store = Store::new(pools.background);
     let topic = config.topics.to_notifier();
     // The notifier produces nothing but dead letters.
     let dead_letters = Producer::new(&config.kafka, Profile::Latency, &topic, shell)?;
@@ -132,7 +132,8 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
     shell.tasks.spawn_short("token check", health.check_token(telegram, shell.clone()));
     consumer.spawn(Intake::new(store.clone(), topic, news.clone()), shell);
     shell.tasks.spawn("news", upkeep::hear(shell.clone(), config.database.clone(), news));
-    shell.tasks.spawn_droppable("upkeep", upkeep::tidy(shell.clone(), store, metrics));
+    shell.tasks.spawn_droppable("count of what waits", upkeep::count(shell.clone(), store.clone(), metrics));
+    shell.tasks.spawn_droppable("clean-up of the ledger", upkeep::clean_up(shell.clone(), store));
     let leading =
         lease::lead(shell.clone(), config.database, SENDING, move |term| Sender::new(attempts.clone(), term).run());
     shell.tasks.spawn("sender", leading);

@@ -85,10 +85,11 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
     let edge = UserServiceServer::new(grpc::Edge::new(stored.clone()));
     let grpc = shell::grpc::serve(shell, config.grpc_addr, edge).await?;
 
-    let pool = postgres::connect(shell, &config.database, &MIGRATOR).await?;
-    let store = stored.set(Store::new(pool.clone())).clone();
+    let pools = postgres::connect(shell, &config.database, &MIGRATOR).await?;
+    stored.set(Store::new(pools.requests));
+    let store = Store::new(pools.background.clone());
     grpc.set_serving().await;
-    shell.tasks.spawn_droppable("idempotency keys", idempotency::clean_up(shell.clone(), pool));
+    shell.tasks.spawn_droppable("idempotency keys", idempotency::clean_up(shell.clone(), pools.background));
     shell.tasks.spawn_droppable("settled deletions", relay::clean_up(shell.clone(), store.clone()));
     let relay = Relay::new(shell, store, config.data_collector, deleted);
     shell.tasks.spawn_droppable("relay of deletions", relay.run());

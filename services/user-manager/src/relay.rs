@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::bail;
 use proto::v1::{UserRequest, data_collector_service_client::DataCollectorServiceClient};
-use shell::{Shell, fault, trace::Cause};
+use shell::{Shell, fault, periodic::every, trace::Cause};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
@@ -29,6 +29,10 @@ const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// How long settled deletions are kept for whoever asks what happened.
 const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 const CLEANING_INTERVAL: Duration = Duration::from_secs(3600);
+const CLEANING_LIMIT: Duration = Duration::from_secs(60);
+/// How long one turn may take: longer than claims, one call and records do, and no longer, so that a connection that
+/// died silently does not stop the relay.
+const TURN_LIMIT: Duration = Duration::from_secs(15);
 
 /// The relay of deletions of one replica.
 pub struct Relay {
@@ -66,7 +70,8 @@ impl Relay {
     pub async fn run(self) -> anyhow::Result<()> {
         let mut failures = 0u32;
         while !self.stopping.is_cancelled() {
-            let wait = match self.turn(failures).await {
+            let turn = tokio::time::timeout(TURN_LIMIT, self.turn(failures)).await;
+            let wait = match turn.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
                 Ok(Turn::Settled) => {
                     failures = 0;
                     continue;
@@ -144,15 +149,13 @@ impl Relay {
 /// # Errors
 /// Never; a database that is away is tried again at the next turn.
 pub async fn clean_up(shell: Shell, store: Store) -> anyhow::Result<()> {
-    loop {
-        match store.forget_deletions(RETENTION).await {
-            Ok(0) => {}
-            Ok(removed) => tracing::info!("removed {removed} deletions that were settled long ago"),
-            Err(error) => tracing::warn!("remove old deletions: {error}"),
+    let store = &store;
+    every(shell, "clean-up of settled deletions", CLEANING_INTERVAL, CLEANING_LIMIT, || async move {
+        let removed = store.forget_deletions(RETENTION).await?;
+        if removed > 0 {
+            tracing::info!("removed {removed} deletions that were settled long ago");
         }
-        tokio::select! {
-            () = shell.tasks.stopping().cancelled() => return Ok(()),
-            () = tokio::time::sleep(CLEANING_INTERVAL) => {}
-        }
-    }
+        Ok(())
+    })
+    .await
 }

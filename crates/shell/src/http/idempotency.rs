@@ -16,10 +16,10 @@ use axum::{
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use sqlx::{PgConnection, PgPool, Postgres, Row, Transaction};
+use sqlx::{PgConnection, PgExecutor, PgPool, Postgres, Row, Transaction};
 
 use super::Problem;
-use crate::{Shell, postgres};
+use crate::{Shell, periodic::every, postgres};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -29,6 +29,8 @@ const KEY_LENGTH: usize = 255;
 
 /// How often keys older than a day are removed.
 const CLEANING_INTERVAL: Duration = Duration::from_secs(15 * 60);
+/// How long that may take.
+const CLEANING_LIMIT: Duration = Duration::from_secs(60);
 
 /// The key that came with a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,30 +111,35 @@ impl Key {
 /// 409 while an earlier attempt runs, 422 when the key was used for another request, 503 when the
 /// database is away.
 pub async fn begin(pool: &PgPool, key: Option<Key>, request: Fingerprint<'_>) -> Result<Begun, Problem> {
-    let mut transaction = pool.begin().await.map_err(|error| postgres::problem(&error))?;
+    let mut transaction = postgres::begin(pool).await?;
     let Some(Key(key)) = key else { return Ok(Begun::Fresh(Attempt { transaction, key: None })) };
-    let stored = StoredKey { caller: nameless(request.caller), key, request: fingerprint(request) };
-    let earlier = find(&mut transaction, &stored).await.map_err(|error| postgres::problem(&error))?;
+    let stored = StoredKey::of(key, request);
+    let earlier = find(&mut transaction, &stored).await?;
     if matches!(earlier, Earlier::None) {
         // Client errors undo the effect and keep the key, so the effect is behind a savepoint.
-        let savepoint = sqlx::query("SAVEPOINT effect").execute(&mut *transaction).await;
-        savepoint.map_err(|error| postgres::problem(&error))?;
+        sqlx::query("SAVEPOINT effect").execute(&mut *transaction).await?;
         return Ok(Begun::Fresh(Attempt { transaction, key: Some(stored) }));
     }
     // The key's lock goes at once, so that whoever asks next does not find this look still going on.
     if let Err(error) = transaction.rollback().await {
         tracing::debug!("end a look at a key: {error}");
     }
-    match earlier {
-        Earlier::None | Earlier::Running => {
-            let error = "Request with this Idempotency-Key is already in progress";
-            Err(Problem::new(StatusCode::CONFLICT, error).retry_after(Duration::from_secs(1)))
-        }
-        Earlier::OfAnotherRequest => {
-            Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "Idempotency-Key was already used for another request"))
-        }
-        Earlier::Answered(response) => Ok(Begun::Replayed(response)),
-    }
+    earlier.answer()?.map_or_else(|| Err(running()), |answer| Ok(Begun::Replayed(answer)))
+}
+
+/// Looks a key up without beginning anything, so that a caller that has to ask elsewhere before it begins need not
+/// keep a connection meanwhile. The answer of an earlier attempt, if there is one; what [`begin`] finds still counts.
+///
+/// # Errors
+/// 422 when the key was used for another request, 503 when the database is away.
+pub async fn replay(pool: &PgPool, key: &Key, request: Fingerprint<'_>) -> Result<Option<Response>, Problem> {
+    let key = StoredKey::of(key.0.clone(), request);
+    postgres::read(pool, || stored(pool, &key)).await?.answer()
+}
+
+fn running() -> Problem {
+    let error = "Request with this Idempotency-Key is already in progress";
+    Problem::new(StatusCode::CONFLICT, error).retry_after(Duration::from_secs(1))
 }
 
 enum Earlier {
@@ -140,6 +147,26 @@ enum Earlier {
     Running,
     OfAnotherRequest,
     Answered(Response),
+}
+
+impl Earlier {
+    fn answer(self) -> Result<Option<Response>, Problem> {
+        match self {
+            Self::None => Ok(None),
+            Self::Running => Err(running()),
+            Self::OfAnotherRequest => {
+                let error = "Idempotency-Key was already used for another request";
+                Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error))
+            }
+            Self::Answered(response) => Ok(Some(response)),
+        }
+    }
+}
+
+impl StoredKey {
+    fn of(key: String, request: Fingerprint<'_>) -> Self {
+        Self { caller: nameless(request.caller), key, request: fingerprint(request) }
+    }
 }
 
 async fn find(connection: &mut PgConnection, key: &StoredKey) -> sqlx::Result<Earlier> {
@@ -150,6 +177,11 @@ async fn find(connection: &mut PgConnection, key: &StoredKey) -> sqlx::Result<Ea
     if !locked {
         return Ok(Earlier::Running);
     }
+    stored(connection, key).await
+}
+
+/// What is stored under the key.
+async fn stored(connection: impl PgExecutor<'_>, key: &StoredKey) -> sqlx::Result<Earlier> {
     let row = sqlx::query(
         "SELECT request, status, body FROM idempotency_keys
          WHERE caller = $1 AND key = $2 AND created_at > now() - interval '24 hours'",
@@ -249,14 +281,15 @@ impl IntoResponse for Answer {
 /// # Errors
 /// Never; a database that is away is tried again at the next turn.
 pub async fn clean_up(shell: Shell, pool: PgPool) -> anyhow::Result<()> {
-    let removing = "DELETE FROM idempotency_keys WHERE created_at <= now() - interval '24 hours'";
-    loop {
-        if let Err(error) = sqlx::query(removing).execute(&pool).await {
-            tracing::warn!("remove old idempotency keys: {error}");
-        }
-        tokio::select! {
-            () = shell.tasks.stopping().cancelled() => return Ok(()),
-            () = tokio::time::sleep(CLEANING_INTERVAL) => {}
-        }
-    }
+    let pool = &pool;
+    every(shell, "clean-up of idempotency keys", CLEANING_INTERVAL, CLEANING_LIMIT, || async move {
+        // A key from the future was written before the database's clock stepped back. Its day begins now, so that it
+        // still protects its request and is not kept for as long as the step was.
+        let dating = "UPDATE idempotency_keys SET created_at = now() WHERE created_at > now() + interval '1 minute'";
+        sqlx::query(dating).execute(pool).await?;
+        let removing = "DELETE FROM idempotency_keys WHERE created_at <= now() - interval '24 hours'";
+        sqlx::query(removing).execute(pool).await?;
+        Ok(())
+    })
+    .await
 }

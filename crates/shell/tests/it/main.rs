@@ -6,4 +6,6 @@ mod calls;
 mod edge;
 mod idempotency;
 mod leases;
+mod migrations;
+mod pools;
 mod waiting;

@@ -39,6 +39,10 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// The longest such wait. What was asked for meanwhile has cost credits and could not be kept.
 const LONGEST_AFTER_FAILURE: Duration = Duration::from_secs(60);
 
+/// How long a turn may take: several calls to OpenSky, and their storing. One that waits for a connection that died
+/// silently ends here at the latest; mostly the lease, on another connection to the same server, has noticed before.
+const TURN_LIMIT: Duration = Duration::from_secs(90);
+
 /// What a replica that does not lead says of the credits. Whether another one leads it does not know.
 const NOT_COLLECTING: &str = "this replica does not collect";
 
@@ -123,7 +127,8 @@ impl Collector {
         let mut told = outlook::Told::default();
         let mut wait = AFTER_FAILURE;
         while !stopping.is_cancelled() {
-            let turn = self.turn(&term, &mut told).await;
+            let turn = tokio::time::timeout(TURN_LIMIT, self.turn(&term, &mut told)).await;
+            let turn = turn.unwrap_or(Err(TurnError::Database(sqlx::Error::PoolTimedOut)));
             if turn.is_ok() {
                 wait = AFTER_FAILURE;
             }

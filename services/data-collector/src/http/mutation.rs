@@ -88,8 +88,9 @@ pub(super) fn thresholds(fields: &mut Fields) -> [Given<i32>; 2] {
 
 impl Call {
     /// Checks the user and has `effect` done once, in one transaction with its answer; `nobody` is said
-    /// when there is no such user. A key that came with the request is looked at first, so that an
-    /// answer can be replayed whatever happened since.
+    /// when there is no such user. A key that came with the request is looked up first, so that an
+    /// answer can be replayed whatever happened since. No connection is held while user-manager is asked:
+    /// of two equal requests at once both may ask, and the key's lock decides which one has the effect.
     pub(super) async fn answer<F>(
         &self,
         api: &Api,
@@ -103,23 +104,26 @@ impl Call {
         let key = Key::optional(&self.headers)?;
         let caller = target.email.as_str();
         let fingerprint = Fingerprint { caller, method: &self.method, path: "/interests", body: &self.bytes };
-        let find = async || api.user(&target.email, &self.cause).await?.ok_or_else(|| not_found(nobody));
-        // No transaction is open while user-manager is asked, unless a key makes one necessary.
-        let known = if key.is_none() { Some(find().await?) } else { None };
-        let mut attempt = match idempotency::begin(api.store()?.pool(), key, fingerprint).await? {
+        let pool = api.store()?.pool();
+        if let Some(key) = &key
+            && let Some(answer) = idempotency::replay(pool, key, fingerprint).await?
+        {
+            return Ok(answer);
+        }
+        let user_id = api.user(&target.email, &self.cause).await?;
+        if key.is_none() && user_id.is_none() {
+            return Err(not_found(nobody));
+        }
+        let mut attempt = match idempotency::begin(pool, key, fingerprint).await? {
             Begun::Replayed(answer) => return Ok(answer),
             Begun::Fresh(attempt) => attempt,
         };
-        let user_id = match known {
-            Some(user_id) => Ok(user_id),
-            None => find().await,
-        };
         let outcome = match user_id {
-            Ok(user_id) => {
+            Some(user_id) => {
                 let named = Named { user_id, airport: &target.airport, metric: target.metric };
                 effect(attempt.connection(), named).await
             }
-            Err(problem) => Err(problem),
+            None => Err(not_found(nobody)),
         };
         let answer = attempt.finish(outcome).await;
         fault::point("data-collector.interest-committed-not-answered");

@@ -2,6 +2,7 @@
 //! user-manager of the tests' own.
 #![cfg(test)]
 
+mod slow_neighbour;
 mod support;
 
 mod bad_days;

@@ -65,7 +65,7 @@ async fn start(shell: &Shell, (http, grpc): (Listen, Listen), database: &Databas
     let stored = Stored::<PgPool>::default();
     let http = shell::http::serve(shell, http, routes(stored.clone())).await?;
     let grpc = shell::grpc::serve(shell, grpc, Greeter).await?;
-    stored.set(postgres::connect(shell, database, &MIGRATOR).await?);
+    stored.set(postgres::connect(shell, database, &MIGRATOR).await?.requests);
     grpc.set_serving().await;
     Ok(Bound { http: Some(http), grpc: Some(grpc.addr) })
 }

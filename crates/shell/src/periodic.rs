@@ -1,0 +1,130 @@
+//! Jobs that are done again and again, such as clean-ups, each with a time limit of its own.
+
+use std::{future::Future, time::Duration};
+
+use anyhow::anyhow;
+
+use crate::{Shell, clock::Clock};
+
+/// By which share the wait between two turns varies, so that replicas do not stay in step.
+const JITTER: f64 = 0.1;
+
+/// Does `job` at once and then every `interval` (give or take a tenth) until the shell stops.
+///
+/// A turn that takes longer than `limit` is dropped where it stands and counts as failed. The first failure of a
+/// row and the recovery are logged; what fails is tried again at the next turn. While the shell stops, a turn that
+/// is under way is left to the task's own end, so spawn this with [`crate::tasks::Tasks::spawn_droppable`].
+///
+/// # Errors
+/// Never.
+pub async fn every<F, Fut>(
+    shell: Shell,
+    name: &'static str,
+    interval: Duration,
+    limit: Duration,
+    job: F,
+) -> anyhow::Result<()>
+where
+    F: FnMut() -> Fut + Send,
+    Fut: Future<Output = anyhow::Result<()>> + Send,
+{
+    every_on(Clock::system(), shell, name, interval, limit, job).await
+}
+
+/// As [`every`], with an `interval` of `clock`'s time. The `limit` is of real time.
+///
+/// # Errors
+/// Never.
+pub async fn every_on<F, Fut>(
+    clock: Clock,
+    shell: Shell,
+    name: &'static str,
+    interval: Duration,
+    limit: Duration,
+    mut job: F,
+) -> anyhow::Result<()>
+where
+    F: FnMut() -> Fut + Send,
+    Fut: Future<Output = anyhow::Result<()>> + Send,
+{
+    let stopping = shell.tasks.stopping().clone();
+    let mut failures = 0u32;
+    while !stopping.is_cancelled() {
+        let done = tokio::time::timeout(limit, job()).await;
+        match done.unwrap_or_else(|_| Err(anyhow!("not done within {} s", limit.as_secs_f64()))) {
+            Ok(()) if failures > 0 => {
+                tracing::info!("{name}: works again after {failures} failed attempts");
+                failures = 0;
+            }
+            Ok(()) => {}
+            Err(error) => {
+                failures = failures.saturating_add(1);
+                if failures == 1 {
+                    tracing::warn!("{name}, next attempt in {} s: {error:#}", interval.as_secs_f64());
+                } else {
+                    tracing::debug!("{name}, failed {failures} times in a row: {error:#}");
+                }
+            }
+        }
+        tokio::select! {
+            () = stopping.cancelled() => {}
+            () = clock.sleep(interval.mul_f64(rand::random_range(1.0 - JITTER..1.0 + JITTER))) => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    };
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    const MOMENT: Duration = Duration::from_millis(5);
+
+    fn shell() -> Shell {
+        Shell::new("test", CancellationToken::new(), Clock::system())
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_fails_or_hangs_is_followed_by_another() {
+        let (shell, turns) = (shell(), Arc::new(AtomicU32::new(0)));
+        let (counted, stopping) = (turns.clone(), shell.tasks.stopping().clone());
+        let job = move || {
+            let (turn, stopping) = (counted.fetch_add(1, Ordering::SeqCst), stopping.clone());
+            async move {
+                match turn {
+                    0 => Err(anyhow!("the first one fails")),
+                    1 => std::future::pending().await,
+                    2 => Ok(()),
+                    _ => {
+                        stopping.cancel();
+                        Ok(())
+                    }
+                }
+            }
+        };
+        every(shell, "a job", MOMENT, MOMENT, job).await.expect("never fails");
+        assert_eq!(turns.load(Ordering::SeqCst), 4);
+    }
+
+    #[tokio::test]
+    async fn the_wait_ends_with_the_shell() {
+        let shell = shell();
+        let stopping = shell.tasks.stopping().clone();
+        let job = move || {
+            stopping.cancel();
+            async { Ok(()) }
+        };
+        let hour = Duration::from_secs(3600);
+        tokio::time::timeout(Duration::from_secs(10), every(shell, "a job", hour, hour, job))
+            .await
+            .expect("it does not wait an hour")
+            .expect("never fails");
+    }
+}
