@@ -1,9 +1,17 @@
 //! One leader at a time: a row that its holder renews, with an epoch that rises with every holder.
 //!
-//! The holder renews every two seconds on a connection of its own, outside the pool, so that a busy
-//! pool cannot cost it the lease. When it cannot renew, it stops leading before the lease runs out.
-//! Since a process may be frozen at any point, each of the leader's writes also checks the epoch
-//! with [`Term::hold`]: an older one is refused.
+//! The holder renews every two seconds on a connection of its own, outside the pools, so that a busy
+//! pool cannot cost it the lease. When no renewal was answered for five seconds it stops leading, a
+//! second before the lease runs out. Since a process may be frozen at any point, each of the leader's
+//! writes also checks the epoch with [`Term::hold`]: an older one is refused.
+//!
+//! Three row locks make that sound. A term's transaction holds `FOR KEY SHARE`. Whoever takes the lease
+//! locks the row `FOR UPDATE` first, which waits for every such transaction; so no term begins inside
+//! another one's transaction. A renewal changes no key column and so passes both ways.
+//!
+//! All times are the database's. Should its clock step back, a lease that lies further ahead than one
+//! can last is free, so that leadership is not locked for as long as the step was; should it step
+//! forward, the lease ends early. Either way the deposed leader's writes are refused.
 //!
 //! Every service that uses this has the table `leases` in its migrations.
 
@@ -14,7 +22,7 @@ use std::{
 
 use anyhow::Context;
 use sqlx::{Connection, PgConnection};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -24,10 +32,11 @@ use crate::{Shell, postgres::Database};
 pub const LEASE: Duration = Duration::from_secs(6);
 /// How often it is renewed, and asked for.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(2);
-/// A holder that has not renewed for this long stops leading: sooner than [`LEASE`], by its own clock.
+/// A holder stops leading so long after it asked for the renewal that was answered last: sooner than [`LEASE`], by its
+/// own clock, and whether it sleeps or waits for an answer meanwhile.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
-/// How long one renewal may take.
-const RENEWAL_LIMIT: Duration = Duration::from_secs(2);
+/// How long connecting, taking the lease or giving it back may take.
+const REQUEST_LIMIT: Duration = Duration::from_secs(2);
 
 /// One holder's time as the leader.
 #[derive(Clone, Debug)]
@@ -50,12 +59,12 @@ pub enum HoldError {
 
 impl Term {
     /// Makes the transaction of `connection` belong to this term: no later leader can begin before
-    /// it ends.
+    /// it ends. The term's own renewals go on meanwhile.
     ///
     /// # Errors
     /// When a later leader has begun, or the database cannot answer.
     pub async fn hold(&self, connection: &mut PgConnection) -> Result<(), HoldError> {
-        let epoch: Option<i64> = sqlx::query_scalar("SELECT epoch FROM leases WHERE name = $1 FOR SHARE")
+        let epoch: Option<i64> = sqlx::query_scalar("SELECT epoch FROM leases WHERE name = $1 FOR KEY SHARE")
             .bind(self.name)
             .fetch_optional(connection)
             .await?;
@@ -77,10 +86,9 @@ where
     Fut: Future<Output = anyhow::Result<()>> + Send,
 {
     let holder = Uuid::now_v7();
-    let options = database.options(shell.service);
     let stopping = shell.tasks.stopping().clone();
     while !stopping.is_cancelled() {
-        let connected = timeout(RENEWAL_LIMIT, PgConnection::connect_with(&options)).await;
+        let connected = timeout(REQUEST_LIMIT, database.connect(shell.service)).await;
         if let Ok(Ok(mut connection)) = connected {
             campaign(&mut connection, name, holder, &stopping, &mut work).await?;
         }
@@ -103,21 +111,23 @@ where
 {
     while !stopping.is_cancelled() {
         let asked_at = Instant::now();
-        match timeout(RENEWAL_LIMIT, acquire(connection, name, holder)).await {
+        match timeout(REQUEST_LIMIT, acquire(connection, name, holder)).await {
             Ok(Ok(Some(epoch))) => {
                 tracing::info!(epoch, "leading {name}");
                 let term = Term { epoch, name };
                 tokio::select! {
+                    // A process that was frozen looks first whether it still leads.
+                    biased;
+                    reason = keep(connection, name, holder, epoch, asked_at) => {
+                        tracing::warn!(epoch, "no longer leading {name}: {reason}");
+                        return Ok(());
+                    }
                     ended = work(term) => {
                         if ended.is_ok() && !stopping.is_cancelled() {
                             tracing::warn!(epoch, "no longer leading {name}: a later leader's term refused the work");
                         }
                         release(connection, name, holder, epoch).await;
                         return ended.with_context(|| format!("lead {name}"));
-                    }
-                    reason = keep(connection, name, holder, epoch, asked_at) => {
-                        tracing::warn!(epoch, "no longer leading {name}: {reason}");
-                        return Ok(());
                     }
                 }
             }
@@ -132,41 +142,60 @@ where
     Ok(())
 }
 
-/// Renews until it can no longer be sure of the lease; answers why.
-async fn keep(connection: &mut PgConnection, name: &str, holder: Uuid, epoch: i64, begun: Instant) -> String {
-    let mut renewed_at = begun;
+/// Renews until it can no longer be sure of the lease; answers why. `asked_at` is when the lease was asked for.
+async fn keep(connection: &mut PgConnection, name: &str, holder: Uuid, epoch: i64, mut asked_at: Instant) -> String {
     loop {
-        tokio::time::sleep(RENEWAL_INTERVAL).await;
-        let asked_at = Instant::now();
-        match timeout(RENEWAL_LIMIT, renew(connection, name, holder, epoch)).await {
-            Ok(Ok(true)) => renewed_at = asked_at,
-            Ok(Ok(false)) => return "another process took over".to_owned(),
+        // The lease lasts at least so long: the database counts from when it had the question.
+        let deadline = asked_at + GIVE_UP_AFTER;
+        let renewal = async {
+            tokio::time::sleep_until((asked_at + RENEWAL_INTERVAL).into()).await;
+            let asks_at = Instant::now();
+            renew(connection, name, holder, epoch).await.map(|is_ours| is_ours.then_some(asks_at))
+        };
+        match timeout_at(deadline.into(), renewal).await {
+            Ok(Ok(Some(renewal_asked_at))) => asked_at = renewal_asked_at,
+            Ok(Ok(None)) => return "another process took over".to_owned(),
             Ok(Err(error)) => return format!("the database is away: {error}"),
-            Err(_) => {}
-        }
-        if renewed_at.elapsed() > GIVE_UP_AFTER {
-            return "the database does not answer".to_owned();
+            Err(_) => return format!("the database did not answer for {} s", GIVE_UP_AFTER.as_secs()),
         }
     }
 }
 
+/// Takes the lease, where it is free. Answers the epoch of the new term.
 async fn acquire(connection: &mut PgConnection, name: &str, holder: Uuid) -> sqlx::Result<Option<i64>> {
-    sqlx::query_scalar(
-        "INSERT INTO leases AS held (name, holder, epoch, expires_at) VALUES ($1, $2, 1, now() + $3)
-         ON CONFLICT (name) DO UPDATE
-         SET holder = excluded.holder, epoch = held.epoch + 1, expires_at = excluded.expires_at
-         WHERE held.expires_at < now()
-         RETURNING epoch",
+    let mut transaction = connection.begin().await?;
+    // Waits for the transactions of the term before. A lease of our own from an earlier connection is free too: that
+    // connection's work was dropped.
+    let free: Option<i64> = sqlx::query_scalar(
+        "SELECT epoch FROM leases
+         WHERE name = $1 AND (expires_at < now() OR expires_at > now() + $2 OR holder = $3)
+         FOR UPDATE",
     )
     .bind(name)
-    .bind(holder)
     .bind(LEASE)
-    .fetch_optional(connection)
-    .await
+    .bind(holder)
+    .fetch_optional(&mut *transaction)
+    .await?;
+    // Counted from now, and not from when the transaction began: it may have waited.
+    let taking = match free {
+        Some(_) => {
+            "UPDATE leases SET holder = $2, epoch = epoch + 1, expires_at = clock_timestamp() + $3 WHERE name = $1
+             RETURNING epoch"
+        }
+        None => {
+            "INSERT INTO leases (name, holder, epoch, expires_at) VALUES ($1, $2, 1, clock_timestamp() + $3)
+             ON CONFLICT (name) DO NOTHING RETURNING epoch"
+        }
+    };
+    let taking = sqlx::query_scalar(taking).bind(name).bind(holder).bind(LEASE);
+    let epoch = taking.fetch_optional(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(epoch)
 }
 
 async fn renew(connection: &mut PgConnection, name: &str, holder: Uuid, epoch: i64) -> sqlx::Result<bool> {
-    let renewing = "UPDATE leases SET expires_at = now() + $4 WHERE name = $1 AND holder = $2 AND epoch = $3";
+    let renewing =
+        "UPDATE leases SET expires_at = clock_timestamp() + $4 WHERE name = $1 AND holder = $2 AND epoch = $3";
     let renewed = sqlx::query(renewing).bind(name).bind(holder).bind(epoch).bind(LEASE).execute(connection).await?;
     Ok(renewed.rows_affected() == 1)
 }
@@ -174,7 +203,7 @@ async fn renew(connection: &mut PgConnection, name: &str, holder: Uuid, epoch: i
 async fn release(connection: &mut PgConnection, name: &str, holder: Uuid, epoch: i64) {
     let releasing = "UPDATE leases SET expires_at = '-infinity' WHERE name = $1 AND holder = $2 AND epoch = $3";
     let released = sqlx::query(releasing).bind(name).bind(holder).bind(epoch).execute(connection);
-    if !matches!(timeout(RENEWAL_LIMIT, released).await, Ok(Ok(_))) {
+    if !matches!(timeout(REQUEST_LIMIT, released).await, Ok(Ok(_))) {
         tracing::debug!("the lease {name} could not be given back and will run out");
     }
 }
