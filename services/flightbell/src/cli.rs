@@ -72,6 +72,8 @@ pub enum Command {
     Gateway(Gateway),
     /// Say what is wrong on this machine, and how to mend it
     Doctor(Doctor),
+    /// Bring the databases of the services up to date, and end
+    Migrate(Migrate),
     /// Look at what could not be processed, and decide about it
     Dlq(Dlq),
 }
@@ -133,6 +135,15 @@ pub struct Doctor {
     /// The data directory of `up` [default: $XDG_DATA_HOME/flightbell or ~/.local/share/flightbell]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+}
+
+/// `flightbell migrate`.
+#[derive(Args, Debug)]
+pub struct Migrate {
+    /// Services whose databases are migrated [default: all]; each is found under a key of its own, such as
+    /// USER_MANAGER_DATABASE_URL, and that of a single one under DATABASE_URL too
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
 }
 
 /// `flightbell dlq`.

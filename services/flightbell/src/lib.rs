@@ -10,6 +10,7 @@ pub mod dlq;
 pub mod doctor;
 pub mod folder;
 pub mod gateway;
+pub mod migrate;
 #[cfg(test)]
 mod readme_tests;
 pub mod running;
@@ -34,6 +35,7 @@ pub async fn run(services: ServiceList) -> ExitCode {
         Command::Demo(args) => demo::run(args, &ProcessEnv).await,
         Command::Gateway(args) => gateway::run(args, &ProcessEnv).await,
         Command::Doctor(args) => doctor::run(args, services, &ProcessEnv).await,
+        Command::Migrate(args) => migrate::run(args, services, &ProcessEnv).await,
         Command::Dlq(args) => dlq::run(args, &ProcessEnv).await,
     };
     shell::exit_code(ended)

@@ -14,7 +14,7 @@ use secrecy::ExposeSecret;
 use shell::{
     Process, Shell, StoppedEarly,
     clock::Clock,
-    config::{ConfigError, Reader, ShellConfig, Vars},
+    config::{ConfigError, Overlay, Reader, ShellConfig, Vars},
     readiness::Need,
 };
 
@@ -121,7 +121,12 @@ async fn start(
     watch_disk(house, data);
     let listeners = Listeners::bind(setup.services)?;
     let addresses = given.filled(servers.addresses(setup.services, listeners.grpc()?));
-    let services = settings::configure(setup.services, setup.vars, &addresses)?;
+    // Nothing else could migrate a private database.
+    let vars = match given.databases {
+        Some(_) => Overlay::on(setup.vars),
+        None => Overlay::on(setup.vars).with("MIGRATE_AT_START", "true"),
+    };
+    let services = settings::configure(setup.services, &vars, &addresses)?;
     let upstreams = listeners.upstreams()?;
     let admin = process.serve_admin(config.admin_addr).await?;
     let urls = addresses.databases.iter().map(|(name, url)| (*name, url.expose_secret().to_owned()));

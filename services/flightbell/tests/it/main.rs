@@ -9,6 +9,7 @@ mod gateway;
 mod given;
 mod kills;
 mod letters;
+mod migrate;
 mod program;
 mod readme;
 mod room;
