@@ -1,14 +1,14 @@
-//! The admin port: what probes, Prometheus and operators talk to.
+//! The admin port: what probes and Prometheus read. Nothing is changed through it.
 
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
 use axum::{
     Json, Router,
-    extract::{Path, State},
+    extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::get,
 };
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -26,7 +26,7 @@ use crate::{
 pub(crate) async fn serve(addr: SocketAddr, shells: Vec<Shell>) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind(addr).await.with_context(|| format!("listen on the admin address {addr}"))?;
     let addr = listener.local_addr().context("read the admin address")?;
-    let router = probes(shells.clone()).merge(metrics(shells.clone())).merge(operator_routes(shells));
+    let router = probes(shells.clone()).merge(metrics(shells));
     tokio::spawn(serve_connections(listener, None, with_problems(router), CancellationToken::new()));
     Ok(addr)
 }
@@ -39,10 +39,6 @@ pub(crate) fn probes(shells: Vec<Shell>) -> Router {
 /// `/metrics` of `shells`.
 pub(crate) fn metrics(shells: Vec<Shell>) -> Router {
     Router::new().route("/metrics", get(metrics_page)).with_state(Arc::new(shells))
-}
-
-fn operator_routes(shells: Vec<Shell>) -> Router {
-    Router::new().route("/operator/{call}", post(operator)).with_state(Arc::new(shells))
 }
 
 async fn livez() -> Json<serde_json::Value> {
@@ -87,12 +83,4 @@ async fn metrics_page(State(shells): State<Arc<Vec<Shell>>>) -> Response {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => Problem::internal("render the metrics", &error).into_response(),
     }
-}
-
-async fn operator(State(shells): State<Arc<Vec<Shell>>>, Path(call): Path<String>) -> Response {
-    let answers: Vec<_> = shells.iter().filter_map(|shell| shell.call_operator(&call)).collect();
-    if answers.is_empty() {
-        return Problem::new(StatusCode::NOT_FOUND, "No service here answers this call").into_response();
-    }
-    Json(serde_json::json!({"message": answers.join("\n")})).into_response()
 }

@@ -25,4 +25,4 @@ mod admin;
 mod process;
 mod telemetry;
 
-pub use process::{EXIT_IMPATIENT, EXIT_USAGE, OperatorCall, Process, Shell, StoppedEarly, choose_tls, exit_code};
+pub use process::{EXIT_IMPATIENT, EXIT_USAGE, Process, Shell, StoppedEarly, choose_tls, exit_code};

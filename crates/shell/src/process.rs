@@ -23,9 +23,6 @@ use crate::{
     telemetry::Telemetry,
 };
 
-/// What an operator can ask of a running service; answers what happened, for a person to read.
-pub type OperatorCall = Arc<dyn Fn() -> String + Send + Sync>;
-
 /// Exit code of a process whose settings or arguments cannot be used.
 pub const EXIT_USAGE: u8 = 2;
 
@@ -55,7 +52,6 @@ pub struct Shell {
     pub tasks: Tasks,
     /// The time.
     pub clock: Clock,
-    operator_calls: Arc<Mutex<Vec<(&'static str, OperatorCall)>>>,
 }
 
 impl Shell {
@@ -66,29 +62,7 @@ impl Shell {
         if let Err(error) = metrics::register_build_info(&registry, service) {
             tracing::error!("register build_info: {error}");
         }
-        Self {
-            service,
-            registry,
-            readiness: Readiness::default(),
-            tasks: Tasks::new(stopping),
-            clock,
-            operator_calls: Arc::default(),
-        }
-    }
-
-    /// Lets an operator call `call` by a POST to `/operator/<name>` on the admin port.
-    pub fn operator_call(&self, name: &'static str, call: OperatorCall) {
-        self.operator_calls.lock().unwrap_or_else(PoisonError::into_inner).push((name, call));
-    }
-
-    /// Makes every call named `name`; `None` when there is none.
-    #[must_use]
-    pub fn call_operator(&self, name: &str) -> Option<String> {
-        let calls: Vec<_> = {
-            let calls = self.operator_calls.lock().unwrap_or_else(PoisonError::into_inner);
-            calls.iter().filter(|(known, _)| *known == name).map(|(_, call)| call.clone()).collect()
-        };
-        (!calls.is_empty()).then(|| calls.iter().map(|call| call()).collect::<Vec<_>>().join("\n"))
+        Self { service, registry, readiness: Readiness::default(), tasks: Tasks::new(stopping), clock }
     }
 }
 

@@ -94,7 +94,7 @@ async fn produce(producer: &Producer, topic: &str, messages: usize, header_count
 async fn consume(config: &KafkaConfig, topic: &str, producer: &Producer, messages: usize) -> anyhow::Result<()> {
     let shell = Shell::new("throughput", CancellationToken::new(), Clock::system());
     let handled = Arc::new(AtomicUsize::new(0));
-    let subscription = Subscription { topic: topic.to_owned(), group: format!("{topic}-readers") };
+    let subscription = Subscription::new(topic, format!("{topic}-readers"));
     Consumer::new(config, subscription, producer, &shell)?.spawn(Counting(handled.clone()), &shell);
     while handled.load(Ordering::Relaxed) == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;

@@ -168,6 +168,22 @@ impl KafkaConfig {
         self.finish(client)
     }
 
+    /// A reader of one partition from now on. It names `group`, since Kafka may let us name no other, but
+    /// neither joins it nor commits anything.
+    pub(crate) fn tail(&self, group: &str) -> ClientConfig {
+        let mut client = self.client();
+        client
+            .set("group.id", group)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "earliest")
+            // Next to nothing is written there, and what is comes at once all the same.
+            .set("fetch.wait.max.ms", "5000")
+            .set("queued.max.messages.kbytes", "1024")
+            .set("fetch.message.max.bytes", "32768");
+        self.finish(client)
+    }
+
     /// A producer whose acknowledgement means: kept by every replica in sync, once, in order.
     pub(crate) fn producer(&self, profile: Profile) -> ClientConfig {
         let mut client = self.client();

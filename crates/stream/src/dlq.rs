@@ -1,48 +1,38 @@
 //! Dead letters for a person: listed, shown, sent again, or dropped.
 //!
-//! A letter is never deleted before its time: Kafka deletes whole segments, and what somebody
+//! Letters belong to the consumer group that could not process them: they lie in `<topic>.<group>.dlq`,
+//! and what is replayed goes to `<topic>.<group>.retry`, which that group alone reads. Letters of older
+//! versions lie in `<topic>.dlq` and belong to the one group that each topic had.
+//!
+//! A letter is never deleted before its time: Kafka deletes whole segments, and what was
 //! dropped by mistake should still be there. A letter that was replayed or dropped is **marked**: a
 //! record in the same partition of the same topic, without key, whose header [`MARK`] says what was
 //! done and whose value lists the letters' offsets. A mark is younger than its letters, so retention
 //! never takes it first; committed offsets of a group would be forgotten after a week, and could
-//! only tell how far somebody got, not which of ten letters are done.
+//! only tell how far a reader got, not which of ten letters are done.
 //!
 //! A letter is marked after it was sent again, so a crash in between sends it twice at most.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    str::FromStr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+mod reader;
 
-use anyhow::{Context, anyhow, ensure};
-use contracts::topics::dead_letters_of;
-use rdkafka::{
-    Offset as Position, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
-    error::KafkaError,
-};
+use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
+use anyhow::Context;
+use contracts::topics::{dead_letter_topic, legacy_dead_letter_topic, retry_topic};
+
+use self::reader::Reader;
 use crate::{
-    client::{Plain, Words, reason},
     config::{KafkaConfig, Profile},
-    core::marks::{self, Marks},
+    core::marks,
     dead_letters::{self, Origin},
     producer::{Outgoing, Producer},
     record::{Offset, Partition, Record},
+    resets,
 };
 
 /// The header of a mark: `replayed` or `dropped`.
 pub const MARK: &str = "dlq_settled";
 
-/// How long Kafka may take to say where a topic begins and ends.
-const ANSWER_LIMIT: Duration = Duration::from_secs(5);
-/// How long to wait before asking again.
-const ASK_INTERVAL: Duration = Duration::from_millis(100);
-/// How long to wait for the next record of a topic that has more.
-const READ_LIMIT: Duration = Duration::from_secs(10);
 /// Letters that are sent again and marked together.
 const LETTERS_PER_MARK: usize = 500;
 
@@ -82,7 +72,7 @@ impl FromStr for LetterId {
 pub struct Letter {
     /// Its place in the dead letter topic, and with it its content.
     pub record: Record,
-    /// Where it came from; `None` for a record that somebody else put there.
+    /// Where it came from; `None` for a record that another program put there.
     pub origin: Option<Origin>,
 }
 
@@ -112,27 +102,58 @@ pub enum Letters {
     These(Vec<LetterId>),
 }
 
-/// The dead letters of one working topic.
+/// The dead letters of one topic and group.
 #[derive(Clone)]
 pub struct Dlq {
     config: KafkaConfig,
-    topic: Arc<str>,
+    group: Arc<str>,
+    retry_topic: Arc<str>,
     dead_letter_topic: Arc<str>,
+    /// Whether the topic need not exist.
+    is_legacy: bool,
     producer: Producer,
 }
 
 impl Dlq {
-    /// The dead letters of the working topic `topic`.
+    /// What `group` could not process of `topic`.
     ///
     /// # Errors
     /// When the settings make no client.
-    pub fn of(config: &KafkaConfig, topic: &str) -> anyhow::Result<Self> {
-        let producer = Producer::unwatched(config, Profile::Throughput)?;
-        let dead_letter_topic = dead_letters_of(topic).into();
-        Ok(Self { config: config.clone(), topic: topic.into(), dead_letter_topic, producer })
+    pub fn of(config: &KafkaConfig, topic: &str, group: &str) -> anyhow::Result<Self> {
+        Self::open(config, topic, group, dead_letter_topic(topic, group), false)
     }
 
-    /// The first `limit` letters that nobody has settled, and the number of all of them.
+    /// What an older version of `group` could not process of `topic`. There is none of these where no
+    /// older version ever ran.
+    ///
+    /// # Errors
+    /// When the settings make no client.
+    pub fn legacy(config: &KafkaConfig, topic: &str, group: &str) -> anyhow::Result<Self> {
+        Self::open(config, topic, group, legacy_dead_letter_topic(topic), true)
+    }
+
+    fn open(
+        config: &KafkaConfig,
+        topic: &str,
+        group: &str,
+        dead_letter_topic: String,
+        is_legacy: bool,
+    ) -> anyhow::Result<Self> {
+        let producer = Producer::unwatched(config, Profile::Throughput)?;
+        let (retry_topic, dead_letter_topic) = (retry_topic(topic, group).into(), dead_letter_topic.into());
+        Ok(Self { config: config.clone(), group: group.into(), retry_topic, dead_letter_topic, is_legacy, producer })
+    }
+
+    /// Lets every member of the group go on that stopped because too many records in a row were rejected.
+    ///
+    /// # Errors
+    /// When Kafka did not take the word.
+    pub async fn reset(&self) -> anyhow::Result<()> {
+        let sent = resets::send(&self.producer, &self.dead_letter_topic, &self.group).await;
+        sent.with_context(|| format!("send a reset to {}", self.dead_letter_topic))
+    }
+
+    /// The first `limit` letters that are not settled, and the number of all of them.
     ///
     /// # Errors
     /// When Kafka cannot be read.
@@ -161,7 +182,7 @@ impl Dlq {
         self.read(move |reader| reader.one(id)).await
     }
 
-    /// Sends letters to their working topic again, as they were, and marks them. Answers how many.
+    /// Sends letters to their group again, as they were, and marks them. Answers how many.
     ///
     /// # Errors
     /// When Kafka cannot be read or written; what was replayed until then is marked.
@@ -207,8 +228,13 @@ impl Dlq {
 
     async fn settle_together(&self, letters: &[Letter], how: &str, send: bool) -> anyhow::Result<()> {
         if send {
-            let restored = letters.iter().map(|letter| dead_letters::restored(&letter.record, &self.topic));
-            self.producer.send_all(restored).await.with_context(|| format!("send to {}", self.topic))?;
+            let retried = letters.iter().map(|Letter { record, origin }| {
+                dead_letters::retried(record, origin.as_ref(), &self.group, &self.retry_topic)
+            });
+            self.producer
+                .send_all(retried)
+                .await
+                .with_context(|| format!("send to {}, which a running {} creates", self.retry_topic, self.group))?;
         }
         shell::fault::point("dlq.replayed-not-marked");
         let mut by_partition = BTreeMap::<_, Vec<_>>::new();
@@ -229,128 +255,10 @@ impl Dlq {
         &self,
         read: impl FnOnce(&Reader) -> anyhow::Result<T> + Send + 'static,
     ) -> anyhow::Result<T> {
-        let (config, topic) = (self.config.clone(), self.dead_letter_topic.clone());
-        let reading = tokio::task::spawn_blocking(move || read(&Reader::open(&config, topic)?));
+        let (config, topic, may_lack) = (self.config.clone(), self.dead_letter_topic.clone(), self.is_legacy);
+        let reading = tokio::task::spawn_blocking(move || read(&Reader::open(&config, topic, may_lack)?));
         let read = reading.await.context("read the dead letters")?;
         read.with_context(|| format!("read {}", self.dead_letter_topic))
-    }
-}
-
-/// Reads a dead letter topic from its beginning to what was its end when it was opened.
-struct Reader {
-    client: BaseConsumer<Plain>,
-    topic: Arc<str>,
-    spans: Vec<Span>,
-}
-
-/// A partition's offsets from `begin` to before `end`.
-struct Span {
-    partition: i32,
-    begin: i64,
-    end: i64,
-}
-
-impl Reader {
-    fn open(config: &KafkaConfig, topic: Arc<str>) -> anyhow::Result<Self> {
-        let client: BaseConsumer<Plain> = config.reader().create_with_context(Plain(Words::of("reader")))?;
-        let metadata = client
-            .fetch_metadata(Some(&topic), ANSWER_LIMIT)
-            .map_err(|error| anyhow!(reason(&client, &error)).context(format!("ask Kafka at {}", config.bootstrap)))?;
-        let known = metadata.topics().first().filter(|topic| topic.error().is_none());
-        let partitions: Vec<_> = known.context("there is no such topic")?.partitions().iter().map(|p| p.id()).collect();
-        let mut spans = Vec::with_capacity(partitions.len());
-        for partition in partitions {
-            let (begin, end) = watermarks(&client, &topic, partition)?;
-            spans.push(Span { partition, begin, end });
-        }
-        Ok(Self { client, topic, spans })
-    }
-
-    /// Every mark there is.
-    fn marks(&self) -> anyhow::Result<Marks> {
-        let mut marks = Marks::default();
-        self.scan(&self.spans, |record| {
-            let text = record.header(MARK).and(record.value()).and_then(|value| str::from_utf8(value).ok());
-            if let Some(Err(error)) = text.map(|text| marks.read(record.partition.0, text)) {
-                tracing::warn!("{} {}:{} is no mark: {error}", self.topic, record.partition, record.offset);
-            }
-        })?;
-        Ok(marks)
-    }
-
-    /// Every letter that is not marked, each partition in order.
-    fn letters(&self, marks: &Marks, mut letter: impl FnMut(Letter)) -> anyhow::Result<()> {
-        self.scan(&self.spans, |record| {
-            if record.header(MARK).is_none() && !marks.has(record.partition.0, record.offset.0) {
-                let origin = Origin::of(&record);
-                letter(Letter { record, origin });
-            }
-        })
-    }
-
-    fn one(&self, id: LetterId) -> anyhow::Result<Option<Letter>> {
-        let span = self.spans.iter().find(|span| span.partition == id.partition.0);
-        if !span.is_some_and(|span| (span.begin..span.end).contains(&id.offset.0)) {
-            return Ok(None);
-        }
-        let place = Span { partition: id.partition.0, begin: id.offset.0, end: id.offset.0 + 1 };
-        let mut found = None;
-        self.scan(&[place], |record| {
-            if record.offset == id.offset && record.header(MARK).is_none() {
-                let origin = Origin::of(&record);
-                found = Some(Letter { record, origin });
-            }
-        })?;
-        Ok(found)
-    }
-
-    /// Every record of these spans, each partition in order.
-    fn scan(&self, spans: &[Span], mut see: impl FnMut(Record)) -> anyhow::Result<()> {
-        let mut assignment = TopicPartitionList::with_capacity(spans.len());
-        let mut ends = BTreeMap::new();
-        for span in spans.iter().filter(|span| span.begin < span.end) {
-            assignment.add_partition_offset(&self.topic, span.partition, Position::Offset(span.begin))?;
-            ends.insert(span.partition, span.end);
-        }
-        self.client.assign(&assignment)?;
-        let mut last_read = Instant::now();
-        while !ends.is_empty() {
-            match self.client.poll(Duration::from_millis(100)) {
-                Some(Ok(message)) => {
-                    last_read = Instant::now();
-                    let record = Record::copied_from(&message);
-                    let Some(end) = ends.get(&record.partition.0).copied() else { continue };
-                    if record.offset.0 >= end - 1 {
-                        ends.remove(&record.partition.0);
-                    }
-                    if record.offset.0 < end {
-                        see(record);
-                    }
-                }
-                // The end comes before the last offset where the topic holds more than records.
-                Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    ends.remove(&partition);
-                }
-                Some(Err(error)) => tracing::debug!("read {}: {error}", self.topic),
-                None => ensure!(last_read.elapsed() < READ_LIMIT, "no answer for {READ_LIMIT:?}"),
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Where a partition begins and ends; asked again while its leader is only just chosen.
-fn watermarks(client: &BaseConsumer<Plain>, topic: &str, partition: i32) -> anyhow::Result<(i64, i64)> {
-    let begun = Instant::now();
-    loop {
-        match client.fetch_watermarks(topic, partition, ANSWER_LIMIT) {
-            Ok(watermarks) => return Ok(watermarks),
-            Err(error) if begun.elapsed() < ANSWER_LIMIT => {
-                tracing::debug!("ask where {topic} partition {partition} ends: {error}");
-                std::thread::sleep(ASK_INTERVAL);
-            }
-            Err(error) => return Err(anyhow!(reason(client, &error)).context(format!("ask where {topic} ends"))),
-        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The gate before the dead letters: after too many rejects in a row, somebody must look.
+//! The circuit breaker of the dead letters: after too many rejects in a row, an operator must look.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -10,14 +10,14 @@ use tokio::sync::Notify;
 
 use crate::{
     config::KafkaConfig,
-    core::rejects::{RejectRun, Verdict},
+    core::rejects::{RecordEnd, RejectRun, Verdict},
     handler::Settled,
     metrics::ConsumerMetrics,
 };
 
-/// Counts a consumer's rejects in a row. One too many closes the gate: nothing more of the topic is
-/// dead-lettered, the partition is held with that record unsettled, and the service is not ready,
-/// until [`DeadLetterGate::accept`]. The count lives in memory: a restart begins anew.
+/// Counts a consumer's rejects in a row. One too many opens the circuit: nothing more of the topic is
+/// dead-lettered, the partition is paused with that record unsettled, and the service is not ready,
+/// until [`DeadLetterGate::reset`]. The count lives in memory: a restart begins anew.
 #[derive(Clone)]
 pub struct DeadLetterGate {
     shared: Arc<Shared>,
@@ -41,58 +41,57 @@ impl DeadLetterGate {
         Self { shared: Arc::new(Shared { topic, run, part, metrics, accepted, changed }) }
     }
 
-    /// Goes on, and counts anew. Answers what happened, for a person to read.
-    #[must_use]
-    pub fn accept(&self) -> String {
+    /// Goes on, and counts anew.
+    pub fn reset(&self) {
         let was_closed = self.shared.run.lock().unwrap_or_else(PoisonError::into_inner).accept();
-        self.shared.metrics.run.set(0);
-        self.shared.metrics.gate_closed.set(0);
+        self.shared.metrics.consecutive_rejects.set(0);
+        self.shared.metrics.breaker_open.set(0);
         self.shared.part.up();
         self.shared.accepted.store(true, Ordering::Release);
         self.shared.changed.notify_one();
-        let topic = &self.shared.topic;
         if was_closed {
-            tracing::info!("dead letters of {topic} are accepted again");
-            format!("{topic}: dead letters are accepted again, and counted anew")
-        } else {
-            format!("{topic}: nothing was held; rejects are counted anew")
+            tracing::info!("{}: reset: records are dead-lettered again, and rejects counted anew", self.shared.topic);
         }
     }
 
-    /// Whether dead letters wait for somebody's acceptance.
+    /// Whether nothing is dead-lettered until a reset.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.shared.run.lock().unwrap_or_else(PoisonError::into_inner).is_closed()
     }
 
     pub(crate) fn judge(&self, settled: &[Settled]) -> Verdict {
-        let rejected = settled.iter().map(|settled| matches!(settled, Settled::Rejected(_)));
-        self.shared.run.lock().unwrap_or_else(PoisonError::into_inner).judge(rejected)
+        let ends = settled.iter().map(|settled| match settled {
+            Settled::Done(_) => RecordEnd::Done,
+            Settled::Skipped => RecordEnd::Skipped,
+            Settled::Rejected(_) => RecordEnd::Rejected,
+        });
+        self.shared.run.lock().unwrap_or_else(PoisonError::into_inner).judge(ends)
     }
 
     pub(crate) fn apply(&self, verdict: &Verdict) {
         let mut run = self.shared.run.lock().unwrap_or_else(PoisonError::into_inner);
         let was_closed = run.is_closed();
         run.apply(verdict);
-        self.shared.metrics.run.set(run.run().into());
+        self.shared.metrics.consecutive_rejects.set(run.run().into());
         if run.is_closed() && !was_closed {
             let reason = format!(
                 "{} records in a row were rejected, so the fault may be ours: look at them with `flightbell dlq list`, \
-                 then go on with `flightbell dlq accept`",
+                 then go on with `flightbell dlq reset`",
                 run.run()
             );
             tracing::error!("{}: {reason}", self.shared.topic);
-            self.shared.metrics.gate_closed.set(1);
+            self.shared.metrics.breaker_open.set(1);
             self.shared.part.down(reason);
         }
     }
 
-    /// Whether somebody accepted since this was last asked.
+    /// Whether there was a reset since this was last asked.
     pub(crate) fn take_accepted(&self) -> bool {
         self.shared.accepted.swap(false, Ordering::AcqRel)
     }
 
-    /// Waits for an acceptance.
+    /// Waits for a reset.
     pub(crate) async fn changed(&self) {
         self.shared.changed.notified().await;
     }

@@ -8,14 +8,18 @@ use crate::record::{Partition, Record};
 /// come back: it says [`Failure::Unavailable`], and the loop waits without losing the group.
 pub trait Handler: Send {
     /// Works on records, of one partition after the other, each partition's in offset order; there is
-    /// at least one. A record may have been handled before, so every effect must be idempotent; calls
-    /// never overlap, and no partition is revoked while one runs.
+    /// at least one. A record may have been handled before, so every effect must be idempotent. Calls
+    /// never overlap, and no partition is revoked while one runs; where each partition has a handler of
+    /// its own ([`Consumer::spawn_per_partition`](crate::Consumer::spawn_per_partition)), this holds for
+    /// each of them, but the partition may be revoked meanwhile.
+    ///
+    /// Dead letters that are replayed come as records of the partition they were in.
     ///
     /// Answers one [`Settled`] per record, in order. An `Err` settles none of them: they come again,
     /// each partition's by themselves.
     fn handle(&mut self, batch: &[Record]) -> impl Future<Output = Result<Vec<Settled>, Failure>> + Send;
 
-    /// The partition now belongs to somebody else: drop what is kept in memory for it. It may come
+    /// The partition now belongs to another member: drop what is kept in memory for it. It may come
     /// back later, with records that others have handled in between.
     fn partition_revoked(&mut self, _partition: Partition) {}
 }
@@ -26,6 +30,8 @@ pub enum Settled {
     /// Done with. The label tells how in `consumer_records_settled_total`, so it comes from a small
     /// closed set: `handled`, `quiet`, `stale`.
     Done(&'static str),
+    /// It is of a type that this version does not know, and was left alone.
+    Skipped,
     /// It would fail the same way for ever: it becomes a dead letter.
     Rejected(Reject),
 }
@@ -57,7 +63,7 @@ impl Reject {
 /// Why a batch could not be settled.
 #[derive(Debug)]
 pub enum Failure {
-    /// A dependency is away: their partitions are held and the same records are tried again.
+    /// A dependency is away: their partitions are paused and the same records are tried again.
     Unavailable {
         /// When the dependency said to come back.
         retry_after: Option<Duration>,

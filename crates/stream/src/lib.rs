@@ -3,9 +3,9 @@
 //!
 //! ```text
 //! topic ──▶ consume loop ──▶ Handler ──▶ settled: its offset may be committed
-//!             │    ▲             ├──▶ rejected: <topic>.dlq, acknowledged, then settled
-//!             │    └── held ◀────┴──▶ unavailable: the partition waits, the group is kept
-//!             └──▶ revoked: its records are dropped, and somebody else reads them
+//! retry ─┘    │    ▲             ├──▶ rejected: <topic>.<group>.dlq, acknowledged, then settled
+//!             │    └── paused ◀──┴──▶ unavailable: the partition waits, the group is kept
+//!             └──▶ revoked: its records are dropped, and another member reads them
 //! ```
 //!
 //! An offset moves only past settled work, and one line in [`consumer`] moves it. Whatever decides
@@ -16,7 +16,6 @@ pub mod config;
 pub mod consumer;
 pub mod dead_letters;
 pub mod dlq;
-
 pub mod gate;
 pub mod handler;
 pub mod producer;
@@ -26,10 +25,12 @@ pub mod topics;
 mod client;
 mod core;
 mod metrics;
+mod resets;
+mod tail;
 
 pub use config::{KafkaConfig, Profile};
-pub use consumer::{Consumer, Subscription};
+pub use consumer::{BatchLimits, Consumer, Subscription};
 pub use gate::DeadLetterGate;
 pub use handler::{Failure, Handler, Reject, Settled};
 pub use producer::{Batch, Outgoing, Producer, SendError};
-pub use record::{Offset, Partition, Record, by_partition};
+pub use record::{Offset, Partition, Record, Source, by_partition};

@@ -4,6 +4,9 @@ use shell::metrics::LATENCY_BUCKETS;
 /// The outcome of a record that became a dead letter.
 pub(crate) const DEAD_LETTERED: &str = "dead_lettered";
 
+/// The outcome of a record that was left alone.
+pub(crate) const SKIPPED: &str = "skipped";
+
 /// What a consumer counts.
 #[derive(Clone)]
 pub(crate) struct ConsumerMetrics {
@@ -11,20 +14,22 @@ pub(crate) struct ConsumerMetrics {
     pub lag: IntGaugeVec,
     pub handle_seconds: Histogram,
     pub hold_seconds: prometheus::Counter,
-    pub held: IntGauge,
-    pub run: IntGauge,
-    pub gate_closed: IntGauge,
-    pub made_anew: prometheus::IntCounter,
+    pub paused: IntGauge,
+    pub consecutive_rejects: IntGauge,
+    pub breaker_open: IntGauge,
+    pub recreated: prometheus::IntCounter,
 }
 
 impl ConsumerMetrics {
-    pub fn register(registry: &Registry, topic: &str) -> prometheus::Result<Self> {
-        let of_topic = |name: &str, help: &str| Opts::new(name, help).const_label("topic", topic);
+    pub fn register(registry: &Registry, topic: &str, group: &str) -> prometheus::Result<Self> {
+        let of_group = |name: &str, help: &str| Opts::new(name, help).const_label("group", group);
+        let of_topic = |name: &str, help: &str| of_group(name, help).const_label("topic", topic);
         let gauge = |name, help| IntGauge::with_opts(of_topic(name, help));
-        let settled = Opts::new("consumer_records_settled_total", "Records that are done with, by how they ended.");
-        let lag = Opts::new("consumer_lag", "Records of a partition of ours that are not settled yet.");
+        let settled = of_group("consumer_records_settled_total", "Records that are done with, by how they ended.");
+        let lag = of_group("consumer_lag", "Records of a partition of ours that are not settled yet.");
         let handle = HistogramOpts::new("consumer_handle_seconds", "Time the handler took for a batch.")
             .const_label("topic", topic)
+            .const_label("group", group)
             .buckets(LATENCY_BUCKETS.to_vec());
         let metrics = Self {
             settled: IntCounterVec::new(settled, &["topic", "outcome"])?,
@@ -32,16 +37,16 @@ impl ConsumerMetrics {
             handle_seconds: Histogram::with_opts(handle)?,
             hold_seconds: prometheus::Counter::with_opts(of_topic(
                 "consumer_hold_seconds_total",
-                "Time that partitions were held because something we depend on was away; counted when a hold ends.",
+                "Time that partitions were paused because something we depend on was away; counted when a pause ends.",
             ))?,
-            held: gauge("consumer_partitions_held", "Partitions that are held now.")?,
-            run: gauge("consumer_dead_letter_run", "Records that were rejected in a row.")?,
-            gate_closed: gauge(
-                "consumer_dead_letters_closed",
-                "1 while too many rejects in a row hold partitions until somebody accepts them.",
+            paused: gauge("consumer_partitions_paused", "Partitions that wait until they are tried again.")?,
+            consecutive_rejects: gauge("consumer_consecutive_rejects", "Records that were rejected in a row.")?,
+            breaker_open: gauge(
+                "consumer_dead_letter_breaker_open",
+                "1 while nothing is dead-lettered, after too many rejects in a row, until a reset.",
             )?,
-            made_anew: prometheus::IntCounter::with_opts(of_topic(
-                "consumer_made_anew_total",
+            recreated: prometheus::IntCounter::with_opts(of_topic(
+                "consumer_recreated_total",
                 "Clients that were replaced because they did not get back into their group.",
             ))?,
         };
@@ -55,10 +60,10 @@ impl ConsumerMetrics {
             Box::new(self.lag.clone()),
             Box::new(self.handle_seconds.clone()),
             Box::new(self.hold_seconds.clone()),
-            Box::new(self.held.clone()),
-            Box::new(self.run.clone()),
-            Box::new(self.gate_closed.clone()),
-            Box::new(self.made_anew.clone()),
+            Box::new(self.paused.clone()),
+            Box::new(self.consecutive_rejects.clone()),
+            Box::new(self.breaker_open.clone()),
+            Box::new(self.recreated.clone()),
         ]
     }
 }

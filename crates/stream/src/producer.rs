@@ -71,15 +71,15 @@ impl SendError {
 
 impl Producer {
     /// A producer that says in `/readyz` whether Kafka answers, and that gets ready to send to
-    /// `topic` while the service is still starting.
+    /// `topic` while the service is still starting. `need` says whether the service is ready without Kafka.
     ///
     /// # Errors
     /// When the settings make no client.
-    pub fn new(config: &KafkaConfig, profile: Profile, topic: &str, shell: &Shell) -> anyhow::Result<Self> {
+    pub fn new(config: &KafkaConfig, profile: Profile, topic: &str, need: Need, shell: &Shell) -> anyhow::Result<Self> {
         let producer = Self::unwatched(config, profile)?;
         // The question may outlive the service, the client must not: its broker may go with it.
         let (asked, known) = (Arc::downgrade(&producer.shared), Arc::<str>::from(topic));
-        shell.readiness.check("kafka", Need::Required, move || {
+        shell.readiness.check("kafka", need, move || {
             let (shared, topic) = (asked.upgrade(), known.clone());
             async move {
                 let shared = shared.ok_or_else(|| "the service has stopped".to_owned())?;

@@ -45,13 +45,45 @@ pub struct Record {
     key: Option<Vec<u8>>,
     value: Option<Vec<u8>>,
     headers: Vec<(String, Option<Vec<u8>>)>,
+    source: Source,
+}
+
+/// Which of a consumer's topics a record was read from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// The topic that it subscribes to.
+    #[default]
+    Topic,
+    /// The topic on which its group's dead letters come back.
+    Retry,
+}
+
+/// A partition of one of a consumer's topics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct TopicPartition {
+    pub source: Source,
+    pub partition: Partition,
 }
 
 impl Record {
     /// A record with neither key nor value, to be filled in by tests.
     #[must_use]
     pub fn new(partition: Partition, offset: Offset) -> Self {
-        Self { partition, offset, timestamp_millis: None, key: None, value: None, headers: Vec::new() }
+        Self {
+            partition,
+            offset,
+            timestamp_millis: None,
+            key: None,
+            value: None,
+            headers: Vec::new(),
+            source: Source::Topic,
+        }
+    }
+
+    /// The record as one that was read from `source`.
+    #[must_use]
+    pub fn from_source(self, source: Source) -> Self {
+        Self { source, ..self }
     }
 
     /// The record with this key.
@@ -73,8 +105,9 @@ impl Record {
         self
     }
 
-    pub(crate) fn copied_from(message: &BorrowedMessage<'_>) -> Self {
+    pub(crate) fn copied_from(message: &BorrowedMessage<'_>, source: Source) -> Self {
         Self {
+            source,
             partition: Partition(message.partition()),
             offset: Offset(message.offset()),
             timestamp_millis: message.timestamp().to_millis(),
@@ -111,6 +144,30 @@ impl Record {
     /// Every header in order, names as often as they came.
     pub fn headers(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
         self.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref()))
+    }
+
+    /// Which of its consumer's topics it was read from.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        self.source
+    }
+
+    pub(crate) fn topic_partition(&self) -> TopicPartition {
+        TopicPartition { source: self.source, partition: self.partition }
+    }
+
+    /// Its place in the topic that the consumer subscribes to. A retried record keeps the place of its
+    /// first delivery; `None` when it does not say which that is, or lies in another partition.
+    #[must_use]
+    pub fn original_place(&self) -> Option<(Partition, Offset)> {
+        match self.source {
+            Source::Topic => Some((self.partition, self.offset)),
+            Source::Retry => {
+                let number = |name| self.header_text(name)?.parse::<i64>().ok().filter(|number| *number >= 0);
+                let is_here = number(headers::DLQ_PARTITION)? == i64::from(self.partition.0);
+                is_here.then_some((self.partition, Offset(number(headers::DLQ_OFFSET)?)))
+            }
+        }
     }
 
     /// When its producer sent it, where the producer said so.
@@ -153,10 +210,14 @@ fn copied_headers(headers: &impl Headers) -> Vec<(String, Option<Vec<u8>>)> {
     copied
 }
 
-/// A batch in the parts that are of one partition each.
+/// A batch in the parts that are of one partition of one topic each.
 pub fn by_partition(batch: &[Record]) -> impl Iterator<Item = (Partition, &[Record])> {
-    let parts = batch.chunk_by(|one, next| one.partition == next.partition);
-    parts.filter_map(|part| Some((part.first()?.partition, part)))
+    by_topic_partition(batch).map(|(of, part)| (of.partition, part))
+}
+
+pub(crate) fn by_topic_partition(batch: &[Record]) -> impl Iterator<Item = (TopicPartition, &[Record])> {
+    let parts = batch.chunk_by(|one, next| one.topic_partition() == next.topic_partition());
+    parts.filter_map(|part| Some((part.first()?.topic_partition(), part)))
 }
 
 #[cfg(test)]
@@ -182,6 +243,23 @@ mod tests {
             .with_header(headers::TRACEPARENT, traceparent);
         assert_eq!(record.cause(), Cause::carried(Some("req-7"), Some(traceparent)));
         assert_eq!(Record::new(Partition(0), Offset(0)).cause(), Cause::none());
+    }
+
+    #[test]
+    fn a_retried_record_keeps_the_place_of_its_first_delivery() {
+        let retried = |partition: &str, offset: &str| {
+            Record::new(Partition(3), Offset(1))
+                .from_source(Source::Retry)
+                .with_header(headers::DLQ_PARTITION, partition)
+                .with_header(headers::DLQ_OFFSET, offset)
+        };
+        assert_eq!(retried("3", "71").original_place(), Some((Partition(3), Offset(71))));
+        for (partition, offset) in [("4", "71"), ("3", "-1"), ("3", "seventy"), ("-3", "71")] {
+            assert_eq!(retried(partition, offset).original_place(), None, "{partition}/{offset}");
+        }
+        // On the topic itself anybody can write these headers, and they say nothing.
+        let forged = retried("3", "71").from_source(Source::Topic);
+        assert_eq!(forged.original_place(), Some((Partition(3), Offset(1))));
     }
 
     /// Headers whose second name is not UTF-8, as the client library treats them.

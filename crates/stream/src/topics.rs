@@ -1,16 +1,16 @@
-//! The topics, created with what the contract says about them.
+//! The topics, created with what the contract says about them by the service that owns them.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
-use contracts::topics::{Namespace, dead_letters_of};
+use contracts::topics::{Namespace, TopicKind, TopicSpec};
 use rdkafka::{
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication},
     consumer::{BaseConsumer, Consumer as _},
     error::{KafkaResult, RDKafkaErrorCode},
 };
@@ -37,6 +37,9 @@ const NAMED_INTERVAL: Duration = Duration::from_millis(50);
 /// A broker that comes back is fenced for a moment, and then Kafka counts one broker less. Only after
 /// this does that count as lasting.
 const TOO_FEW_BROKERS_GRACE: Duration = Duration::from_secs(5);
+/// How long a reader waits for the owner to create a topic before it does so itself: where the messages
+/// come from another system, there may be no owner.
+const OWNER_LIMIT: Duration = Duration::from_secs(10);
 /// How long to wait between attempts at start.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(2));
 /// Log a failed attempt at most this often, so that a long wait does not fill the log.
@@ -65,17 +68,27 @@ pub enum TopicsError {
     },
 }
 
-/// Creates both working topics and their dead letter topics where they are missing, waiting as long
-/// as Kafka is away (`/readyz` says so). Topics that exist are left as they are.
+/// Creates the topics that `service` owns where they are missing, and waits for those that it reads, as
+/// long as Kafka is away (`/readyz` says so). Topics that exist are left as they are, but for a retry
+/// topic with fewer partitions than its topic, which gets more.
 ///
 /// # Errors
 /// [`TopicsError`] when they cannot be created, [`StoppedEarly`] when the shell stops first.
-pub async fn ensure(config: &KafkaConfig, names: &Namespace, shell: &Shell) -> anyhow::Result<()> {
-    let part = shell.readiness.part("kafka topics", Need::Required, "not asked yet");
-    create(config, names, shell.tasks.stopping(), |reason| part.down(reason)).await
+pub async fn ensure(
+    config: &KafkaConfig,
+    names: &Namespace,
+    service: &str,
+    need: Need,
+    shell: &Shell,
+) -> anyhow::Result<()> {
+    let part = shell.readiness.part("kafka topics", need, "not asked yet");
+    let (owned, rest): (Vec<_>, Vec<_>) = names.topics().into_iter().partition(|topic| topic.owner == service);
+    let read = rest.into_iter().filter(|topic| topic.reader == Some(service)).collect();
+    let making = Making { config, stopping: shell.tasks.stopping(), waiting: &|reason| part.down(reason) };
+    making.run(owned, read).await
 }
 
-/// The same without a shell; `waiting` hears why it still waits.
+/// The same for all topics, without a shell; `waiting` hears why it still waits.
 ///
 /// # Errors
 /// As [`ensure`].
@@ -83,53 +96,103 @@ pub async fn create(
     config: &KafkaConfig,
     names: &Namespace,
     stopping: &CancellationToken,
-    waiting: impl Fn(String),
+    waiting: impl Fn(String) + Sync,
 ) -> anyhow::Result<()> {
-    let kafka = Arc::new(Kafka::open(config).context("create the Kafka client")?);
-    let plans = plans(config, names);
-    let mut lines = Throttle::new(LINE_INTERVAL);
-    let mut attempt = 0;
-    let begun = Instant::now();
-    let created = loop {
-        match create_missing(&kafka, &plans).await {
-            Ok(()) => break Ok(()),
-            Err(Obstacle::Lasting(TopicsError::TooFewBrokers { .. })) if begun.elapsed() < TOO_FEW_BROKERS_GRACE => {
-                waiting("has fewer brokers than KAFKA_REPLICATION asks for".to_owned());
-            }
-            Err(Obstacle::Lasting(error)) => break Err(error.into()),
-            Err(Obstacle::Passing(reason)) => {
-                if lines.admit(Instant::now()).is_some() {
-                    tracing::warn!("waiting for Kafka at {}: {reason}", config.bootstrap);
-                }
-                waiting(format!("cannot be reached: {reason}"));
-            }
-        }
-        let wait = BACKOFF.wait(attempt, rand::random());
-        attempt = attempt.saturating_add(1);
-        tokio::select! {
-            () = stopping.cancelled() => break Err(StoppedEarly.into()),
-            () = tokio::time::sleep(wait) => {}
-        }
-    };
-    close(kafka);
-    created
+    Making { config, stopping, waiting: &waiting }.run(names.topics(), Vec::new()).await
 }
 
-/// How many of our topics there are, the dead letter topics among them.
+/// Topics on their way.
+struct Making<'a> {
+    config: &'a KafkaConfig,
+    stopping: &'a CancellationToken,
+    waiting: &'a (dyn Fn(String) + Sync),
+}
+
+impl Making<'_> {
+    async fn run(&self, owned: Vec<TopicSpec>, read: Vec<TopicSpec>) -> anyhow::Result<()> {
+        let kafka = Arc::new(Kafka::open(self.config).context("create the Kafka client")?);
+        let made = self.make(&kafka, owned, read).await;
+        close(kafka);
+        made
+    }
+
+    async fn make(&self, kafka: &Arc<Kafka>, owned: Vec<TopicSpec>, read: Vec<TopicSpec>) -> anyhow::Result<()> {
+        // A topic of retries has as many partitions as its topic, which may be another service's.
+        let (retries, owned): (Vec<_>, Vec<_>) = owned.into_iter().partition(|topic| topic.kind == TopicKind::Retries);
+        self.create(kafka, &plans(self.config, &owned)).await?;
+        let read = plans(self.config, &read);
+        self.wait_for_owners(kafka, &read).await?;
+        self.create(kafka, &read).await?;
+        self.create(kafka, &plans(self.config, &retries)).await
+    }
+
+    /// Creates what is missing, as long as it takes.
+    async fn create(&self, kafka: &Arc<Kafka>, plans: &[Plan]) -> anyhow::Result<()> {
+        let mut lines = Throttle::new(LINE_INTERVAL);
+        let mut attempt = 0;
+        let begun = Instant::now();
+        loop {
+            match create_missing(kafka, plans).await {
+                Ok(()) => return Ok(()),
+                Err(Obstacle::Lasting(TopicsError::TooFewBrokers { .. }))
+                    if begun.elapsed() < TOO_FEW_BROKERS_GRACE =>
+                {
+                    (self.waiting)("has fewer brokers than KAFKA_REPLICATION asks for".to_owned());
+                }
+                Err(Obstacle::Lasting(error)) => return Err(error.into()),
+                Err(Obstacle::Passing(reason)) => {
+                    if lines.admit(Instant::now()).is_some() {
+                        tracing::warn!("waiting for Kafka at {}: {reason}", self.config.bootstrap);
+                    }
+                    (self.waiting)(format!("cannot be reached: {reason}"));
+                }
+            }
+            self.pause(&mut attempt).await?;
+        }
+    }
+
+    /// Waits until the owners have created their topics, for [`OWNER_LIMIT`] at most.
+    async fn wait_for_owners(&self, kafka: &Arc<Kafka>, plans: &[Plan]) -> anyhow::Result<()> {
+        let (begun, mut attempt) = (Instant::now(), 0);
+        while begun.elapsed() < OWNER_LIMIT {
+            match missing(kafka, plans).await {
+                Ok(missing) => {
+                    let Some(plan) = missing.first() else { return Ok(()) };
+                    (self.waiting)(format!("waiting for {} to create topic {}", plan.owner, plan.topic));
+                }
+                // The attempt to create them, which follows, says more about it.
+                Err(_) => return Ok(()),
+            }
+            self.pause(&mut attempt).await?;
+        }
+        tracing::info!("no owner created the topics that this service reads: creating them");
+        Ok(())
+    }
+
+    async fn pause(&self, attempt: &mut u32) -> anyhow::Result<()> {
+        let wait = BACKOFF.wait(*attempt, rand::random());
+        *attempt = attempt.saturating_add(1);
+        tokio::select! {
+            () = self.stopping.cancelled() => Err(StoppedEarly.into()),
+            () = tokio::time::sleep(wait) => Ok(()),
+        }
+    }
+}
+
+/// Of all our topics, those that are missing.
 ///
 /// # Errors
 /// When Kafka does not answer.
-pub async fn present(config: &KafkaConfig, names: &Namespace) -> anyhow::Result<usize> {
+pub async fn absent(config: &KafkaConfig, names: &Namespace) -> anyhow::Result<Vec<String>> {
     let kafka = Arc::new(Kafka::open(config).context("create the Kafka client")?);
-    let asked = kafka.clone();
-    let known = tokio::task::spawn_blocking(move || asked.existing()).await.context("ask Kafka for its topics")?;
-    let present = match known {
-        Ok(known) => Ok(plans(config, names).iter().filter(|plan| known.contains(&plan.topic)).count()),
+    let plans = plans(config, &names.topics());
+    let absent = match missing(&kafka, &plans).await {
+        Ok(missing) => Ok(missing.into_iter().map(|plan| plan.topic.clone()).collect()),
         Err(Obstacle::Passing(reason)) => Err(anyhow::anyhow!(reason)),
         Err(Obstacle::Lasting(error)) => Err(error.into()),
     };
     close(kafka);
-    present
+    absent
 }
 
 enum Obstacle {
@@ -151,49 +214,65 @@ impl Kafka {
         Ok(Self { admin, asker })
     }
 
-    /// The topics there are. Asked first, so that topics made by hand are enough where we may not
-    /// create any. Blocks.
-    fn existing(&self) -> Result<BTreeSet<String>, Obstacle> {
+    /// The topics there are, and their numbers of partitions. Asked first, so that topics made by hand are
+    /// enough where we may not create any. Blocks.
+    fn existing(&self) -> Result<Existing, Obstacle> {
         let metadata = self.asker.fetch_metadata(None, ASK_LIMIT);
         let metadata = metadata.map_err(|error| Obstacle::Passing(reason(&self.asker, &error)))?;
-        Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
+        Ok(metadata.topics().iter().map(|topic| (topic.name().to_owned(), topic.partitions().len())).collect())
     }
 }
 
+/// Topics and their numbers of partitions.
+type Existing = BTreeMap<String, usize>;
+
 struct Plan {
     topic: String,
+    owner: &'static str,
+    /// The topic that this one has as many partitions as.
+    like: Option<String>,
     partitions: i32,
     replication: u16,
     settings: Vec<(&'static str, String)>,
 }
 
-fn plans(config: &KafkaConfig, names: &Namespace) -> Vec<Plan> {
-    let plan = |topic, retention: Duration, more: Option<(&'static str, String)>| {
+fn plans(config: &KafkaConfig, topics: &[TopicSpec]) -> Vec<Plan> {
+    let plan = |topic: &TopicSpec| {
+        let retention = match topic.kind {
+            TopicKind::Events | TopicKind::Retries => RETENTION,
+            TopicKind::DeadLetters => DEAD_LETTER_RETENTION,
+        };
         let mut settings =
             vec![("cleanup.policy", "delete".to_owned()), ("retention.ms", retention.as_millis().to_string())];
         settings.extend(least_in_sync(config.replication).map(|least| ("min.insync.replicas", least.to_string())));
-        settings.extend(more);
-        Plan { topic, partitions: config.partitions.into(), replication: config.replication, settings }
+        if topic.kind != TopicKind::Events {
+            // A dead letter is the largest record with a few headers more, and so is what it is retried as.
+            settings.push(("max.message.bytes", LARGEST_RECORD.to_string()));
+        }
+        let like = topic.of.clone().filter(|_| topic.kind == TopicKind::Retries);
+        let (name, partitions, replication) = (topic.name.clone(), config.partitions.into(), config.replication);
+        Plan { topic: name, owner: topic.owner, like, partitions, replication, settings }
     };
-    let working = names.working_topics().into_iter().flat_map(|topic| {
-        let dead_letters = dead_letters_of(&topic);
-        // A dead letter is the largest record with a few headers more.
-        let room = ("max.message.bytes", LARGEST_RECORD.to_string());
-        [plan(topic, RETENTION, None), plan(dead_letters, DEAD_LETTER_RETENTION, Some(room))]
-    });
-    working.collect()
+    topics.iter().map(plan).collect()
+}
+
+async fn existing(kafka: &Arc<Kafka>) -> Result<Existing, Obstacle> {
+    let asked = kafka.clone();
+    let known = tokio::task::spawn_blocking(move || asked.existing()).await;
+    known.unwrap_or_else(|error| Err(Obstacle::Passing(error.to_string())))
 }
 
 /// Those of the topics that Kafka does not name.
 async fn missing<'a>(kafka: &Arc<Kafka>, plans: &'a [Plan]) -> Result<Vec<&'a Plan>, Obstacle> {
-    let asked = kafka.clone();
-    let known = tokio::task::spawn_blocking(move || asked.existing()).await;
-    let known = known.unwrap_or_else(|error| Err(Obstacle::Passing(error.to_string())))?;
-    Ok(plans.iter().filter(|plan| !known.contains(&plan.topic)).collect())
+    if plans.is_empty() {
+        return Ok(Vec::new());
+    }
+    let known = existing(kafka).await?;
+    Ok(plans.iter().filter(|plan| !known.contains_key(&plan.topic)).collect())
 }
 
-/// A broker learns a moment after the controller's answer what was created; whoever asks it before
-/// hears that there is no such topic. One that may not name the topics to us is not waited for.
+/// A broker learns a moment after the controller's answer what was created; asked before, it says
+/// that there is no such topic. One that may not name the topics to us is not waited for.
 async fn wait_until_named(kafka: &Arc<Kafka>, plans: &[Plan]) -> Result<(), Obstacle> {
     let begun = Instant::now();
     while begun.elapsed() < NAMED_LIMIT && !missing(kafka, plans).await?.is_empty() {
@@ -203,23 +282,56 @@ async fn wait_until_named(kafka: &Arc<Kafka>, plans: &[Plan]) -> Result<(), Obst
 }
 
 async fn create_missing(kafka: &Arc<Kafka>, plans: &[Plan]) -> Result<(), Obstacle> {
-    let missing = missing(kafka, plans).await?;
-    if missing.is_empty() {
+    if plans.is_empty() {
         return Ok(());
     }
-    let topics: Vec<_> = missing.iter().map(|plan| plan.new_topic()).collect();
-    let options = AdminOptions::new().request_timeout(Some(CREATE_LIMIT)).operation_timeout(Some(CREATE_LIMIT));
-    let answers = tokio::time::timeout(2 * CREATE_LIMIT, kafka.admin.create_topics(&topics, &options)).await;
-    let answers = answers.map_err(|_| Obstacle::Passing("no answer".to_owned()))?;
-    let answers = answers.map_err(|error| Obstacle::Passing(error.to_string()))?;
-    for (plan, answer) in missing.into_iter().zip(answers) {
-        match answer {
-            Ok(topic) => tracing::info!("created topic {topic} with {} partitions", plan.partitions),
-            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-            Err((topic, code)) => return Err(obstacle(topic, code, plan.replication)),
+    let known = existing(kafka).await?;
+    let partitions = |plan: &Plan| {
+        let like = plan.like.as_ref().and_then(|like| known.get(like)).and_then(|count| i32::try_from(*count).ok());
+        like.unwrap_or(plan.partitions)
+    };
+    let missing: Vec<_> = plans.iter().filter(|plan| !known.contains_key(&plan.topic)).collect();
+    if !missing.is_empty() {
+        let topics: Vec<_> = missing.iter().map(|plan| plan.new_topic(partitions(plan))).collect();
+        let answers = tokio::time::timeout(2 * CREATE_LIMIT, kafka.admin.create_topics(&topics, &options())).await;
+        let answers = answers.map_err(|_| Obstacle::Passing("no answer".to_owned()))?;
+        let answers = answers.map_err(|error| Obstacle::Passing(error.to_string()))?;
+        for (plan, answer) in missing.into_iter().zip(answers) {
+            match answer {
+                Ok(topic) => tracing::info!("created topic {topic} with {} partitions", partitions(plan)),
+                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, code)) => return Err(obstacle(topic, code, plan.replication)),
+            }
+        }
+    }
+    for plan in plans.iter().filter(|plan| plan.like.is_some()) {
+        let wanted = usize::try_from(partitions(plan)).unwrap_or_default();
+        if known.get(&plan.topic).is_some_and(|count| *count < wanted) {
+            add_partitions(kafka, &plan.topic, wanted).await?;
         }
     }
     wait_until_named(kafka, plans).await
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(CREATE_LIMIT)).operation_timeout(Some(CREATE_LIMIT))
+}
+
+/// Has a topic of retries keep up with its topic.
+async fn add_partitions(kafka: &Kafka, topic: &str, count: usize) -> Result<(), Obstacle> {
+    let wanted = [NewPartitions::new(topic, count)];
+    let asked = kafka.admin.create_partitions(&wanted, &options());
+    let answers = tokio::time::timeout(2 * CREATE_LIMIT, asked).await;
+    let answers = answers.map_err(|_| Obstacle::Passing("no answer".to_owned()))?;
+    let answers = answers.map_err(|error| Obstacle::Passing(error.to_string()))?;
+    for answer in answers {
+        match answer {
+            Ok(topic) => tracing::info!("topic {topic} has {count} partitions now, as many as its topic"),
+            // Without them only letters of the new partitions cannot be replayed.
+            Err((topic, code)) => tracing::warn!("topic {topic} needs {count} partitions: {code}"),
+        }
+    }
+    Ok(())
 }
 
 /// What Kafka's answer to the creation of a topic means.
@@ -239,9 +351,9 @@ fn obstacle(topic: String, code: RDKafkaErrorCode, replication: u16) -> Obstacle
 }
 
 impl Plan {
-    fn new_topic(&self) -> NewTopic<'_> {
+    fn new_topic(&self, partitions: i32) -> NewTopic<'_> {
         let replication = TopicReplication::Fixed(self.replication.into());
-        let topic = NewTopic::new(&self.topic, self.partitions, replication);
+        let topic = NewTopic::new(&self.topic, partitions, replication);
         self.settings.iter().fold(topic, |topic, (setting, value)| topic.set(setting, value))
     }
 }
@@ -265,10 +377,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_working_topic_has_its_dead_letters() {
+    fn each_topic_is_kept_as_the_contract_says() {
         let mut config = KafkaConfig::plain("a:9092");
         config.replication = 3;
-        let plans: Vec<_> = plans(&config, &Namespace::default()).iter().map(|plan| format!("{plan:?}")).collect();
+        let plans: Vec<_> =
+            plans(&config, &Namespace::default().topics()).iter().map(|plan| format!("{plan:?}")).collect();
         let lasting = |name: &str, retention: &str, more: &str| {
             format!(
                 "{name}: 12 x 3 [(\"cleanup.policy\", \"delete\"), (\"retention.ms\", \"{retention}\"), \
@@ -280,9 +393,11 @@ mod tests {
             plans,
             [
                 lasting("to-alert-system", "604800000", ""),
-                lasting("to-alert-system.dlq", "1209600000", room),
+                lasting("to-alert-system.alert-system.dlq", "1209600000", room),
+                lasting("to-alert-system.alert-system.retry", "604800000", room),
                 lasting("to-notifier", "604800000", ""),
-                lasting("to-notifier.dlq", "1209600000", room),
+                lasting("to-notifier.notifier.dlq", "1209600000", room),
+                lasting("to-notifier.notifier.retry", "604800000", room),
             ]
         );
     }

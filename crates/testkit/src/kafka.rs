@@ -7,6 +7,8 @@ use std::{
 
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
     consumer::{BaseConsumer, CommitMode, Consumer},
     message::{BorrowedMessage, Header, Headers, OwnedHeaders},
     producer::{FutureProducer, FutureRecord},
@@ -78,6 +80,14 @@ pub async fn produce(
     record.key = key;
     record.payload = value;
     producer.send(record, CALL_LIMIT).await.map_err(|(error, _)| error).expect("an acknowledgement");
+}
+
+/// Creates one topic alone.
+pub async fn create_topic(bootstrap: &str, topic: &str, partitions: i32) {
+    let admin: AdminClient<DefaultClientContext> = client(bootstrap).create().expect("a client");
+    let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    let made = admin.create_topics([&new], &AdminOptions::new()).await.expect("an answer");
+    made[0].as_ref().expect("a topic");
 }
 
 /// Every record that a topic holds now, partition by partition.

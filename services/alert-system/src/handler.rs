@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, anyhow};
 use contracts::headers;
 use shell::{fault, postgres::is_unavailable, trace::Cause};
-use stream::{Failure, Handler, Outgoing, Partition, Producer, Record, Settled, by_partition};
+use stream::{Failure, Handler, Offset, Outgoing, Partition, Producer, Record, Settled, by_partition};
 use uuid::Uuid;
 
 use crate::{
@@ -169,7 +169,7 @@ impl Handler for AlertHandler {
     /// about each other: a batch with any is settled one partition after the other.
     async fn handle(&mut self, batch: &[Record]) -> Result<Vec<Settled>, Failure> {
         let topic = self.readings_topic.clone();
-        let messages: Vec<_> = batch.iter().map(|record| read(&wire(&topic, record))).collect();
+        let messages: Vec<_> = batch.iter().map(|record| read_one(&topic, record)).collect();
         if !messages.iter().flatten().any(Message::is_bare) {
             return self.settle_together(batch, &messages).await;
         }
@@ -196,11 +196,22 @@ async fn asked<T>(what: &'static str, query: impl Future<Output = sqlx::Result<T
     }
 }
 
-fn wire<'a>(topic: &'a str, record: &'a Record) -> WireRecord<'a> {
+/// Reads a record. One of the five-field kind is ordered by its place, which one that is retried brings
+/// with it: what is newer wins, though it was settled before.
+fn read_one<'a>(topic: &'a str, record: &'a Record) -> Result<Message<'a>, Rejection> {
+    let place = record.original_place();
+    let message = read(&wire(topic, place.unwrap_or((record.partition, record.offset)), record))?;
+    if message.is_bare() && place.is_none() {
+        return Err(Rejection::without_place());
+    }
+    Ok(message)
+}
+
+fn wire<'a>(topic: &'a str, (partition, offset): (Partition, Offset), record: &'a Record) -> WireRecord<'a> {
     WireRecord {
         topic,
-        partition: record.partition.0,
-        offset: record.offset.0,
+        partition: partition.0,
+        offset: offset.0,
         key: record.key(),
         value: record.value(),
         ce_type: record.header(headers::TYPE),
@@ -213,6 +224,7 @@ fn label(outcome: Result<Outcome, Rejection>) -> Settled {
         Ok(Outcome::Quiet) => Settled::Done("quiet"),
         Ok(Outcome::Stale) => Settled::Done("stale"),
         Ok(Outcome::Removed) => Settled::Done("removed"),
+        Err(Rejection::UnknownType) => Settled::Skipped,
         Err(rejection) => Settled::rejected(rejection.to_string()),
     }
 }

@@ -31,6 +31,7 @@ use shell::{
     config::{ConfigError, Vars},
     periodic::every,
     postgres,
+    readiness::Need,
     service::{Bound, ClockKind, Configured, Launch, ServiceSpec},
 };
 use stream::{Consumer, Producer, Profile, Subscription, topics};
@@ -78,13 +79,13 @@ pub struct Running;
 pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
     let (pools, ()) = tokio::try_join!(
         postgres::connect(shell, &config.database, &MIGRATOR),
-        topics::ensure(&config.kafka, &config.topics, shell),
+        topics::ensure(&config.kafka, &config.topics, SERVICE.name, Need::Required, shell),
     )?;
     let store = LevelStore::new(pools.background);
     let metrics = Metrics::register(&shell.registry).context("register the worker's metrics")?;
-    let producer = Producer::new(&config.kafka, Profile::Latency, &config.topics.to_notifier(), shell)?;
-    let subscription =
-        Subscription { topic: config.topics.to_alert_system(), group: config.topics.alert_system_group() };
+    let to_notifier = config.topics.to_notifier();
+    let producer = Producer::new(&config.kafka, Profile::Latency, &to_notifier, Need::Required, shell)?;
+    let subscription = Subscription::new(config.topics.to_alert_system(), config.topics.alert_system_group());
     let consumer = Consumer::new(&config.kafka, subscription, &producer, shell)?;
     clean_up(store.clone(), shell);
     consumer.spawn(AlertHandler::new(store, producer, metrics, &config.topics), shell);

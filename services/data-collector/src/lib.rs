@@ -34,15 +34,17 @@ use std::{
 
 use anyhow::Context;
 use chrono::TimeDelta;
+use contracts::topics::Namespace;
 use shell::{
-    Shell,
+    Shell, StoppedEarly,
     config::{ConfigError, Vars},
     http::idempotency,
     lease,
     postgres::{self, Database},
+    readiness::Need,
     service::{Bound, ClockKind, Configured, Launch, ServiceSpec},
 };
-use stream::{Producer, Profile};
+use stream::{KafkaConfig, Producer, Profile};
 
 pub use config::Config;
 
@@ -103,17 +105,15 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
     let grpc = shell::grpc::serve(shell, grpc, grpc::service(stored.clone(), shell.clock)).await?;
 
     // What only needs PostgreSQL is answered while Kafka is still away.
-    let store = async {
-        let pools = postgres::connect(shell, &database, &store::MIGRATOR).await?;
-        stored.set(Store::new(pools.requests));
-        grpc.set_serving().await;
-        // From here on everything is background work.
-        Ok(Store::new(pools.background))
-    };
-    let (store, ()) = tokio::try_join!(store, stream::topics::ensure(&kafka, &topics, shell))?;
+    shell.tasks.spawn("kafka topics", create_topics(kafka.clone(), topics.clone(), shell.clone()));
+    let pools = postgres::connect(shell, &database, &store::MIGRATOR).await?;
+    stored.set(Store::new(pools.requests));
+    grpc.set_serving().await;
+    // From here on everything is background work.
+    let store = Store::new(pools.background);
     let topic = topics.to_alert_system();
-    let fan_out = Producer::new(&kafka, Profile::Throughput, &topic, shell)?;
-    let at_once = Producer::new(&kafka, Profile::Latency, &topic, shell)?;
+    let fan_out = Producer::new(&kafka, Profile::Throughput, &topic, Need::Optional, shell)?;
+    let at_once = Producer::new(&kafka, Profile::Latency, &topic, Need::Optional, shell)?;
     let interval = TimeDelta::from_std(config.collect_interval).context("read the interval")?;
     let wake = Wake::default();
 
@@ -133,6 +133,18 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
     };
     spawn((&database, retention_days), shell, &store, wake, fan_out, relay, collector);
     Ok(Running { http, grpc: grpc.addr })
+}
+
+/// Creates what the readings are written to, as long as Kafka is away.
+async fn create_topics(kafka: KafkaConfig, topics: Namespace, shell: Shell) -> anyhow::Result<()> {
+    match stream::topics::ensure(&kafka, &topics, SERVICE.name, Need::Optional, &shell).await {
+        Err(error) if error.is::<StoppedEarly>() => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => {
+            shell.tasks.stopping().cancelled().await;
+            Ok(())
+        }
+    }
 }
 
 fn spawn(

@@ -157,15 +157,26 @@ pub struct Dlq {
     pub action: DlqAction,
 }
 
+/// Dead letters of which topic and group are meant.
+#[derive(Args, Clone, Debug, Default)]
+pub struct DlqFilter {
+    /// Only those of this topic
+    #[arg(long)]
+    pub topic: Option<String>,
+    /// Only those of this consumer group
+    #[arg(long)]
+    pub group: Option<String>,
+}
+
 /// What to do with dead letters.
 #[derive(Debug, Subcommand)]
 pub enum DlqAction {
-    /// List the dead letters that nobody has decided about
+    /// List the dead letters that wait for a decision
     List {
-        /// Only those of this topic
-        #[arg(long)]
-        topic: Option<String>,
-        /// At most so many
+        /// Of which topic and group
+        #[command(flatten)]
+        filter: DlqFilter,
+        /// At most so many of each
         #[arg(long, default_value_t = 100)]
         limit: usize,
     },
@@ -174,22 +185,28 @@ pub enum DlqAction {
         /// Its id, as `list` prints it
         id: String,
     },
-    /// Put dead letters back on the topic they came from
+    /// Send dead letters to their consumer group again, and to no other
     Replay {
         /// Ids as `list` prints them, or `all`
         #[arg(required = true)]
         ids: Vec<String>,
+        /// Of which topic and group
+        #[command(flatten)]
+        filter: DlqFilter,
     },
     /// Decide that dead letters are not needed
     Drop {
         /// Ids as `list` prints them, or `all`
         #[arg(required = true)]
         ids: Vec<String>,
+        /// Of which topic and group
+        #[command(flatten)]
+        filter: DlqFilter,
     },
-    /// Let a worker go on that stopped because too many messages in a row were rejected
-    Accept {
-        /// The admin address of the worker; by default that of the running `up`
-        #[arg(long, value_name = "URL")]
-        admin: Option<url::Url>,
+    /// Let a group go on, in every replica, that stopped because too many messages in a row were rejected
+    Reset {
+        /// Of which topic and group
+        #[command(flatten)]
+        filter: DlqFilter,
     },
 }

@@ -1,18 +1,17 @@
-//! `flightbell dlq`: a person looks at what could not be processed, and decides.
+//! `flightbell dlq`: an operator looks at what could not be processed, and decides.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use anyhow::{Context, bail};
-use contracts::topics::Namespace;
+use contracts::topics::{GroupTopic, Namespace};
 use shell::config::{Reader, Vars};
 use stream::{
     KafkaConfig,
     dlq::{Dlq, Letter, LetterId, Letters},
 };
-use url::Url;
 
 use crate::{
-    cli::{self, DlqAction},
+    cli::{self, DlqAction, DlqFilter},
     folder,
     running::Running,
 };
@@ -23,71 +22,119 @@ const GLIMPSE: usize = 60;
 /// Does what was asked, and prints the answer.
 ///
 /// # Errors
-/// When Kafka or the worker cannot be reached, or an id is none.
+/// When Kafka cannot be reached, or an id, a topic or a group is none of ours.
 pub async fn run(args: cli::Dlq, vars: &dyn Vars) -> anyhow::Result<()> {
     let running = folder::data_dir(args.data_dir, vars).ok().and_then(|folder| Running::find(&folder));
+    let kafka = kafka(vars, running.as_ref())?;
     match args.action {
-        DlqAction::Accept { admin } => accept(admin, running.as_ref()).await,
-        action => {
-            let kafka = kafka(vars, running.as_ref())?;
-            look_or_decide(&kafka, action).await
-        }
-    }
-}
-
-async fn look_or_decide(kafka: &KafkaConfig, action: DlqAction) -> anyhow::Result<()> {
-    if let DlqAction::List { topic: Some(wanted), .. } = &action {
-        is_ours(wanted)?;
-    }
-    let mut done = 0;
-    for topic in Namespace::default().working_topics() {
-        let letters = Dlq::of(kafka, &topic)?;
-        match &action {
-            DlqAction::List { topic: Some(wanted), .. } if *wanted != topic => {}
-            DlqAction::List { limit, .. } => list(&topic, &letters, *limit).await?,
-            DlqAction::Show { id } => {
-                let Some(id) = of_topic(&topic, id)? else { continue };
-                let letter = letters.show(id).await?.with_context(|| format!("{topic}/{id} is no dead letter"))?;
-                show(&topic, &letter);
+        DlqAction::List { filter, limit } => list_all(&kafka, &filter, limit).await,
+        DlqAction::Show { id } => show_one(&kafka, &id).await,
+        DlqAction::Replay { ids, filter } => {
+            let mut done = 0;
+            for (queue, letters) in chosen(&ids, &filter)? {
+                done += queue.open(&kafka)?.replay(letters).await?;
             }
-            DlqAction::Replay { ids } => done += letters.replay(chosen(&topic, ids)?).await?,
-            DlqAction::Drop { ids } => done += letters.drop(chosen(&topic, ids)?).await?,
-            DlqAction::Accept { .. } => {}
+            say(&format!("{done} dead letters were put back for their group to retry"));
+            Ok(())
+        }
+        DlqAction::Drop { ids, filter } => {
+            let mut done = 0;
+            for (queue, letters) in chosen(&ids, &filter)? {
+                done += queue.open(&kafka)?.drop(letters).await?;
+            }
+            say(&format!("{done} dead letters were dropped"));
+            Ok(())
+        }
+        DlqAction::Reset { filter } => reset(&kafka, &filter).await,
+    }
+}
+
+/// The dead letters of a topic and a group, or those that older versions wrote without a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Queue {
+    of: GroupTopic,
+    is_legacy: bool,
+}
+
+impl Queue {
+    /// Every one there can be, those of older versions last.
+    fn all() -> impl Iterator<Item = Self> {
+        let queues = |is_legacy| Namespace::default().group_topics().map(|of| Self { of, is_legacy });
+        queues(false).into_iter().chain(queues(true))
+    }
+
+    /// Those that the filter leaves.
+    ///
+    /// # Errors
+    /// When it leaves none, since its topic or group is none of ours.
+    fn filtered(filter: &DlqFilter) -> anyhow::Result<Vec<Self>> {
+        let is_meant = |wanted: &Option<String>, name: &str| wanted.as_deref().is_none_or(|wanted| wanted == name);
+        let of_topic: Vec<_> = Self::all().filter(|queue| is_meant(&filter.topic, &queue.of.topic)).collect();
+        let left: Vec<_> = of_topic.into_iter().filter(|queue| is_meant(&filter.group, &queue.of.group)).collect();
+        if left.is_empty() {
+            let known: Vec<_> = Self::all().filter(|queue| !queue.is_legacy).map(|queue| queue.to_string()).collect();
+            bail!("no such topic and group: there are {}", known.join(" and "));
+        }
+        Ok(left)
+    }
+
+    fn open(&self, kafka: &KafkaConfig) -> anyhow::Result<Dlq> {
+        let GroupTopic { topic, group } = &self.of;
+        if self.is_legacy { Dlq::legacy(kafka, topic, group) } else { Dlq::of(kafka, topic, group) }
+    }
+}
+
+impl fmt::Display for Queue {
+    /// As it stands in the ids of its letters.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let GroupTopic { topic, group } = &self.of;
+        if self.is_legacy { f.write_str(topic) } else { write!(f, "{topic}/{group}") }
+    }
+}
+
+async fn list_all(kafka: &KafkaConfig, filter: &DlqFilter, limit: usize) -> anyhow::Result<()> {
+    for queue in Queue::filtered(filter)? {
+        let listing = queue.open(kafka)?.list(limit).await?;
+        if queue.is_legacy && listing.unsettled == 0 {
+            continue;
+        }
+        let of = if queue.is_legacy { " of an older version" } else { "" };
+        say(&format!("{queue}: {} dead letters{of} to decide about", listing.unsettled));
+        for letter in &listing.letters {
+            let at = letter.record.sent_at().map_or_else(|| "?".to_owned(), |at| at.format("%F %T").to_string());
+            let value = letter.record.value().map_or_else(|| "(no value)".to_owned(), glimpse);
+            say(&format!("  {queue}/{}  {at}  {}\n      {value}", letter.id(), reason(letter)));
+        }
+        if listing.unsettled > listing.letters.len() {
+            say(&format!("  ... and {} more: --limit shows more", listing.unsettled - listing.letters.len()));
         }
     }
-    match action {
-        DlqAction::Replay { .. } => say(&format!("{done} dead letters were put back on their topic")),
-        DlqAction::Drop { .. } => say(&format!("{done} dead letters were dropped")),
-        _ => {}
-    }
     Ok(())
 }
 
-async fn list(topic: &str, letters: &Dlq, limit: usize) -> anyhow::Result<()> {
-    let listing = letters.list(limit).await?;
-    say(&format!("{topic}: {} dead letters that nobody has decided about", listing.unsettled));
-    for letter in &listing.letters {
-        let at = letter.record.sent_at().map_or_else(|| "?".to_owned(), |at| at.format("%F %T").to_string());
-        let value = letter.record.value().map_or_else(|| "(no value)".to_owned(), glimpse);
-        say(&format!("  {topic}/{}  {at}  {}\n      {value}", letter.id(), reason(letter)));
-    }
-    if listing.unsettled > listing.letters.len() {
-        say(&format!("  ... and {} more: --limit shows more", listing.unsettled - listing.letters.len()));
-    }
-    Ok(())
-}
-
-fn show(topic: &str, letter: &Letter) {
-    say(&format!("letter   {topic}/{}", letter.id()));
-    say(&format!("reason   {}", reason(letter)));
+async fn show_one(kafka: &KafkaConfig, id: &str) -> anyhow::Result<()> {
+    let (queue, place) = named(id)?;
+    let letter = queue.open(kafka)?.show(place).await?.with_context(|| format!("{id} is no dead letter"))?;
+    say(&format!("letter   {queue}/{place}"));
+    say(&format!("reason   {}", reason(&letter)));
     if let Some(origin) = &letter.origin {
         say(&format!("from     {} partition {} offset {}", origin.topic, origin.partition, origin.offset));
     }
+    say(&format!("group    {}", queue.of.group));
     for (name, value) in letter.record.headers() {
         say(&format!("header   {name}: {}", String::from_utf8_lossy(value.unwrap_or_default())));
     }
     say(&format!("key      {}", text(letter.record.key())));
     say(&format!("value    {}", text(letter.record.value())));
+    Ok(())
+}
+
+async fn reset(kafka: &KafkaConfig, filter: &DlqFilter) -> anyhow::Result<()> {
+    for queue in Queue::filtered(filter)?.into_iter().filter(|queue| !queue.is_legacy) {
+        queue.open(kafka)?.reset().await?;
+        say(&format!("{queue}: every replica of {} counts rejects anew", queue.of.group));
+    }
+    Ok(())
 }
 
 fn text(bytes: Option<&[u8]>) -> Cow<'_, str> {
@@ -95,7 +142,7 @@ fn text(bytes: Option<&[u8]>) -> Cow<'_, str> {
 }
 
 fn reason(letter: &Letter) -> &str {
-    letter.origin.as_ref().map_or("put there by somebody else", |origin| origin.reason.as_str())
+    letter.origin.as_ref().map_or("put there by another program", |origin| origin.reason.as_str())
 }
 
 /// The beginning of a value, on one line.
@@ -108,30 +155,27 @@ fn glimpse(value: &[u8]) -> String {
     glimpse
 }
 
-/// The letters of `topic` among `ids`.
-fn chosen(topic: &str, ids: &[String]) -> anyhow::Result<Letters> {
+/// The letters that are meant, by where they lie.
+fn chosen(ids: &[String], filter: &DlqFilter) -> anyhow::Result<Vec<(Queue, Letters)>> {
+    let queues = Queue::filtered(filter)?;
     if ids.iter().any(|id| id == "all") {
-        return Ok(Letters::All);
+        return Ok(queues.into_iter().map(|queue| (queue, Letters::All)).collect());
     }
-    let ids = ids.iter().map(|id| of_topic(topic, id)).collect::<anyhow::Result<Vec<_>>>()?;
-    Ok(Letters::These(ids.into_iter().flatten().collect()))
+    let ids = ids.iter().map(|id| named(id)).collect::<anyhow::Result<Vec<_>>>()?;
+    let of_queue = |queue: Queue| {
+        let places: Vec<_> = ids.iter().filter(|(of, _)| *of == queue).map(|(_, place)| *place).collect();
+        (!places.is_empty()).then_some((queue, Letters::These(places)))
+    };
+    Ok(queues.into_iter().filter_map(of_queue).collect())
 }
 
-/// The place of a letter named `topic/partition:offset`, where it is one of `topic`.
-fn of_topic(topic: &str, id: &str) -> anyhow::Result<Option<LetterId>> {
-    let Some((of, place)) = id.split_once('/') else { bail!("{id:?} is no id: take one from `flightbell dlq list`") };
-    is_ours(of).with_context(|| format!("{id:?} is no id"))?;
-    let place: LetterId = place.parse().with_context(|| format!("read the id {id:?}"))?;
-    Ok((of == topic).then_some(place))
-}
-
-/// Only what has dead letters can be asked for.
-fn is_ours(topic: &str) -> anyhow::Result<()> {
-    let topics = Namespace::default().working_topics();
-    if topics.iter().any(|known| known == topic) {
-        return Ok(());
-    }
-    bail!("{topic:?} is none of our topics: they are {}", topics.join(" and "));
+/// The letter named `topic/group/partition:offset`, or `topic/partition:offset` when it has no group.
+fn named(id: &str) -> anyhow::Result<(Queue, LetterId)> {
+    let Some((of, place)) = id.rsplit_once('/') else { bail!("{id:?} is no id: take one from `flightbell dlq list`") };
+    let queue = Queue::all().find(|queue| queue.to_string() == of);
+    let queue = queue.with_context(|| format!("{id:?} is no id: {of:?} is no topic and group of ours"))?;
+    let place = place.parse().with_context(|| format!("read the id {id:?}"))?;
+    Ok((queue, place))
 }
 
 /// Kafka as the environment names it, or else that of the running `up`.
@@ -148,23 +192,6 @@ fn kafka(vars: &dyn Vars, running: Option<&Running>) -> anyhow::Result<KafkaConf
     Ok(reader.finish(|| config)?)
 }
 
-async fn accept(admin: Option<Url>, running: Option<&Running>) -> anyhow::Result<()> {
-    let admin = match (admin, running) {
-        (Some(admin), _) => admin,
-        (None, Some(running)) => format!("http://{}", running.admin()).parse().context("read the admin address")?,
-        (None, None) => bail!("no `flightbell up` runs: name the worker's admin address with --admin http://HOST:9090"),
-    };
-    let call = admin.join("/operator/accept-dead-letters").context("name the call")?;
-    let client = shell::outside::client_for([&admin]).timeout(std::time::Duration::from_secs(5)).build()?;
-    let response = client.post(call).send().await.with_context(|| format!("reach the worker at {admin}"))?;
-    if !response.status().is_success() {
-        bail!("the process at {admin} answered {}: it runs no worker", response.status());
-    }
-    let answer: serde_json::Value = response.json().await.context("read the worker's answer")?;
-    say(answer["message"].as_str().unwrap_or_default());
-    Ok(())
-}
-
 #[expect(clippy::print_stdout, reason = "the command's answer")]
 fn say(line: &str) {
     println!("{line}");
@@ -175,13 +202,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_letter_is_named_by_topic_partition_and_offset() {
-        let id = of_topic("to-notifier", "to-notifier/3:17").expect("an id").expect("of this topic");
-        assert_eq!(id.to_string(), "3:17");
-        assert_eq!(of_topic("to-notifier", "to-alert-system/3:17").expect("an id"), None);
-        for wrong in ["3:17", "to-notifier/3", "elsewhere/3:17", "to-notifier/-1:2"] {
-            assert!(of_topic("to-notifier", wrong).is_err(), "{wrong}");
+    fn a_letter_is_named_by_topic_group_partition_and_offset() {
+        let (queue, place) = named("to-notifier/notifier/3:17").expect("an id");
+        assert_eq!((queue.to_string().as_str(), place.to_string().as_str()), ("to-notifier/notifier", "3:17"));
+        let (queue, _) = named("to-notifier/3:17").expect("an id of an older version");
+        assert!(queue.is_legacy);
+        for wrong in ["3:17", "to-notifier/3", "elsewhere/3:17", "to-notifier/-1:2", "to-notifier/alert-system/3:17"] {
+            assert!(named(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_filter_leaves_the_letters_of_a_topic_and_a_group_and_is_never_silently_empty() {
+        let left = |topic: Option<&str>, group: Option<&str>| {
+            let filter = DlqFilter { topic: topic.map(Into::into), group: group.map(Into::into) };
+            let queues = Queue::filtered(&filter).map_err(|error| error.to_string())?;
+            Ok(queues.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(left(None, None).map(|all| all.len()), Ok(4));
+        let notifier = vec!["to-notifier/notifier".to_owned(), "to-notifier".to_owned()];
+        assert_eq!(left(Some("to-notifier"), None), Ok(notifier.clone()));
+        assert_eq!(left(None, Some("notifier")), Ok(notifier));
+        assert!(
+            left(Some("to-notifier"), Some("alert-system"))
+                .is_err_and(|said: String| said.contains("to-notifier/notifier"))
+        );
     }
 
     #[test]

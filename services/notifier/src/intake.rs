@@ -8,6 +8,7 @@ use contracts::headers;
 use shell::{fault, postgres::is_unavailable};
 use stream::{Failure, Handler, Record, Settled};
 use tokio::{sync::Notify, time::timeout};
+use uuid::Uuid;
 
 use crate::{
     core::decode::{decode, identity},
@@ -33,7 +34,7 @@ impl Intake {
 
     fn read(&self, record: &Record) -> Result<NewAlert, &'static str> {
         let decoded = decode(record.header_text(headers::TYPE), record.value())?;
-        let event_id = decoded.event_id.unwrap_or_else(|| identity(&self.topic, record.partition.0, record.offset.0));
+        let event_id = decoded.event_id.unwrap_or_else(|| self.identity_of(record));
         Ok(NewAlert {
             event_id,
             email: decoded.email.as_str().to_owned(),
@@ -41,6 +42,14 @@ impl Intake {
             alert: decoded.alert,
             cause: record.cause(),
         })
+    }
+
+    /// The identity of a message that has none of its own: its first place, though it may be retried.
+    fn identity_of(&self, record: &Record) -> Uuid {
+        match record.original_place() {
+            Some((partition, offset)) => identity(&self.topic, partition.0, offset.0),
+            None => identity(&format!("{} retried", self.topic), record.partition.0, record.offset.0),
+        }
     }
 
     /// Writes alerts in one statement. Should the database be unable to hold one of them, each is
@@ -92,6 +101,11 @@ impl Handler for Intake {
         let (mut alerts, mut places) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
         let mut settled = Vec::with_capacity(batch.len());
         for (place, record) in batch.iter().enumerate() {
+            // Another version may send types beside ours, which are not for us.
+            if record.header(headers::TYPE).is_some_and(|kind| kind != headers::ALERT_V1.as_bytes()) {
+                settled.push(Settled::Skipped);
+                continue;
+            }
             settled.push(match self.read(record) {
                 Ok(alert) => {
                     alerts.push(alert);

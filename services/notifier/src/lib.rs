@@ -42,6 +42,7 @@ use shell::{
     Shell,
     config::{ConfigError, Vars},
     lease, postgres,
+    readiness::Need,
     service::{Bound, ClockKind, Configured, Launch, ServiceSpec},
 };
 use sqlx::migrate::Migrator;
@@ -107,13 +108,13 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
 
     let (pools, ()) = tokio::try_join!(
         postgres::connect(shell, &config.database, &MIGRATOR),
-        topics::ensure(&config.kafka, &config.topics, shell),
+        topics::ensure(&config.kafka, &config.topics, SERVICE.name, Need::Required, shell),
     )?;
     let store = Store::new(pools.background);
     let topic = config.topics.to_notifier();
     // The notifier produces nothing but dead letters.
-    let dead_letters = Producer::new(&config.kafka, Profile::Latency, &topic, shell)?;
-    let subscription = Subscription { topic: topic.clone(), group: config.topics.notifier_group() };
+    let dead_letters = Producer::new(&config.kafka, Profile::Latency, &topic, Need::Required, shell)?;
+    let subscription = Subscription::new(topic.clone(), config.topics.notifier_group());
     let consumer = Consumer::new(&config.kafka, subscription, &dead_letters, shell)?;
 
     let news = Arc::new(Notify::new());

@@ -4,20 +4,22 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use prometheus::IntGaugeVec;
 use rdkafka::{
     ClientContext, TopicPartitionList,
     config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, ConsumerContext, Rebalance},
-    error::{KafkaError, KafkaResult},
+    consumer::{BaseConsumer, Consumer as _, ConsumerContext},
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
+    types::RDKafkaRespErr,
 };
 use serde::Deserialize;
 use tokio::sync::Notify;
 
-use crate::{client::Words, core::membership::Membership, record::Partition};
+use super::{Names, membership::SharedMembership};
+use crate::{client::Words, record::Partition};
 
 /// A change of what is ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,28 +29,34 @@ pub(super) enum Rebalanced {
 }
 
 /// Hears the client's callbacks, which run while the loop polls, and keeps them for its next turn.
+///
+/// With each partition that the group assigns, the client also takes the same partition of the retry
+/// topic. The group does not assign that one: it might give it to another member, and a record that is
+/// retried must meet what its partition's owner keeps in memory.
 pub(super) struct Context {
-    topic: String,
+    names: Names,
     lag: IntGaugeVec,
     words: Words,
     rebalances: Mutex<Vec<Rebalanced>>,
     has_rebalances: AtomicBool,
     rebalanced: Notify,
     assigned: Mutex<BTreeSet<i32>>,
-    membership: Mutex<Membership>,
+    retries: Mutex<BTreeSet<i32>>,
+    membership: SharedMembership,
 }
 
 impl Context {
-    pub(super) fn new(topic: &str, lag: IntGaugeVec, patience: Duration) -> Self {
+    pub(super) fn new(names: Names, lag: IntGaugeVec, membership: SharedMembership) -> Self {
         Self {
-            topic: topic.to_owned(),
+            names,
             lag,
             words: Words::of("consumer"),
             rebalances: Mutex::default(),
             has_rebalances: AtomicBool::new(false),
             rebalanced: Notify::new(),
             assigned: Mutex::default(),
-            membership: Mutex::new(Membership::new(patience)),
+            retries: Mutex::default(),
+            membership,
         }
     }
 
@@ -76,15 +84,56 @@ impl Context {
         self.words.trouble(what);
     }
 
+    /// `partitions`, and the partitions of the retry topic that come and go with them.
+    fn with_retries(&self, partitions: &TopicPartitionList, numbers: &BTreeSet<i32>) -> TopicPartitionList {
+        let mut all = partitions.clone();
+        for number in numbers {
+            all.add_partition(&self.names.retry_topic, *number);
+        }
+        all
+    }
+
+    fn assign(&self, client: &BaseConsumer<Self>, partitions: &TopicPartitionList) {
+        let mut retries = self.retries.lock().unwrap_or_else(PoisonError::into_inner);
+        let new: BTreeSet<_> = numbers(partitions).map(|partition| partition.0).collect();
+        let new: BTreeSet<_> = new.difference(&retries).copied().collect();
+        match client.incremental_assign(&self.with_retries(partitions, &new)) {
+            Ok(()) => retries.extend(new),
+            Err(error) => {
+                self.words.trouble(&format!("assign partitions of {}: {error}", self.names.retry_topic));
+                if let Err(error) = client.incremental_assign(partitions) {
+                    self.words.trouble(&format!("assign partitions: {error}"));
+                }
+            }
+        }
+    }
+
+    fn unassign(&self, client: &BaseConsumer<Self>, partitions: &TopicPartitionList) {
+        let mut retries = self.retries.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone: BTreeSet<_> = numbers(partitions).filter_map(|partition| retries.take(&partition.0)).collect();
+        if let Err(error) = client.incremental_unassign(&self.with_retries(partitions, &gone)) {
+            self.words.trouble(&format!("give partitions back: {error}"));
+            if let Err(error) = client.incremental_unassign(partitions) {
+                self.words.trouble(&format!("give partitions back: {error}"));
+            }
+        }
+    }
+
     fn note(&self, change: Rebalanced) {
         let mut assigned = self.assigned.lock().unwrap_or_else(PoisonError::into_inner);
         match &change {
-            Rebalanced::Assigned(partitions) => assigned.extend(partitions.iter().map(|partition| partition.0)),
+            Rebalanced::Assigned(partitions) => {
+                assigned.extend(partitions.iter().map(|partition| partition.0));
+                // Statistics come every few seconds only.
+                self.membership.lock().unwrap_or_else(PoisonError::into_inner).note(true, Instant::now());
+            }
             Rebalanced::Revoked(partitions) => {
                 for partition in partitions {
                     assigned.remove(&partition.0);
                     // There is nothing to remove when no statistics came while it was ours.
-                    self.lag.remove_label_values(&[&self.topic, &partition.to_string()]).ok();
+                    for topic in [&self.names.topic, &self.names.retry_topic] {
+                        self.lag.remove_label_values(&[topic, &partition.to_string()]).ok();
+                    }
                 }
             }
         }
@@ -110,8 +159,10 @@ impl ClientContext for Context {
             Err(error) => return tracing::debug!("read the client's statistics: {error}"),
         };
         let assigned = self.assigned.lock().unwrap_or_else(PoisonError::into_inner);
-        for (partition, lag) in statistics.lags(&self.topic).filter(|(partition, _)| assigned.contains(partition)) {
-            self.lag.with_label_values(&[&self.topic, &partition.to_string()]).set(lag);
+        for topic in [&self.names.topic, &self.names.retry_topic] {
+            for (partition, lag) in statistics.lags(topic).filter(|(partition, _)| assigned.contains(partition)) {
+                self.lag.with_label_values(&[topic, &partition.to_string()]).set(lag);
+            }
         }
         drop(assigned);
         let mut membership = self.membership.lock().unwrap_or_else(PoisonError::into_inner);
@@ -122,30 +173,34 @@ impl ClientContext for Context {
 }
 
 impl ConsumerContext for Context {
-    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        match rebalance {
-            Rebalance::Assign(_) => {}
-            Rebalance::Revoke(partitions) => self.note(Rebalanced::Revoked(numbers(partitions))),
-            Rebalance::Error(error) => self.words.trouble(&format!("rebalance: {error}")),
-        }
-    }
-
-    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Assign(partitions) = rebalance {
-            self.note(Rebalanced::Assigned(numbers(partitions)));
+    // As the default does for the cooperative protocol, which is the one that our consumers speak.
+    fn rebalance(&self, client: &BaseConsumer<Self>, kind: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
+        match kind {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                self.assign(client, partitions);
+                self.note(Rebalanced::Assigned(numbers(partitions).collect()));
+            }
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
+                self.note(Rebalanced::Revoked(numbers(partitions).collect()));
+                self.unassign(client, partitions);
+            }
+            kind => {
+                self.words.trouble(&format!("rebalance: {}", RDKafkaErrorCode::from(kind)));
+                self.unassign(client, partitions);
+            }
         }
     }
 
     fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
         if let Err(error) = result {
-            // The next commit covers it, or somebody else has the partition now.
+            // The next commit covers it, or another member has the partition now.
             tracing::debug!("commit: {error}");
         }
     }
 }
 
-fn numbers(partitions: &TopicPartitionList) -> Vec<Partition> {
-    partitions.elements().iter().map(|element| Partition(element.partition())).collect()
+fn numbers(partitions: &TopicPartitionList) -> impl Iterator<Item = Partition> {
+    partitions.elements().into_iter().map(|element| Partition(element.partition()))
 }
 
 /// Of the fields in librdkafka's `STATISTICS.md`.
@@ -180,7 +235,7 @@ struct PartitionStatistics {
 
 impl Statistics {
     /// The lag of each partition whose lag is known: behind what is settled, else behind what is
-    /// committed; where neither is (nobody has ever settled anything), everything there is.
+    /// committed; where neither is (nothing was ever settled), everything there is.
     fn lags(&self, topic: &str) -> impl Iterator<Item = (i32, i64)> {
         let partitions = self.topics.get(topic).into_iter().flat_map(|topic| topic.partitions.values());
         partitions.filter(|partition| partition.partition >= 0).filter_map(|partition| {

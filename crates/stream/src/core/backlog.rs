@@ -5,17 +5,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::record::{Partition, Record};
+use crate::record::{Offset, Partition, Record, Source, TopicPartition};
 
-/// How much is taken from the client before somebody works on it, and at once.
+/// How much is taken from the client before a handler works on it, and at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Records that wait while their partition is not held.
+    /// Records that wait in all partitions that are not held.
     pub waiting_records: usize,
     /// Bytes of these.
     pub waiting_bytes: usize,
+    /// Records that wait in one partition, held or not.
+    pub partition_records: usize,
+    /// Bytes of these.
+    pub partition_bytes: usize,
     /// Records of one batch.
     pub batch_records: usize,
+    /// Bytes of these; a larger record is a batch of its own.
+    pub batch_bytes: usize,
 }
 
 /// Why a partition waits.
@@ -23,12 +29,26 @@ pub struct Limits {
 pub enum Hold {
     /// A dependency is away; the next attempt is due then.
     Until(Instant),
-    /// Too many rejects in a row: until somebody accepts them.
+    /// Too many rejects in a row: until a reset.
     UntilAccepted,
 }
 
+/// What the client has to do about a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Stop fetching.
+    Pause,
+    /// Fetch again.
+    Resume,
+}
+
+/// Tells one assignment of a partition from the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Assignment(u64);
+
 #[derive(Debug, Default)]
 struct Lane {
+    assignment: Assignment,
     records: VecDeque<Record>,
     bytes: usize,
     hold: Option<Hold>,
@@ -37,44 +57,76 @@ struct Lane {
     /// Whether the first records failed together with those of other partitions.
     is_apart: bool,
     held_since: Option<Instant>,
+    /// Whether the client was told to fetch nothing.
+    is_paused: bool,
+    /// The first record that found no room: it and what follows must be read again.
+    gap: Option<Gap>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Gap {
+    from: Offset,
+    /// When the client is asked to go back, should it have refused before.
+    due: Option<Instant>,
 }
 
 /// Records by partition: each partition in offset order, all of them in turn.
 #[derive(Debug)]
 pub struct Backlog {
     limits: Limits,
-    lanes: BTreeMap<Partition, Lane>,
-    last_served: Option<Partition>,
+    lanes: BTreeMap<TopicPartition, Lane>,
+    assignments: u64,
+    last_served: Option<TopicPartition>,
 }
 
 impl Backlog {
     pub fn new(limits: Limits) -> Self {
-        Self { limits, lanes: BTreeMap::new(), last_served: None }
+        Self { limits, lanes: BTreeMap::new(), assignments: 0, last_served: None }
     }
 
     /// The partition is ours from now on, from its committed offset.
-    pub fn assign(&mut self, partition: Partition) {
-        self.lanes.insert(partition, Lane::default());
+    pub fn assign(&mut self, partition: TopicPartition) {
+        self.assignments += 1;
+        self.lanes.insert(partition, Lane { assignment: Assignment(self.assignments), ..Lane::default() });
     }
 
     /// The partition is no longer ours; its records are dropped. Answers whether it was.
-    pub fn revoke(&mut self, partition: Partition) -> bool {
+    pub fn revoke(&mut self, partition: TopicPartition) -> bool {
         self.lanes.remove(&partition).is_some()
     }
 
+    /// Whether the client was told to pause the partition.
+    pub fn is_paused(&self, partition: TopicPartition) -> bool {
+        self.lanes.get(&partition).is_some_and(|lane| lane.is_paused)
+    }
+
+    /// Under which assignment the partition is ours.
+    pub fn assignment(&self, partition: TopicPartition) -> Option<Assignment> {
+        self.lanes.get(&partition).map(|lane| lane.assignment)
+    }
+
     /// Appends a record. One of a partition that is not ours, or one that is here already, is
-    /// dropped: whoever has the partition reads it.
-    pub fn push(&mut self, record: Record) {
-        let Some(lane) = self.lanes.get_mut(&record.partition) else { return };
-        if lane.records.back().is_some_and(|last| last.offset >= record.offset) {
-            return;
+    /// dropped: the partition's owner reads it. So is one for which there is no room, with all that
+    /// follow, until [`Backlog::gaps`] are closed: the client was told to pause, but need not obey.
+    ///
+    /// Answers whether the partition has no more room, so that the client is to be told.
+    pub fn push(&mut self, record: Record) -> bool {
+        let limits = self.limits;
+        let Some(lane) = self.lanes.get_mut(&record.topic_partition()) else { return false };
+        if lane.gap.is_some() || lane.records.back().is_some_and(|last| last.offset >= record.offset) {
+            return false;
+        }
+        if lane.is_full(&limits) {
+            lane.gap = Some(Gap { from: record.offset, due: None });
+            return false;
         }
         lane.bytes += record.size();
         lane.records.push_back(record);
+        lane.is_full(&limits)
     }
 
-    /// Whether more may be read ahead. What is held does not count: it is bounded by what was
-    /// waiting when its hold began, and must not keep the others from going on.
+    /// Whether more may be read ahead. What is held does not count: it has its own bound, and must not
+    /// keep the others from going on.
     pub fn has_room(&self) -> bool {
         let waiting = self.lanes.values().filter(|lane| lane.hold.is_none());
         let (records, bytes) =
@@ -83,30 +135,43 @@ impl Backlog {
     }
 
     /// Takes out what to work on at `now`: what is there of every partition that is not held, up to
-    /// the limit of a batch, each partition's in offset order. Records that failed before are alone,
+    /// the limits of a batch, each partition's in offset order. Records that failed before are alone,
     /// so that their trouble is not that of others. Empty when nothing is due.
     pub fn take(&mut self, now: Instant) -> Vec<Record> {
         let mut batch = Vec::new();
+        let mut bytes = 0;
         for partition in self.in_turn() {
             let Some(lane) = self.lanes.get_mut(&partition).filter(|lane| lane.is_due(now)) else { continue };
             let is_alone = lane.is_apart || lane.attempts > 0;
             if is_alone && !batch.is_empty() {
                 break;
             }
-            let room = self.limits.batch_records - batch.len();
-            batch.extend(
-                lane.records.drain(..room.min(lane.records.len())).inspect(|record| lane.bytes -= record.size()),
-            );
+            let took_all = lane.take(&self.limits, &mut batch, &mut bytes);
             self.last_served = Some(partition);
-            if is_alone || batch.len() == self.limits.batch_records {
+            if is_alone || !took_all {
                 break;
             }
         }
         batch
     }
 
+    /// Takes out a batch of one partition that is due at `now` and whose number is not `busy`.
+    pub fn take_one(&mut self, now: Instant, busy: impl Fn(Partition) -> bool) -> Vec<Record> {
+        let mut batch = Vec::new();
+        let due = |lane: &Lane| lane.is_due(now);
+        let next = self
+            .in_turn()
+            .into_iter()
+            .find(|partition| !busy(partition.partition) && self.lanes.get(partition).is_some_and(due));
+        if let Some((partition, lane)) = next.and_then(|next| Some((next, self.lanes.get_mut(&next)?))) {
+            lane.take(&self.limits, &mut batch, &mut 0);
+            self.last_served = Some(partition);
+        }
+        batch
+    }
+
     /// All partitions, the one after that served last first.
-    fn in_turn(&self) -> Vec<Partition> {
+    fn in_turn(&self) -> Vec<TopicPartition> {
         let (served, later): (Vec<_>, Vec<_>) =
             self.lanes.keys().partition(|partition| Some(**partition) <= self.last_served);
         later.into_iter().chain(served).collect()
@@ -115,7 +180,7 @@ impl Backlog {
     /// Gives back, to where they were taken from, records that are not settled.
     pub fn give_back(&mut self, records: Vec<Record>) {
         for record in records.into_iter().rev() {
-            if let Some(lane) = self.lanes.get_mut(&record.partition) {
+            if let Some(lane) = self.lanes.get_mut(&record.topic_partition()) {
                 lane.bytes += record.size();
                 lane.records.push_front(record);
             }
@@ -125,7 +190,7 @@ impl Backlog {
     /// Gives back what failed together; each partition's records are then taken by themselves.
     pub fn give_back_apart(&mut self, records: Vec<Record>) {
         for record in &records {
-            if let Some(lane) = self.lanes.get_mut(&record.partition) {
+            if let Some(lane) = self.lanes.get_mut(&record.topic_partition()) {
                 lane.is_apart = true;
             }
         }
@@ -134,7 +199,7 @@ impl Backlog {
 
     /// What was taken last of the partition is settled; a hold that was for it ends. Answers for how
     /// long the partition had been held.
-    pub fn settled(&mut self, partition: Partition, now: Instant) -> Option<Duration> {
+    pub fn settled(&mut self, partition: TopicPartition, now: Instant) -> Option<Duration> {
         let lane = self.lanes.get_mut(&partition)?;
         lane.attempts = 0;
         lane.is_apart = false;
@@ -143,7 +208,7 @@ impl Backlog {
     }
 
     /// Holds the partition. Answers whether it was not held before.
-    pub fn hold(&mut self, partition: Partition, hold: Hold, now: Instant) -> bool {
+    pub fn hold(&mut self, partition: TopicPartition, hold: Hold, now: Instant) -> bool {
         let Some(lane) = self.lanes.get_mut(&partition) else { return false };
         lane.hold = Some(hold);
         lane.attempts = lane.attempts.saturating_add(1);
@@ -153,24 +218,64 @@ impl Backlog {
     }
 
     /// How often the partition's first records failed already.
-    pub fn attempts(&self, partition: Partition) -> u32 {
+    pub fn attempts(&self, partition: TopicPartition) -> u32 {
         self.lanes.get(&partition).map_or(0, |lane| lane.attempts)
     }
 
-    /// Makes what waits for somebody's acceptance due at `now`.
+    /// Makes what waits for a reset due at `now`.
     pub fn accept(&mut self, now: Instant) {
         for lane in self.lanes.values_mut().filter(|lane| lane.hold == Some(Hold::UntilAccepted)) {
             lane.hold = Some(Hold::Until(now));
         }
     }
 
-    /// When the next hold ends by itself.
+    /// What the client has to be told, since it was told last: a partition that is held is paused, and
+    /// so is one that is full while each has its own room, until half of it is free.
+    pub fn flow_changes(&mut self) -> Vec<(TopicPartition, Flow)> {
+        let (limits, has_own_room) = (self.limits, self.limits.waiting_records == usize::MAX);
+        let mut changes = Vec::new();
+        for (partition, lane) in &mut self.lanes {
+            let is_full = if lane.is_paused { !lane.is_half_empty(&limits) } else { lane.is_full(&limits) };
+            let pause = lane.hold.is_some() || (has_own_room && is_full);
+            if pause != lane.is_paused {
+                lane.is_paused = pause;
+                changes.push((*partition, if pause { Flow::Pause } else { Flow::Resume }));
+            }
+        }
+        changes
+    }
+
+    /// Where the client has to go back to at `now`, since records found no room and now there is some.
+    pub fn gaps(&self, now: Instant) -> Vec<(TopicPartition, Offset)> {
+        let open = self.lanes.iter().filter(|(_, lane)| lane.hold.is_none() && lane.is_half_empty(&self.limits));
+        let due = |gap: &Gap| gap.due.is_none_or(|due| due <= now);
+        open.filter_map(|(partition, lane)| Some((*partition, lane.gap.filter(due)?.from))).collect()
+    }
+
+    /// The client went back to the gap of the partition.
+    pub fn gap_closed(&mut self, partition: TopicPartition) {
+        if let Some(lane) = self.lanes.get_mut(&partition) {
+            lane.gap = None;
+        }
+    }
+
+    /// The client did not go back; it is asked again at `due`.
+    pub fn gap_stays(&mut self, partition: TopicPartition, due: Instant) {
+        if let Some(gap) = self.lanes.get_mut(&partition).and_then(|lane| lane.gap.as_mut()) {
+            gap.due = Some(due);
+        }
+    }
+
+    /// When the next hold ends by itself, or a gap is due.
     pub fn next_wake(&self) -> Option<Instant> {
-        let due = self.lanes.values().filter_map(|lane| match lane.hold {
-            Some(Hold::Until(due)) => Some(due),
-            Some(Hold::UntilAccepted) | None => None,
+        let due = self.lanes.values().flat_map(|lane| {
+            let hold = match lane.hold {
+                Some(Hold::Until(due)) => Some(due),
+                Some(Hold::UntilAccepted) | None => None,
+            };
+            [hold, lane.gap.and_then(|gap| gap.due).filter(|_| lane.hold.is_none())]
         });
-        due.min()
+        due.flatten().min()
     }
 
     /// How many partitions are held.
@@ -178,9 +283,10 @@ impl Backlog {
         self.lanes.values().filter(|lane| lane.hold.is_some()).count()
     }
 
-    /// Nothing is ours any more. Answers what was.
+    /// Nothing is ours any more. Answers what was, each partition once.
     pub fn give_all_up(&mut self) -> Vec<Partition> {
-        std::mem::take(&mut self.lanes).into_keys().collect()
+        let lanes = std::mem::take(&mut self.lanes).into_keys();
+        lanes.filter(|partition| partition.source == Source::Topic).map(|partition| partition.partition).collect()
     }
 }
 
@@ -193,142 +299,29 @@ impl Lane {
         };
         !(is_held || self.records.is_empty())
     }
+
+    fn is_full(&self, limits: &Limits) -> bool {
+        self.records.len() >= limits.partition_records || self.bytes >= limits.partition_bytes
+    }
+
+    fn is_half_empty(&self, limits: &Limits) -> bool {
+        self.records.len() <= limits.partition_records / 2 && self.bytes <= limits.partition_bytes / 2
+    }
+
+    /// Moves records into `batch` as long as it has room. Answers whether all of them are there.
+    fn take(&mut self, limits: &Limits, batch: &mut Vec<Record>, bytes: &mut usize) -> bool {
+        while let Some(size) = self.records.front().map(Record::size) {
+            let has_room = batch.len() < limits.batch_records && *bytes + size <= limits.batch_bytes;
+            if !(has_room || batch.is_empty()) {
+                return false;
+            }
+            *bytes += size;
+            self.bytes -= size;
+            batch.extend(self.records.pop_front());
+        }
+        true
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::record::Offset;
-
-    const LIMITS: Limits = Limits { waiting_records: 6, waiting_bytes: 100, batch_records: 3 };
-
-    fn backlog(partitions: &[i32]) -> Backlog {
-        let mut backlog = Backlog::new(LIMITS);
-        partitions.iter().for_each(|partition| backlog.assign(Partition(*partition)));
-        backlog
-    }
-
-    fn push(backlog: &mut Backlog, partition: i32, offsets: impl IntoIterator<Item = i64>) {
-        for offset in offsets {
-            backlog.push(Record::new(Partition(partition), Offset(offset)).with_value("12345"));
-        }
-    }
-
-    /// The batch that is taken, as partitions and offsets.
-    fn take(backlog: &mut Backlog, now: Instant) -> Vec<(i32, i64)> {
-        backlog.take(now).iter().map(|record| (record.partition.0, record.offset.0)).collect()
-    }
-
-    #[test]
-    fn a_batch_is_what_is_there_in_order_up_to_its_limit() {
-        let mut backlog = backlog(&[0]);
-        push(&mut backlog, 0, 0..5);
-        let now = Instant::now();
-        let mut batch = backlog.take(now);
-        assert_eq!(batch.iter().map(|record| record.offset.0).collect::<Vec<_>>(), [0, 1, 2]);
-        backlog.settled(Partition(0), now);
-        backlog.give_back(batch.split_off(2));
-        assert_eq!(take(&mut backlog, now), [(0, 2), (0, 3), (0, 4)]);
-        assert_eq!(take(&mut backlog, now), []);
-    }
-
-    #[test]
-    fn partitions_share_a_batch_and_take_turns_in_being_first() {
-        let mut backlog = backlog(&[0, 1, 2]);
-        push(&mut backlog, 0, 0..4);
-        push(&mut backlog, 2, 0..4);
-        let now = Instant::now();
-        assert_eq!(take(&mut backlog, now), [(0, 0), (0, 1), (0, 2)]);
-        assert_eq!(take(&mut backlog, now), [(2, 0), (2, 1), (2, 2)]);
-        push(&mut backlog, 1, 0..1);
-        assert_eq!(take(&mut backlog, now), [(0, 3), (1, 0), (2, 3)]);
-    }
-
-    #[test]
-    fn a_held_partition_waits_and_the_others_go_on() {
-        let mut backlog = backlog(&[0, 1]);
-        push(&mut backlog, 0, 0..2);
-        let now = Instant::now();
-        let due = now + Duration::from_secs(1);
-        let failed = backlog.take(now);
-        backlog.give_back(failed);
-        assert!(backlog.hold(Partition(0), Hold::Until(due), now));
-        push(&mut backlog, 1, 0..2);
-        assert_eq!(take(&mut backlog, now), [(1, 0), (1, 1)]);
-        assert_eq!(take(&mut backlog, now), []);
-        assert_eq!(backlog.next_wake(), Some(due));
-        assert!(!backlog.hold(Partition(0), Hold::Until(due), due), "it was held before");
-        assert_eq!(backlog.attempts(Partition(0)), 2);
-        push(&mut backlog, 0, [2]);
-        assert_eq!(take(&mut backlog, due), [(0, 0), (0, 1), (0, 2)]);
-        assert_eq!(backlog.settled(Partition(0), due), Some(Duration::from_secs(1)));
-        assert_eq!((backlog.attempts(Partition(0)), backlog.next_wake()), (0, None));
-    }
-
-    #[test]
-    fn what_failed_together_is_tried_apart_until_it_is_settled() {
-        let mut backlog = backlog(&[0, 1, 2]);
-        (0..2).for_each(|partition| push(&mut backlog, partition, 0..1));
-        let now = Instant::now();
-        let failed = backlog.take(now);
-        assert_eq!(failed.len(), 2);
-        backlog.give_back_apart(failed);
-        push(&mut backlog, 2, 0..1);
-        assert_eq!(take(&mut backlog, now), [(2, 0)], "its turn, and nobody joins it");
-        assert_eq!(take(&mut backlog, now), [(0, 0)]);
-        backlog.settled(Partition(0), now);
-        push(&mut backlog, 0, [1]);
-        assert_eq!(take(&mut backlog, now), [(1, 0)]);
-        backlog.settled(Partition(1), now);
-        push(&mut backlog, 1, [1]);
-        assert_eq!(take(&mut backlog, now), [(0, 1), (1, 1)], "together again");
-    }
-
-    #[test]
-    fn what_waits_for_acceptance_waits_for_nothing_else() {
-        let mut backlog = backlog(&[0]);
-        push(&mut backlog, 0, 0..2);
-        let now = Instant::now();
-        backlog.hold(Partition(0), Hold::UntilAccepted, now);
-        assert_eq!(take(&mut backlog, now + Duration::from_secs(3600)), []);
-        assert_eq!(backlog.next_wake(), None);
-        backlog.accept(now);
-        assert_eq!(take(&mut backlog, now), [(0, 0), (0, 1)]);
-    }
-
-    #[test]
-    fn a_revoked_partition_loses_its_records_and_starts_anew() {
-        let mut backlog = backlog(&[0]);
-        push(&mut backlog, 0, 5..7);
-        backlog.hold(Partition(0), Hold::UntilAccepted, Instant::now());
-        assert!(backlog.revoke(Partition(0)));
-        assert!(!backlog.revoke(Partition(0)));
-        push(&mut backlog, 0, 7..9);
-        assert_eq!(take(&mut backlog, Instant::now()), []);
-        backlog.assign(Partition(0));
-        push(&mut backlog, 0, 5..6);
-        assert_eq!(take(&mut backlog, Instant::now()), [(0, 5)]);
-    }
-
-    #[test]
-    fn a_record_that_comes_twice_is_there_once() {
-        let mut backlog = backlog(&[0]);
-        push(&mut backlog, 0, [0, 1, 1, 0, 4]);
-        assert_eq!(take(&mut backlog, Instant::now()), [(0, 0), (0, 1), (0, 4)]);
-    }
-
-    #[test]
-    fn room_is_bounded_in_records_and_bytes_and_holds_do_not_count() {
-        let mut backlog = backlog(&[0, 1]);
-        push(&mut backlog, 0, 0..5);
-        assert!(backlog.has_room());
-        push(&mut backlog, 1, 0..1);
-        assert!(!backlog.has_room(), "six records");
-        backlog.hold(Partition(0), Hold::UntilAccepted, Instant::now());
-        assert!(backlog.has_room());
-        backlog.push(Record::new(Partition(1), Offset(1)).with_value(vec![0; 95]));
-        assert!(!backlog.has_room(), "a hundred bytes");
-        assert_eq!(take(&mut backlog, Instant::now()), [(1, 0), (1, 1)]);
-        assert!(backlog.has_room());
-    }
-}
+mod tests;

@@ -1,25 +1,50 @@
 use std::time::{Duration, Instant};
 
-/// How long a client has been no steady member of its group, and when that is too long.
+/// Whether a client is a steady member of its group, since when, and when its absence is too long.
 #[derive(Debug)]
 pub struct Membership {
     patience: Duration,
+    grace: Duration,
+    member_since: Option<Instant>,
+    absent_since: Instant,
+    /// The same, but counted anew with each client that replaces one which did not get back.
     unsteady_since: Option<Instant>,
 }
 
+/// Where a consumer stands with its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// A member since then.
+    Member(Instant),
+    /// No member for so long, which is no more than joining may take.
+    Joining(Duration),
+    /// No member for so long, and that is too long.
+    Out(Duration),
+}
+
 impl Membership {
-    pub fn new(patience: Duration) -> Self {
-        Self { patience, unsteady_since: None }
+    /// No member yet. A client is replaced when it is absent for `patience`; the consumer counts as out
+    /// of its group when it is absent for `grace`.
+    pub fn new(patience: Duration, grace: Duration, now: Instant) -> Self {
+        Self { patience, grace, member_since: None, absent_since: now, unsteady_since: None }
     }
 
     /// Notes what the client says of itself at `now`. Answers whether it is overdue.
     pub fn note(&mut self, steady: bool, now: Instant) -> bool {
         if steady {
             self.unsteady_since = None;
+            self.member_since.get_or_insert(now);
         } else {
             self.unsteady_since.get_or_insert(now);
+            self.absent(now);
         }
         self.is_overdue(now)
+    }
+
+    /// The client is replaced at `now`.
+    pub fn replaced(&mut self, now: Instant) {
+        self.unsteady_since = None;
+        self.absent(now);
     }
 
     /// Whether the client is overdue; it may then take its time once more.
@@ -31,6 +56,22 @@ impl Membership {
         is_overdue
     }
 
+    /// Where the consumer stands at `now`.
+    pub fn standing(&self, now: Instant) -> Standing {
+        let absent = now.saturating_duration_since(self.absent_since);
+        match self.member_since {
+            Some(since) => Standing::Member(since),
+            None if absent < self.grace => Standing::Joining(absent),
+            None => Standing::Out(absent),
+        }
+    }
+
+    fn absent(&mut self, now: Instant) {
+        if self.member_since.take().is_some() {
+            self.absent_since = now;
+        }
+    }
+
     fn is_overdue(&self, now: Instant) -> bool {
         self.unsteady_since.is_some_and(|since| now.saturating_duration_since(since) >= self.patience)
     }
@@ -40,11 +81,14 @@ impl Membership {
 mod tests {
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_secs(30);
+    const GRACE: Duration = Duration::from_secs(20);
+
     #[test]
     fn a_member_that_comes_back_in_time_is_not_overdue() {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
-        let mut membership = Membership::new(Duration::from_secs(30));
+        let mut membership = Membership::new(PATIENCE, GRACE, start);
         assert!(!membership.note(false, after(0)));
         assert!(!membership.note(false, after(29)));
         assert!(!membership.note(true, after(29)));
@@ -54,5 +98,24 @@ mod tests {
         assert!(membership.take_overdue(after(71)));
         assert!(!membership.take_overdue(after(72)), "it may take its time once more");
         assert!(membership.take_overdue(after(101)));
+    }
+
+    #[test]
+    fn a_consumer_is_out_of_its_group_after_a_grace_that_a_new_client_does_not_renew() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let absent = |seconds| Standing::Out(Duration::from_secs(seconds));
+        let mut membership = Membership::new(PATIENCE, GRACE, start);
+        assert_eq!(membership.standing(after(19)), Standing::Joining(Duration::from_secs(19)));
+        assert_eq!(membership.standing(after(20)), absent(20));
+        membership.replaced(after(30));
+        assert_eq!(membership.standing(after(31)), absent(31));
+        membership.note(true, after(40));
+        membership.note(true, after(45));
+        assert_eq!(membership.standing(after(50)), Standing::Member(after(40)));
+        membership.note(false, after(60));
+        assert_eq!(membership.standing(after(70)), Standing::Joining(Duration::from_secs(10)));
+        membership.replaced(after(75));
+        assert_eq!(membership.standing(after(80)), absent(20));
     }
 }

@@ -13,6 +13,17 @@ pub struct Verdict {
     pub closes: bool,
 }
 
+/// How a record ended, as far as the run is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordEnd {
+    /// It was processed, which ends a run.
+    Done,
+    /// It was left alone, which says nothing about those that are not.
+    Skipped,
+    /// It was rejected.
+    Rejected,
+}
+
 /// How many records were rejected in a row, and whether one more may be.
 #[derive(Clone, Debug)]
 pub struct RejectRun {
@@ -26,15 +37,19 @@ impl RejectRun {
         Self { limit, run: 0, closed: false }
     }
 
-    /// Judges a batch, given which of its records were rejected, in order.
-    pub fn judge(&self, rejected: impl IntoIterator<Item = bool>) -> Verdict {
+    /// Judges a batch, given how its records ended, in order.
+    pub fn judge(&self, ends: impl IntoIterator<Item = RecordEnd>) -> Verdict {
         let mut verdict = Verdict { settled: 0, run: self.run, closes: false };
-        for rejected in rejected {
-            if rejected && (self.closed || verdict.run >= self.limit.get()) {
-                verdict.closes = true;
-                return verdict;
-            }
-            verdict.run = if rejected { verdict.run + 1 } else { 0 };
+        for end in ends {
+            verdict.run = match end {
+                RecordEnd::Done => 0,
+                RecordEnd::Skipped => verdict.run,
+                RecordEnd::Rejected if self.closed || verdict.run >= self.limit.get() => {
+                    verdict.closes = true;
+                    return verdict;
+                }
+                RecordEnd::Rejected => verdict.run + 1,
+            };
             verdict.settled += 1;
         }
         verdict
@@ -70,7 +85,11 @@ mod tests {
     }
 
     fn judge(run: &mut RejectRun, batch: &str) -> (usize, bool) {
-        let verdict = run.judge(batch.chars().map(|record| record == 'x'));
+        let verdict = run.judge(batch.chars().map(|record| match record {
+            'x' => RecordEnd::Rejected,
+            's' => RecordEnd::Skipped,
+            _ => RecordEnd::Done,
+        }));
         run.apply(&verdict);
         (verdict.settled, verdict.closes)
     }
@@ -85,6 +104,8 @@ mod tests {
             ("xxxx.", (3, true)),
             ("xx.xxx.x", (8, false)),
             (".xxxx", (4, true)),
+            ("ssssssss", (8, false)),
+            ("xsxsxsx", (6, true)),
         ] {
             assert_eq!(judge(&mut run(3), batch), expected, "{batch}");
         }
@@ -116,7 +137,7 @@ mod tests {
     #[test]
     fn a_verdict_that_is_not_applied_changes_nothing() {
         let run = run(1);
-        assert!(run.judge([true, true]).closes);
+        assert!(run.judge([RecordEnd::Rejected; 2]).closes);
         assert_eq!((run.run(), run.is_closed()), (0, false));
     }
 }

@@ -27,7 +27,11 @@ pub enum Step {
 pub fn next_step(trouble: Trouble, attempt: u32, backoff: &Backoff, jitter: f64) -> Step {
     match trouble {
         Trouble::Unavailable { retry_after: None } => Step::Hold(backoff.wait(attempt, jitter)),
-        Trouble::Unavailable { retry_after: Some(asked) } => Step::Hold(asked.min(LONGEST_ASKED)),
+        // Partitions that were sent away together do not come back together, and none before its time.
+        Trouble::Unavailable { retry_after: Some(asked) } => {
+            let asked = asked.min(LONGEST_ASKED);
+            Step::Hold(asked + (asked / 10).mul_f64(jitter.clamp(0.0, 1.0)))
+        }
         Trouble::Broken => Step::Stop,
     }
 }
@@ -44,12 +48,13 @@ mod tests {
         for (trouble, attempt, step) in [
             (away(None), 0, Step::Hold(Duration::from_millis(200))),
             (away(None), 9, Step::Hold(Duration::from_secs(5))),
-            (away(seconds(30)), 0, Step::Hold(Duration::from_secs(30))),
-            (away(seconds(30)), 9, Step::Hold(Duration::from_secs(30))),
-            (away(seconds(36_000)), 0, Step::Hold(LONGEST_ASKED)),
+            (away(seconds(30)), 0, Step::Hold(Duration::from_secs(33))),
+            (away(seconds(30)), 9, Step::Hold(Duration::from_secs(33))),
+            (away(seconds(36_000)), 0, Step::Hold(LONGEST_ASKED + LONGEST_ASKED / 10)),
             (Trouble::Broken, 0, Step::Stop),
         ] {
             assert_eq!(next_step(trouble, attempt, &backoff, 1.0), step, "{trouble:?} after {attempt}");
         }
+        assert_eq!(next_step(away(seconds(30)), 0, &backoff, 0.0), Step::Hold(Duration::from_secs(30)));
     }
 }

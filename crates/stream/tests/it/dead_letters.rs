@@ -1,17 +1,14 @@
 use std::num::NonZeroU32;
 
 use contracts::topics::Namespace;
-use stream::{
-    Failure, KafkaConfig, Offset, Outgoing, Partition, Record, Settled,
-    dlq::{Dlq, Letters},
-    topics,
-};
+use rdkafka::mocking::MockCluster;
+use stream::{Failure, KafkaConfig, Offset, Outgoing, Partition, Record, Settled, topics};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{By, Rig, Seen, value, wait_for};
 
 /// Rejects odd numbers and what is no number.
-fn even_only(seen: &Seen) -> impl stream::Handler + use<> {
+pub fn even_only(seen: &Seen) -> impl stream::Handler + use<> {
     let decide = |batch: &[Record]| -> Result<Vec<Settled>, Failure> {
         let settle = |record: &Record| match value(record).parse::<u32>() {
             Ok(number) if number.is_multiple_of(2) => Settled::Done("handled"),
@@ -35,13 +32,12 @@ async fn a_reject_becomes_a_dead_letter_and_the_rest_goes_on() {
     let member = rig.start(even_only(&seen));
     wait_for("all four", || seen.len() >= 4).await;
     wait_for("both letters", || rig.count(&rig.dead_letter_topic()) == 2).await;
-    let dead_lettered =
-        format!("consumer_records_settled_total{{outcome=\"dead_lettered\",topic=\"{}\"}} 2", rig.topic);
-    wait_for("the count", || member.metrics().contains(&dead_lettered)).await;
+    let counted = || member.metric("consumer_records_settled_total", &["outcome=\"dead_lettered\""]);
+    wait_for("the count", || counted() > 1.5).await;
     member.stop().await;
     assert_eq!(rig.total_committed(), 4);
 
-    let listing = Dlq::of(&rig.config, &rig.topic).expect("dead letters").list(10).await.expect("a list");
+    let listing = rig.dlq().list(10).await.expect("a list");
     assert_eq!(listing.unsettled, 2);
     let letter = &listing.letters[0];
     let origin = letter.origin.as_ref().expect("an origin");
@@ -55,12 +51,12 @@ async fn a_reject_becomes_a_dead_letter_and_the_rest_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_the_dead_letters_are_away_the_partition_is_held_and_nothing_is_lost() {
+async fn while_the_dead_letters_are_away_the_partition_is_paused_and_nothing_is_lost() {
     let mut config = KafkaConfig::plain(testkit::kafka().await).with("message.timeout.ms", "1000");
     config.partitions = 1;
     let names = testkit::topics();
     let rig = Rig::on(config, &names);
-    make_topic(&rig, &rig.topic).await;
+    rig.make_topic(&rig.topic, 1).await;
     rig.produce([2, 3, 4]).await;
     let seen = Seen::default();
     let member = rig.start(even_only(&seen));
@@ -72,19 +68,8 @@ async fn while_the_dead_letters_are_away_the_partition_is_held_and_nothing_is_lo
     member.stop().await;
 }
 
-/// Makes one topic alone.
-async fn make_topic(rig: &Rig, topic: &str) {
-    use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-    let mut config = rdkafka::ClientConfig::new();
-    config.set("bootstrap.servers", &rig.config.bootstrap);
-    let admin: AdminClient<rdkafka::client::DefaultClientContext> = config.create().expect("a client");
-    let new = NewTopic::new(topic, 1, TopicReplication::Fixed(1));
-    let made = admin.create_topics([&new], &AdminOptions::new()).await.expect("an answer");
-    made[0].as_ref().expect("a topic");
-}
-
 #[tokio::test(flavor = "multi_thread")]
-async fn too_many_rejects_in_a_row_wait_for_somebody_who_accepts_them() {
+async fn too_many_rejects_in_a_row_wait_for_a_reset() {
     let limited = |mut config: KafkaConfig| {
         config.dead_letter_run_limit = NonZeroU32::new(5).expect("a limit");
         config
@@ -101,11 +86,11 @@ async fn too_many_rejects_in_a_row_wait_for_somebody_who_accepts_them() {
     let detail = report.parts.iter().find_map(|part| part.detail.clone()).expect("a reason");
     assert!(detail.contains("5 records in a row were rejected"), "{detail}");
     wait_for("the commit", || rig.total_committed() == 4 + 5).await;
-    assert!(member.metrics().contains(&format!("consumer_dead_letters_closed{{topic=\"{}\"}} 1", rig.topic)));
+    assert!(member.metric("consumer_dead_letter_breaker_open", &[&rig.topic]) > 0.5);
+    assert!(member.metric("consumer_consecutive_rejects", &[&rig.topic]) > 4.5);
 
-    let answer = member.shell.call_operator("accept-dead-letters").expect("a call");
-    assert!(answer.contains("accepted again"), "{answer}");
-    wait_for("the others", || rig.count(&rig.dead_letter_topic()) == 2 + 8).await;
+    rig.dlq().reset().await.expect("sent");
+    wait_for("the others and the reset", || rig.count(&rig.dead_letter_topic()) == 2 + 8 + 1).await;
     assert!(member.shell.readiness.report().await.ready);
     rig.produce([6]).await;
     wait_for("the last", || rig.total_committed() == 13).await;
@@ -113,25 +98,55 @@ async fn too_many_rejects_in_a_row_wait_for_somebody_who_accepts_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restored_letter_is_the_record_it_was() {
-    let rig = Rig::new(1).await;
-    let sent = Outgoing::to(&rig.topic).with_key(&b"k"[..]).with_value(&b"9"[..]).with_header("ce_type", "number");
-    rig.producer.send(sent).await.expect("kept");
-    let seen = Seen::default();
-    let member = rig.start(even_only(&seen));
-    wait_for("the letter", || rig.count(&rig.dead_letter_topic()) == 1).await;
-    let dlq = Dlq::of(&rig.config, &rig.topic).expect("dead letters");
-    assert_eq!(dlq.replay(Letters::All).await.expect("replayed"), 1);
-    // Still odd: it comes back, and says where it was this time.
-    wait_for("the second letter", || seen.len() == 2).await;
-    wait_for("its mark and itself", || rig.count(&rig.dead_letter_topic()) == 3).await;
+async fn a_reset_reaches_every_replica_of_the_group_and_one_that_was_cut_off() {
+    let cluster = MockCluster::new(1).expect("a mock");
+    let names = testkit::topics();
+    let mut config = KafkaConfig::plain(cluster.bootstrap_servers());
+    (config.partitions, config.dead_letter_run_limit) = (2, NonZeroU32::new(1).expect("a limit"));
+    let rig = Rig::on(config, &names);
+    for topic in [&rig.topic, &rig.dead_letter_topic(), &rig.retry_topic()] {
+        cluster.create_topic(topic, 2, 1).expect("a topic");
+    }
+    let members = [rig.start(even_only(&Seen::default())), rig.start(even_only(&Seen::default()))];
+    let breakers = |open: bool| members.iter().all(|member| member.gate.is_closed() == open);
+    // Until each member has been given a partition and more rejects than it takes.
+    testkit::wait_for("both breakers", crate::support::DEADLINE, async || {
+        rig.produce([1, 3, 5, 7, 9, 11]).await;
+        breakers(true)
+    })
+    .await;
+    rig.dlq().reset().await.expect("sent");
+    let resets = |member: &crate::support::Member| member.metric("consumer_consecutive_rejects", &[&rig.topic]) < 1.5;
+    wait_for("the resets", || members.iter().all(resets)).await;
+    wait_for("the next rejects", || breakers(true)).await;
+
+    cluster.broker_down(1).expect("down");
+    let since = std::time::Instant::now();
+    wait_for("the cut to be felt", || since.elapsed() > std::time::Duration::from_secs(2)).await;
+    cluster.broker_up(1).expect("up");
+    let before = rig.count(&rig.dead_letter_topic());
+    rig.dlq().reset().await.expect("sent");
+    wait_for("more letters of both", || rig.count(&rig.dead_letter_topic()) >= before + 3).await;
+    for member in members {
+        member.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_type_that_is_not_known_is_skipped_counted_and_no_reject() {
+    let limited = |mut config: KafkaConfig| {
+        config.dead_letter_run_limit = NonZeroU32::new(2).expect("a limit");
+        config
+    };
+    let rig = Rig::configured(1, limited).await;
+    rig.produce(0..50).await;
+    let skipping = By { seen: Seen::default(), decide: |batch: &[Record]| Ok(vec![Settled::Skipped; batch.len()]) };
+    let member = rig.start(skipping);
+    let skipped = || member.metric("consumer_records_settled_total", &["outcome=\"skipped\""]);
+    wait_for("all of them", || skipped() > 49.5).await;
+    assert!(!member.gate.is_closed());
     member.stop().await;
-    let listing = dlq.list(10).await.expect("a list");
-    assert_eq!(listing.unsettled, 1);
-    let letter = &listing.letters[0];
-    assert_eq!(letter.origin.as_ref().map(|origin| origin.offset), Some(Offset(1)));
-    assert_eq!((letter.record.key(), letter.record.value()), (Some(&b"k"[..]), Some(&b"9"[..])));
-    assert_eq!(letter.record.headers().count(), 5, "the original one, and one set of ours");
+    assert_eq!((rig.total_committed(), rig.count(&rig.dead_letter_topic())), (50, 0));
 }
 
 #[test]

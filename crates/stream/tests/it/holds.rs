@@ -30,7 +30,7 @@ async fn a_hold_longer_than_the_longest_poll_keeps_the_group_and_the_order() {
     };
     let member = rig.start(holding);
     wait_for("the first attempt", || attempts.load(Ordering::SeqCst) > 0).await;
-    assert!(member.metrics().contains("consumer_partitions_held{topic="));
+    assert!(member.metrics().contains("consumer_partitions_paused{"));
     rig.produce(5..9).await;
     wait_for("everything", || seen.len() >= 9).await;
     assert_eq!(seen.revoked(), [], "the group was kept");

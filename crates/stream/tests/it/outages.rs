@@ -5,9 +5,10 @@ use rdkafka::{
     producer::DefaultProducerContext,
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
+use shell::readiness::Need;
 use stream::KafkaConfig;
 
-use crate::support::{Rig, Seen, accepting, wait_for};
+use crate::support::{DEADLINE, Member, Rig, Seen, accepting, wait_for};
 
 fn mocked(cluster: &MockCluster<'_, DefaultProducerContext>) -> Rig {
     mocked_with(cluster, |config| config)
@@ -68,7 +69,8 @@ async fn a_stop_while_kafka_is_away_is_bounded() {
 async fn kafka_that_is_away_is_named_in_readiness() {
     let shell = shell::Shell::new("test", tokio_util::sync::CancellationToken::new(), shell::clock::Clock::system());
     let config = KafkaConfig::plain("127.0.0.1:9");
-    let producer = stream::Producer::new(&config, stream::Profile::Latency, "t", &shell).expect("a producer");
+    let producer =
+        stream::Producer::new(&config, stream::Profile::Latency, "t", Need::Required, &shell).expect("a producer");
     let report = shell.readiness.report().await;
     assert!(!report.ready);
     assert_eq!(report.parts[0].name, "kafka");
@@ -77,7 +79,8 @@ async fn kafka_that_is_away_is_named_in_readiness() {
     let cluster = MockCluster::new(1).expect("a mock");
     cluster.create_topic("t", 1, 1).expect("a topic");
     let config = KafkaConfig::plain(cluster.bootstrap_servers());
-    let producer = stream::Producer::new(&config, stream::Profile::Latency, "t", &shell).expect("a producer");
+    let producer =
+        stream::Producer::new(&config, stream::Profile::Latency, "t", Need::Required, &shell).expect("a producer");
     assert!(shell.readiness.report().await.ready);
     shell.tasks.stopping().cancel();
     shell.tasks.join().await.expect("a clean stop");
@@ -132,7 +135,7 @@ async fn a_connection_cut_for_seconds_costs_time_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_does_not_get_back_into_its_group_is_made_anew() {
+async fn a_client_that_does_not_get_back_into_its_group_is_recreated() {
     let cluster = MockCluster::new(1).expect("a mock");
     // The mock's first rebalance takes 3 s, which must fit into a session.
     let sessions = |config: KafkaConfig| short_sessions(config).with("session.timeout.ms", "4000");
@@ -147,9 +150,47 @@ async fn a_client_that_does_not_get_back_into_its_group_is_made_anew() {
     cluster.request_errors(RDKafkaApiKey::Heartbeat, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID]);
     wait_for("the loss", || !seen.revoked().is_empty()).await;
     rig.produce(10..20).await;
-    let anew = format!("consumer_made_anew_total{{topic=\"{}\"}} 1", rig.topic);
-    wait_for("a second client", || member.metrics().contains(&anew)).await;
+    wait_for("a second client", || member.metric("consumer_recreated_total", &[&rig.topic]) > 0.5).await;
     cluster.clear_request_errors(RDKafkaApiKey::JoinGroup);
     wait_for("the others", || (0..20).all(|value| seen.values().contains(&value))).await;
+    member.stop().await;
+}
+
+/// What `/readyz` says about the consumer, when it says that it is up or down.
+async fn consumer_part(member: &Member, up: bool) -> Option<String> {
+    let report = member.shell.readiness.report().await;
+    let part = report.parts.into_iter().find(|part| part.name.starts_with("consumer of "))?;
+    part.detail.filter(|_| part.up == up && (up || !report.ready))
+}
+
+async fn says(member: &Member, up: bool, words: &str) {
+    let said = async || consumer_part(member, up).await.is_some_and(|said| said.contains(words));
+    testkit::wait_for(words, DEADLINE, said).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_may_not_join_its_group_is_not_ready() {
+    let cluster = MockCluster::new(1).expect("a mock");
+    let rig = mocked_with(&cluster, short_sessions);
+    let refusals = vec![RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED; 1000];
+    cluster.request_errors(RDKafkaApiKey::JoinGroup, &refusals);
+    let member = rig.start(accepting(&Seen::default()));
+    says(&member, true, "joining its group").await;
+    says(&member, false, "not a member of its group for").await;
+    cluster.clear_request_errors(RDKafkaApiKey::JoinGroup);
+    says(&member, true, "member since 20").await;
+    member.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_broker_stands_still_is_not_ready_until_it_is_a_member_again() {
+    let kafka = testkit::lone_kafka().await;
+    let rig = Rig::with_topics(short_sessions(KafkaConfig::plain(&kafka.bootstrap)), 1).await;
+    let member = rig.start(accepting(&Seen::default()));
+    says(&member, true, "member since 20").await;
+    let frozen = kafka.freeze();
+    says(&member, false, "not a member of its group for").await;
+    drop(frozen);
+    says(&member, true, "member since 20").await;
     member.stop().await;
 }

@@ -4,7 +4,7 @@ use rdkafka::{
     mocking::MockCluster,
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
-use shell::{Shell, clock::Clock};
+use shell::{Shell, clock::Clock, readiness::Need};
 use stream::{KafkaConfig, Outgoing, Producer, Profile};
 use tokio_util::sync::CancellationToken;
 
@@ -95,7 +95,8 @@ async fn after_a_fatal_error_the_next_call_works_on_a_fresh_client() {
 async fn a_question_about_kafka_does_not_outlive_the_service_that_asked() {
     let rig = Rig::new(1).await;
     let shell = Shell::new("a-service", CancellationToken::new(), Clock::system());
-    let producer = Producer::new(&rig.config, Profile::Latency, &rig.topic, &shell).expect("a producer");
+    let producer =
+        Producer::new(&rig.config, Profile::Latency, &rig.topic, Need::Required, &shell).expect("a producer");
     let kafka = async || {
         let report = shell.readiness.report().await;
         report.parts.into_iter().find(|part| part.name == "kafka").expect("it is named")

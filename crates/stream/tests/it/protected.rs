@@ -51,7 +51,7 @@ async fn consumes(config: KafkaConfig) {
 async fn waits_and_says(config: KafkaConfig, expected: &str) {
     let shell = Shell::new("test", CancellationToken::new(), Clock::system());
     let names = testkit::topics();
-    let starting = topics::ensure(&config, &names, &shell);
+    let starting = topics::ensure(&config, &names, "notifier", shell::readiness::Need::Required, &shell);
     let said = async {
         let mut detail = String::new();
         testkit::wait_for(expected, DEADLINE, async || {

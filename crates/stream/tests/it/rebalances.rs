@@ -63,3 +63,32 @@ async fn members_that_come_and_go_lose_and_repeat_nothing_that_was_settled() {
     assert_eq!(seen.values(), (0..1500).collect::<Vec<_>>());
     assert_eq!(rig.total_committed(), 1500);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_was_paused_when_it_went_is_read_when_it_comes_back() {
+    let rig = Rig::configured(2, |config| config.with("heartbeat.interval.ms", "300")).await;
+    rig.produce(0..100).await;
+    let (seen, back) = (Seen::default(), Arc::new(AtomicBool::new(false)));
+    let is_back = back.clone();
+    let holding = By {
+        seen: seen.clone(),
+        decide: move |batch: &[Record]| if is_back.load(Ordering::SeqCst) { Ok(done(batch)) } else { Err(away()) },
+    };
+    let first = rig.start(holding);
+    wait_for("both to be paused", || first.metric("consumer_partitions_paused", &[]) > 1.5).await;
+    let second = rig.start(accepting(&Seen::default()));
+    wait_for("one to go", || seen.revoked().len() == 1).await;
+    back.store(true, Ordering::SeqCst);
+    wait_for("what stayed", || seen.len() > 0).await;
+    let gone = seen.revoked()[0].0;
+    second.stop().await;
+    rig.produce(100..200).await;
+    wait_for("what came back", || seen.of_partition(gone).last() == Some(&(end(&rig, gone) - 1))).await;
+    first.stop().await;
+    assert_eq!(rig.total_committed(), 200);
+}
+
+/// The offset after the last record of a partition.
+fn end(rig: &Rig, partition: i32) -> i64 {
+    rig.end_of(&rig.topic, partition)
+}

@@ -4,15 +4,17 @@ use std::{
     time::Duration,
 };
 
-use contracts::topics::{Namespace, dead_letters_of};
+use contracts::topics::{Namespace, dead_letter_topic, legacy_dead_letter_topic, retry_topic};
 use rdkafka::{
     ClientConfig, Offset as Position, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer as _},
 };
 use shell::{Shell, clock::Clock};
 use stream::{
-    Consumer, DeadLetterGate, Failure, Handler, KafkaConfig, Outgoing, Partition, Producer, Profile, Record, Settled,
-    Subscription, topics,
+    BatchLimits, Consumer, DeadLetterGate, Failure, Handler, KafkaConfig, Outgoing, Partition, Producer, Profile,
+    Record, Settled, Subscription, dlq::Dlq, topics,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -62,20 +64,42 @@ impl Rig {
 
     /// Starts a consumer of the topic.
     pub fn start(&self, handler: impl Handler + 'static) -> Member {
+        self.start_with(|subscription| subscription, |consumer, shell| consumer.spawn(handler, shell))
+    }
+
+    /// Starts a consumer of the topic with a handler and a task for each partition.
+    pub fn start_per_partition<H: Handler + 'static>(
+        &self,
+        batch: BatchLimits,
+        make: impl Fn(Partition) -> H + Send + Sync + 'static,
+    ) -> Member {
+        let limited = |subscription: Subscription| subscription.with_batch(batch);
+        self.start_with(limited, |consumer, shell| consumer.spawn_per_partition(make, shell))
+    }
+
+    pub fn start_with(
+        &self,
+        subscribe: impl FnOnce(Subscription) -> Subscription,
+        spawn: impl FnOnce(Consumer, &Shell),
+    ) -> Member {
         let shell = Shell::new("test", CancellationToken::new(), Clock::system());
-        let subscription = Subscription { topic: self.topic.clone(), group: self.group.clone() };
+        let subscription = subscribe(Subscription::new(&self.topic, &self.group));
         let consumer = Consumer::new(&self.config, subscription, &self.producer, &shell).expect("a consumer");
         let gate = consumer.gate().clone();
-        consumer.spawn(handler, &shell);
+        spawn(consumer, &shell);
         Member { shell, gate }
     }
 
     /// The offsets that are committed, by partition; partitions without one are left out.
     pub fn committed(&self) -> BTreeMap<i32, i64> {
+        self.committed_of(&self.topic)
+    }
+
+    pub fn committed_of(&self, topic: &str) -> BTreeMap<i32, i64> {
         let client = raw_consumer(&self.config, &self.group);
         let mut list = TopicPartitionList::new();
         (0..i32::from(self.config.partitions)).for_each(|partition| {
-            list.add_partition(&self.topic, partition);
+            list.add_partition(topic, partition);
         });
         let committed = client.committed_offsets(list, Duration::from_secs(10)).expect("committed offsets");
         let offset = |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element.offset() {
@@ -98,8 +122,36 @@ impl Rig {
             .sum()
     }
 
+    /// The offset after the last record of a partition.
+    pub fn end_of(&self, topic: &str, partition: i32) -> i64 {
+        let client = raw_consumer(&self.config, "watermarks");
+        client.fetch_watermarks(topic, partition, Duration::from_secs(10)).expect("watermarks").1
+    }
+
+    /// Makes one topic alone.
+    pub async fn make_topic(&self, topic: &str, partitions: i32) {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.config.bootstrap);
+        let admin: AdminClient<DefaultClientContext> = config.create().expect("a client");
+        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        let made = admin.create_topics([&new], &AdminOptions::new()).await.expect("an answer");
+        made[0].as_ref().expect("a topic");
+    }
+
     pub fn dead_letter_topic(&self) -> String {
-        dead_letters_of(&self.topic)
+        dead_letter_topic(&self.topic, &self.group)
+    }
+
+    pub fn retry_topic(&self) -> String {
+        retry_topic(&self.topic, &self.group)
+    }
+
+    pub fn legacy_dead_letter_topic(&self) -> String {
+        legacy_dead_letter_topic(&self.topic)
+    }
+
+    pub fn dlq(&self) -> Dlq {
+        Dlq::of(&self.config, &self.topic, &self.group).expect("dead letters")
     }
 }
 
@@ -123,6 +175,14 @@ impl Member {
     pub async fn failure(self) -> String {
         let ended = tokio::time::timeout(DEADLINE, self.shell.tasks.join()).await.expect("it ends");
         format!("{:#}", ended.expect_err("it fails"))
+    }
+
+    /// The sum of a metric over the lines with all of these labels.
+    pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let metrics = self.metrics();
+        let lines = metrics.lines().filter(|line| line.starts_with(&format!("{name}{{")));
+        let lines = lines.filter(|line| labels.iter().all(|label| line.contains(label)));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
     pub fn metrics(&self) -> String {

@@ -75,7 +75,8 @@ fn the_core_is_pure() {
     ];
     let mut seen = 0;
     for file in files("services", ".rs").into_iter().chain(files("crates", ".rs")) {
-        if !file.components().any(|part| part.as_os_str() == "core") {
+        // A test may make up a time to begin with.
+        if !file.components().any(|part| part.as_os_str() == "core") || file.ends_with("tests.rs") {
             continue;
         }
         seen += 1;

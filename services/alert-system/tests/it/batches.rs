@@ -28,6 +28,7 @@ async fn outcomes(handler: &mut AlertHandler, batch: &[Record]) -> Vec<&'static 
     let settled = handler.handle(batch).await.expect("settled");
     let outcome = |settled| match settled {
         Settled::Done(outcome) => outcome,
+        Settled::Skipped => "skipped",
         Settled::Rejected(_) => "rejected",
     };
     settled.into_iter().map(outcome).collect()

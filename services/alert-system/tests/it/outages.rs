@@ -20,7 +20,7 @@ async fn behind_a_wire(world: &World, is_cut: bool) -> (Config, Proxy) {
 }
 
 async fn is_held(worker: &Worker) {
-    let held = async || worker.metric("consumer_partitions_held", "") > 0.0;
+    let held = async || worker.metric("consumer_partitions_paused", "") > 0.0;
     testkit::wait_for("the partition to be held", PATIENCE, held).await;
 }
 

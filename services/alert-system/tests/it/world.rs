@@ -4,7 +4,10 @@ use std::{collections::HashMap, time::Duration};
 
 use alert_system::{Config, MIGRATOR, start};
 use contracts::{AlertEvent, BareReading, ReadingEvent, ReadingRef, headers, reading_event_id, topics::Namespace};
-use stream::{KafkaConfig, Outgoing, Producer, Profile};
+use stream::{
+    KafkaConfig, Outgoing, Producer, Profile,
+    dlq::{Dlq, Letters},
+};
 use testkit::kafka;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
@@ -114,9 +117,12 @@ impl World {
     }
 
     async fn try_to_send(&self, messages: &[Sent]) -> Result<(), stream::SendError> {
-        let topic = self.topics.to_alert_system();
+        self.send_to(&self.topics.to_alert_system(), messages).await
+    }
+
+    async fn send_to(&self, topic: &str, messages: &[Sent]) -> Result<(), stream::SendError> {
         let outgoing = messages.iter().map(|message| {
-            let mut outgoing = Outgoing::to(&topic);
+            let mut outgoing = Outgoing::to(topic);
             if let Some(key) = &message.key {
                 outgoing = outgoing.with_key(key.as_bytes());
             }
@@ -126,6 +132,22 @@ impl World {
             message.headers.iter().fold(outgoing, |outgoing, (name, value)| outgoing.with_header(*name, value))
         });
         self.producer.send_all(outgoing).await
+    }
+
+    pub fn dlq(&self) -> Dlq {
+        let (topic, group) = (self.topics.to_alert_system(), self.topics.alert_system_group());
+        Dlq::of(&self.kafka, &topic, &group).expect("dead letters")
+    }
+
+    /// Writes this message as a dead letter, and has it replayed.
+    pub async fn retry(&self, message: &Sent) {
+        let (topic, group) = (self.topics.to_alert_system(), self.topics.alert_system_group());
+        self.send_to(&contracts::topics::dead_letter_topic(&topic, &group), std::slice::from_ref(message))
+            .await
+            .expect("a letter");
+        let letters = self.dlq().list(100).await.expect("a list").letters;
+        let letter = letters.iter().find(|letter| letter.record.value() == message.value.as_deref()).expect("it");
+        self.dlq().replay(Letters::These(vec![letter.id()])).await.expect("replayed");
     }
 
     /// Waits until every message so far is settled and committed.
@@ -164,7 +186,8 @@ impl World {
     }
 
     pub async fn dead_letters(&self) -> Vec<kafka::Record> {
-        let topic = contracts::topics::dead_letters_of(&self.topics.to_alert_system());
+        let topic =
+            contracts::topics::dead_letter_topic(&self.topics.to_alert_system(), &self.topics.alert_system_group());
         kafka::consume_all(&self.kafka.bootstrap, &topic).await
     }
 

@@ -56,7 +56,7 @@ async fn up_on_given_servers_starts_none_of_its_own_and_leaves_what_it_knows_wit
         let code = doctor.code().await;
         let found = doctor.out();
         assert_eq!(code, 0, "{found}");
-        assert!(found.contains("4 of our 4 topics are there") && found.contains("NOTIFIER_DATABASE_URL answers"));
+        assert!(found.contains("our topics are there") && found.contains("NOTIFIER_DATABASE_URL answers"));
 
         let log = program.stop().await;
         assert!(!log.contains("private") && !log.contains("stopping Kafka"), "{log}");

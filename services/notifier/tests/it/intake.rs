@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use contracts::headers;
 use notifier::{intake::Intake, store::Store};
-use stream::{Handler, Offset, Partition, Record, Settled};
+use stream::{Handler, Offset, Partition, Record, Settled, Source};
 use tokio::sync::Notify;
 
 use crate::world::{PATIENCE, Raw, World, alert};
@@ -13,25 +14,22 @@ async fn what_cannot_be_read_becomes_a_dead_letter_and_stops_nobody() {
     let world = World::new().await;
     let worker = world.start().await;
     let person = world.person();
-    let full = serde_json::to_vec(&alert(&person, "Fine.", chrono::Utc::now())).expect("JSON");
     let incomplete = br#"{"user_email":"ada@example.org","airport_code":"LFPG"}"#;
     let nobody = br#"{"user_email":"nobody","airport_code":"LFPG","condition":"x"}"#;
-    let future = [("ce_type", "flightbell.alert.v9")];
     let key = Some(person.email.as_str());
-    let bad: [Raw<'_>; 7] = [
+    let bad: [Raw<'_>; 6] = [
         (None, None, &[]),
         (None, Some(b""), &[]),
         (key, None, &[]),
         (key, Some(b"not JSON \xff"), &[]),
         (key, Some(incomplete), &[]),
         (key, Some(nobody), &[]),
-        (key, Some(&full), &future),
     ];
     world.send_raw(&bad).await;
     let good = world.tell(&person, &["Good."]).await[0];
     world.wait_for_status(good, "sent").await;
-    let rejected = async || worker.metric("consumer_records_settled_total", "outcome=\"dead_lettered\"") > 6.9;
-    testkit::wait_for("seven dead letters", PATIENCE, rejected).await;
+    let rejected = async || worker.metric("consumer_records_settled_total", "outcome=\"dead_lettered\"") > 5.9;
+    testkit::wait_for("six dead letters", PATIENCE, rejected).await;
     assert_eq!(world.telegram.sent().len(), 1);
     worker.stop().await;
 }
@@ -110,4 +108,48 @@ async fn what_the_ledger_cannot_hold_becomes_a_dead_letter_and_stops_nobody() {
     assert_eq!(world.count("pending").await, 2);
     let alone = intake.handle(&batch[1..2]).await.expect("settled");
     assert!(matches!(alone[..], [Settled::Rejected(_)]));
+}
+
+#[tokio::test]
+async fn a_type_that_is_not_known_is_skipped_and_a_metric_that_is_not_known_is_told() {
+    let world = World::new().await;
+    let worker = world.start().await;
+    let person = world.person();
+    let full = |condition| serde_json::to_value(alert(&person, condition, chrono::Utc::now())).expect("JSON");
+    let (future, other) = ([("ce_type", "flightbell.alert.v9")], [("ce_type", "flightbell.reading.v1")]);
+    let mut cargo = full("The number of flights (3) exceeded the high threshold of 2.");
+    (cargo["metric"], cargo["kind"]) = ("cargo".into(), "surge".into());
+    let (fine, cargo) = (full("Fine.").to_string(), cargo.to_string());
+    let key = Some(person.email.as_str());
+    let records: [Raw<'_>; 4] = [
+        (key, Some(fine.as_bytes()), &future),
+        (key, Some(b"not JSON"), &other),
+        (None, None, &future),
+        (key, Some(cargo.as_bytes()), &[]),
+    ];
+    world.send_raw(&records).await;
+    testkit::wait_for("the message", PATIENCE, async || world.telegram.sent().len() == 1).await;
+    let counted = async || worker.metric("consumer_records_settled_total", "outcome=\"skipped\"") > 2.9;
+    testkit::wait_for("three skipped", PATIENCE, counted).await;
+    assert!(worker.metric("consumer_records_settled_total", "outcome=\"dead_lettered\"") < 0.1);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_retried_message_without_an_id_of_its_own_has_that_of_its_first_place() {
+    let world = World::new().await;
+    let store = Store::new(world.database.pool.clone());
+    let mut intake = Intake::new(store, world.topics.to_notifier(), Arc::new(Notify::new()));
+    let person = world.person();
+    let bare = format!(r#"{{"user_email":"{}","airport_code":"LFPG","condition":"Bare."}}"#, person.email);
+    let first = Record::new(Partition(1), Offset(70)).with_value(bare.as_bytes());
+    let retried = Record::new(Partition(1), Offset(3))
+        .from_source(Source::Retry)
+        .with_value(bare.as_bytes())
+        .with_header(headers::DLQ_PARTITION, "1")
+        .with_header(headers::DLQ_OFFSET, "70");
+    for record in [first, retried] {
+        intake.handle(&[record]).await.expect("settled");
+        assert_eq!(world.count("pending").await, 1);
+    }
 }
