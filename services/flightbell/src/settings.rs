@@ -31,6 +31,11 @@ const LATER_GRPC: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ip
 /// Database URLs, by the service's name.
 pub type DatabaseUrls = BTreeMap<&'static str, SecretString>;
 
+/// How many partitions a topic on a private Kafka gets unless `KAFKA_PARTITIONS` says otherwise. Each
+/// partition that a batch touches is a write to disk of its own, and one process gains nothing from the
+/// parallelism that more of them allow (measured in `benches/speed`).
+const PRIVATE_PARTITIONS: &str = "1";
+
 /// Where the services find what they share.
 #[derive(Clone, Debug)]
 pub struct Addresses {
@@ -38,6 +43,8 @@ pub struct Addresses {
     pub databases: DatabaseUrls,
     /// Kafka's bootstrap servers.
     pub kafka: String,
+    /// Whether Kafka is private: a single broker for this process alone.
+    pub kafka_is_private: bool,
     /// Of each service that serves gRPC.
     pub grpc: GrpcAddresses,
 }
@@ -96,6 +103,8 @@ pub fn configure(
         (Some(key), Some(addr)) => overlay.with(key, format!("http://{addr}")),
         _ => overlay,
     });
+    let shared =
+        if addresses.kafka_is_private { shared.with_default("KAFKA_PARTITIONS", PRIVATE_PARTITIONS) } else { shared };
     let (mut configured, mut errors) = (Vec::new(), Vec::new());
     for spec in services {
         let url = addresses.databases.get(spec.name).map(|url| url.expose_secret().to_owned());
@@ -126,6 +135,7 @@ impl Addresses {
         Self {
             databases: databases.map(|spec| (spec.name, LATER_DATABASE.into())).collect(),
             kafka: LATER_KAFKA.to_owned(),
+            kafka_is_private: true,
             grpc: grpc.map(|spec| (spec.name, LATER_GRPC)).collect(),
         }
     }
@@ -187,6 +197,7 @@ impl Given {
         }
         if let Some(kafka) = &self.kafka {
             addresses.kafka.clone_from(kafka);
+            addresses.kafka_is_private = false;
         }
         addresses
     }

@@ -61,6 +61,7 @@ impl Servers {
         Addresses {
             databases: services.iter().filter_map(|spec| url(spec)).collect(),
             kafka: self.kafka.as_ref().map(Kafka::bootstrap).unwrap_or_default(),
+            kafka_is_private: self.kafka.is_some(),
             grpc,
         }
     }
