@@ -165,10 +165,11 @@ async fn keep(connection: &mut PgConnection, name: &str, holder: Uuid, epoch: i6
 async fn acquire(connection: &mut PgConnection, name: &str, holder: Uuid) -> sqlx::Result<Option<i64>> {
     let mut transaction = connection.begin().await?;
     // Waits for the transactions of the term before. A lease of our own from an earlier connection is free too: that
-    // connection's work was dropped.
+    // connection's work was dropped. PostgreSQL checks the row again after the wait, so the condition asks for the time
+    // of that moment: a leader that renewed meanwhile stays one.
     let free: Option<i64> = sqlx::query_scalar(
         "SELECT epoch FROM leases
-         WHERE name = $1 AND (expires_at < now() OR expires_at > now() + $2 OR holder = $3)
+         WHERE name = $1 AND (expires_at < clock_timestamp() OR expires_at > clock_timestamp() + $2 OR holder = $3)
          FOR UPDATE",
     )
     .bind(name)
