@@ -136,6 +136,37 @@ async fn a_renewal_passes_while_the_terms_own_transaction_is_open() {
     transaction.commit().await.expect("the leader's write is taken");
 }
 
+/// Whether a candidate waits for the lease's row.
+async fn rival_waits(pool: &PgPool) -> bool {
+    let asked = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+                 AND wait_event_type = 'Lock' AND query LIKE '%FOR UPDATE')";
+    sqlx::query_scalar(asked).fetch_one(pool).await.expect("an answer")
+}
+
+#[tokio::test]
+async fn a_lease_that_is_renewed_while_a_rival_waits_for_it_stays_with_its_holder() {
+    let database = database().await;
+    let expired = "INSERT INTO leases VALUES ('sending', gen_random_uuid(), 7, now() - interval '1 s')";
+    sqlx::query(expired).execute(&database.pool).await.expect("a lease");
+    let mut transaction = database.pool.begin().await.expect("a transaction");
+    let held = sqlx::query("SELECT epoch FROM leases FOR KEY SHARE").execute(&mut *transaction).await;
+    held.expect("the transaction of a term");
+    let rival = Candidate::start(&database.url);
+    wait_for("the rival waits for the lock", PATIENCE, async || rival_waits(&database.pool).await).await;
+
+    let renewed = "UPDATE leases SET expires_at = clock_timestamp() + interval '6 s'";
+    sqlx::query(renewed).execute(&database.pool).await.expect("renewed");
+    transaction.commit().await.expect("the term's write is taken");
+    let all_rest = async || {
+        let asked = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+                     AND pid <> pg_backend_pid() AND state <> 'idle')";
+        sqlx::query_scalar::<_, bool>(asked).fetch_one(&database.pool).await.expect("an answer")
+    };
+    wait_for("the rival's transaction has ended", PATIENCE, all_rest).await;
+    let epoch: i64 = sqlx::query_scalar("SELECT epoch FROM leases").fetch_one(&database.pool).await.expect("a lease");
+    assert_eq!((epoch, rival.term().is_none()), (7, true), "it was taken from a leader that was well");
+}
+
 #[tokio::test]
 async fn a_rival_waits_for_the_transactions_of_the_term_before() {
     let database = database().await;
@@ -149,12 +180,7 @@ async fn a_rival_waits_for_the_transactions_of_the_term_before() {
     wait_for("its lease has ended", PATIENCE, async || !lease_runs(&database.pool).await).await;
 
     let rival = Candidate::start(&database.url);
-    let waits = async || {
-        let asked = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
-                     AND wait_event_type = 'Lock' AND query LIKE '%FOR UPDATE')";
-        sqlx::query_scalar::<_, bool>(asked).fetch_one(&database.pool).await.expect("an answer")
-    };
-    wait_for("the rival waits for the lock", PATIENCE, waits).await;
+    wait_for("the rival waits for the lock", PATIENCE, async || rival_waits(&database.pool).await).await;
     assert!(rival.term().is_none());
     // Another transaction of the old term may still begin, and is part of it.
     let mut another = database.pool.begin().await.expect("a transaction");
