@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Shell,
-    http::{Problem, serve_connections, with_problems},
+    http::{ConnectionLimits, Problem, serve_connections_within, with_problems},
     metrics::render,
     readiness::Report,
 };
@@ -26,14 +26,26 @@ use crate::{
 pub(crate) async fn serve(addr: SocketAddr, shells: Vec<Shell>) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind(addr).await.with_context(|| format!("listen on the admin address {addr}"))?;
     let addr = listener.local_addr().context("read the admin address")?;
-    let router = probes(shells.clone()).merge(metrics(shells));
-    tokio::spawn(serve_connections(listener, None, with_problems(router), CancellationToken::new()));
+    let router = probes(shells.clone(), Audience::Operators).merge(metrics(shells));
+    let limits = ConnectionLimits::of_the_admin_port();
+    tokio::spawn(serve_connections_within(limits, listener, None, with_problems(router), CancellationToken::new()));
     Ok(addr)
 }
 
-/// `/livez` and `/readyz` of `shells`.
-pub(crate) fn probes(shells: Vec<Shell>) -> Router {
-    Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).with_state(Arc::new(shells))
+/// Who reads an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// Those who reach the admin port: they read what dependencies say.
+    Operators,
+    /// Those who reach a service, perhaps all the world.
+    Public,
+}
+
+/// `/livez` and `/readyz` of `shells`. Only operators read why a part is down: the words of databases
+/// and brokers tell addresses and names of users.
+pub(crate) fn probes(shells: Vec<Shell>, audience: Audience) -> Router {
+    let shells: Arc<[Shell]> = shells.into();
+    Router::new().route("/livez", get(livez)).route("/readyz", get(move || readyz(shells.clone(), audience)))
 }
 
 /// `/metrics` of `shells`.
@@ -58,9 +70,12 @@ struct ServiceReport {
     report: Report,
 }
 
-async fn readyz(State(shells): State<Arc<Vec<Shell>>>) -> Response {
+async fn readyz(shells: Arc<[Shell]>, audience: Audience) -> Response {
     let services = shells.iter().map(|shell| async {
         let mut report = shell.readiness.report().await;
+        if audience == Audience::Public {
+            report = report.without_details();
+        }
         report.ready &= !shell.tasks.stopping().is_cancelled();
         ServiceReport { service: shell.service, report }
     });

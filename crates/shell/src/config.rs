@@ -147,10 +147,7 @@ impl<'a> Reader<'a> {
     /// The raw value; an empty one counts as not set. One that is no text is a problem.
     pub fn raw(&mut self, key: &str) -> Option<String> {
         if self.vars.is_garbled(key) {
-            let problem = format!("{key} cannot be used: its value is not UTF-8 text");
-            if !self.problems.contains(&problem) {
-                self.problem(problem);
-            }
+            self.problem_once(format!("{key} cannot be used: its value is not UTF-8 text"));
             return None;
         }
         self.vars.get(key).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
@@ -159,6 +156,13 @@ impl<'a> Reader<'a> {
     /// Notes a problem that only the caller can see, such as two keys that contradict each other.
     pub fn problem(&mut self, problem: impl Into<String>) {
         self.problems.push(problem.into());
+    }
+
+    /// Notes a problem, unless it is noted already.
+    pub fn problem_once(&mut self, problem: String) {
+        if !self.problems.contains(&problem) {
+            self.problem(problem);
+        }
     }
 
     /// A value that has no default. `meaning` completes the sentence "KEY is not set: it is …".
@@ -180,7 +184,8 @@ impl<'a> Reader<'a> {
         T::Err: fmt::Display,
     {
         let value = self.raw(key)?;
-        value.parse().map_err(|error| self.problem(format!("{key}={value:?} cannot be used: {error}"))).ok()
+        let shown = || without_password(&value);
+        value.parse().map_err(|error| self.problem(format!("{key}={:?} cannot be used: {error}", shown()))).ok()
     }
 
     /// A value with a default. The default stands in for a wrong value too, whose problem is noted.
@@ -253,7 +258,8 @@ impl<'a> Reader<'a> {
         if ["http", "https"].contains(&url.scheme()) && url.has_host() && url.query().is_none() {
             return Some(url);
         }
-        self.problem(format!("{key}={:?} cannot be used: it must be a URL like {default}", url.as_str()));
+        let shown = without_password(url.as_str());
+        self.problem(format!("{key}={shown:?} cannot be used: it must be a URL like {default}"));
         None
     }
 
@@ -266,6 +272,21 @@ impl<'a> Reader<'a> {
             return Err(ConfigError(self.problems));
         }
         build().ok_or_else(|| ConfigError::of("a required setting is missing"))
+    }
+}
+
+/// `value` as it may be shown: of a URL without the user and password in it.
+pub fn without_password(value: &str) -> Cow<'_, str> {
+    let begin = value.find("://").map_or(0, |at| at + 3);
+    let (scheme, rest) = value.split_at(begin);
+    let authority = rest.find(['/', '?', '#']).map_or(rest, |end| &rest[..end]);
+    match authority.rfind('@') {
+        Some(at) => Cow::Owned(format!("{scheme}***{}", &rest[at..])),
+        // A password may hold what ends an authority, in an address that is none.
+        None => match rest.rfind('@').filter(|_| begin > 0) {
+            Some(at) => Cow::Owned(format!("{scheme}***{}", &rest[at..])),
+            None => Cow::Borrowed(value),
+        },
     }
 }
 
@@ -321,10 +342,22 @@ impl ShellConfig {
             admin_addr: reader.or("ADMIN_ADDR", SocketAddr::from(([0, 0, 0, 0], 9090))),
             log_format: reader.or("LOG_FORMAT", LogFormat::default()),
             log_filter,
-            traces_endpoint: reader.optional::<url::Url>("OTEL_EXPORTER_OTLP_ENDPOINT").map(Into::into),
+            traces_endpoint: traces_endpoint(reader),
             traces_share,
         }
     }
+}
+
+/// The exporter sends no user and password, so an address with them would not do what it says.
+fn traces_endpoint(reader: &mut Reader<'_>) -> Option<String> {
+    const KEY: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    let url: Url = reader.optional(KEY)?;
+    if !url.username().is_empty() || url.password().is_some() {
+        let shown = without_password(url.as_str());
+        reader.problem(format!("{KEY}={shown:?} cannot be used: it must not hold a user or a password"));
+        return None;
+    }
+    Some(url.into())
 }
 
 #[cfg(test)]
@@ -357,6 +390,33 @@ mod tests {
         assert_eq!(secret.expose_secret(), "hush");
         assert!(!format!("{secret:?}").contains("hush"));
         std::fs::remove_file(file).expect("remove the secret");
+    }
+
+    #[test]
+    fn no_password_in_an_address_shows_in_a_problem() {
+        for (value, shown) in [
+            ("http://ada:hush@host:1/a", "http://***@host:1/a"),
+            ("ftp://ada:hu@sh@host", "ftp://***@host"),
+            ("http://ada:hu/sh@host", "http://***@host"),
+            ("ada:hush@host:1", "***@host:1"),
+            ("http://host/a@b", "http://***@b"),
+            ("http://host", "http://host"),
+            ("a/b@c", "a/b@c"),
+        ] {
+            assert_eq!(without_password(value), shown);
+        }
+        let vars = [
+            ("PORT", "http://ada:hush@host"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://ada:hush@host:4317"),
+            ("URL", "ftp://ada:hush@host"),
+        ];
+        let mut reader = Reader::new(&vars);
+        let _: Option<u16> = reader.optional("PORT");
+        ShellConfig::read(&mut reader);
+        reader.web_url("URL", "http://host");
+        let problems = reader.finish(|| Some(())).expect_err("problems");
+        assert_eq!(problems.problems().len(), 3, "{problems}");
+        assert!(!problems.to_string().contains("hush"), "{problems}");
     }
 
     #[test]

@@ -5,16 +5,21 @@
 //! that can still answer half its calls serves people better than one taken out of rotation.
 
 use std::{
+    collections::HashMap,
     future::Future,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde::Serialize;
 
 /// How long a check may take before its dependency counts as down.
 const CHECK_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long the answers of one run of the checks hold. Whoever asks meanwhile shares them, so that
+/// callers cannot make a dependency work by asking often.
+const CHECKS_HOLD: Duration = Duration::from_secs(1);
 
 type Check = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
 
@@ -25,6 +30,15 @@ pub enum Need {
     Required,
     /// Named when it is down; the process stays ready.
     Optional,
+}
+
+/// What a check answered: nothing when all is well, or what is wrong.
+type Answer = Option<String>;
+
+/// The answers of one run of the checks, by the part's name and its check.
+struct Answers {
+    asked_at: Instant,
+    by_name: HashMap<String, (Check, Answer)>,
 }
 
 #[derive(Clone)]
@@ -44,6 +58,8 @@ struct Entry {
 #[derive(Clone, Default)]
 pub struct Readiness {
     entries: Arc<Mutex<Vec<Entry>>>,
+    /// Locked while the checks run, so that callers who come meanwhile share that run.
+    answers: Arc<tokio::sync::Mutex<Option<Answers>>>,
 }
 
 /// One part's own handle: whoever holds it says how the part is. Dropping it removes the part.
@@ -82,7 +98,7 @@ impl Readiness {
         Part { entries: self.entries.clone(), name }
     }
 
-    /// Adds a part that is asked each time somebody wants to know.
+    /// Adds a part that is asked when a report is wanted, at most once a second.
     pub fn check<F, Fut>(&self, name: impl Into<String>, need: Need, check: F)
     where
         F: Fn() -> Fut + Send + Sync + 'static,
@@ -91,33 +107,86 @@ impl Readiness {
         self.add(&name.into(), need, State::Ask(Arc::new(move || Box::pin(check()))));
     }
 
-    /// Asks every part.
+    /// How every part is: what parts say of themselves now, and what checks answered within the last
+    /// second.
     pub async fn report(&self) -> Report {
-        let asked: Vec<_> = {
+        let entries: Vec<_> = {
             let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
             entries.iter().map(|entry| (entry.name.clone(), entry.need, entry.state.clone())).collect()
         };
-        let answers = asked.into_iter().map(|(name, need, state)| async move {
+        let checks = entries.iter().filter_map(|(name, _, state)| match state {
+            State::Ask(check) => Some((name.clone(), check.clone())),
+            _ => None,
+        });
+        let mut answers = self.answers(checks.collect()).await;
+        let mut ready = true;
+        let parts = entries.into_iter().map(|(name, need, state)| {
             let (up, detail) = match state {
                 State::Up(detail) => (true, detail),
                 State::Down(reason) => (false, Some(reason)),
-                State::Ask(check) => match tokio::time::timeout(CHECK_LIMIT, check()).await {
-                    Ok(Ok(())) => (true, None),
-                    Ok(Err(reason)) => (false, Some(reason)),
-                    Err(_) => (false, Some(format!("no answer within {} s", CHECK_LIMIT.as_secs()))),
+                State::Ask(_) => match answers.remove(&name).flatten() {
+                    None => (true, None),
+                    reason => (false, reason),
                 },
             };
-            (need, PartReport { name, up, detail })
+            ready &= up || need == Need::Optional;
+            PartReport { name, up, detail }
         });
-        let answers = futures::future::join_all(answers).await;
-        let ready = answers.iter().all(|(need, part)| part.up || *need == Need::Optional);
-        Report { ready, parts: answers.into_iter().map(|(_, part)| part).collect() }
+        let parts = parts.collect();
+        Report { ready, parts }
+    }
+
+    /// What `checks` answer, by name: the answers of a run that is not older than a second, or of one
+    /// made now.
+    async fn answers(&self, checks: Vec<(String, Check)>) -> HashMap<String, Answer> {
+        if checks.is_empty() {
+            return HashMap::new();
+        }
+        let mut shared = self.answers.lock().await;
+        let fresh = shared.as_ref().filter(|answers| answers.asked_at.elapsed() < CHECKS_HOLD);
+        let known = fresh.and_then(|answers| answers.to(&checks));
+        if let Some(known) = known {
+            return known;
+        }
+        let asked_at = Instant::now();
+        let asked = checks.into_iter().map(|(name, check)| async move {
+            let answer = match tokio::time::timeout(CHECK_LIMIT, check()).await {
+                Ok(Ok(())) => None,
+                Ok(Err(reason)) => Some(reason),
+                Err(_) => Some(format!("no answer within {} s", CHECK_LIMIT.as_secs())),
+            };
+            (name, (check, answer))
+        });
+        let by_name: HashMap<_, _> = futures::future::join_all(asked).await.into_iter().collect();
+        let answers = by_name.iter().map(|(name, (_, answer))| (name.clone(), answer.clone())).collect();
+        *shared = Some(Answers { asked_at, by_name });
+        answers
     }
 
     fn add(&self, name: &str, need: Need, state: State) {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.retain(|entry| entry.name != name);
         entries.push(Entry { name: name.to_owned(), need, state });
+    }
+}
+
+impl Report {
+    /// The report for those who may not read what dependencies say: names, and up or down.
+    #[must_use]
+    pub fn without_details(mut self) -> Self {
+        self.parts.iter_mut().for_each(|part| part.detail = None);
+        self
+    }
+}
+
+impl Answers {
+    /// What these checks answered, if all of them were asked.
+    fn to(&self, checks: &[(String, Check)]) -> Option<HashMap<String, Answer>> {
+        let answer = |(name, check): &(String, Check)| {
+            let (asked, answer) = self.by_name.get(name)?;
+            Arc::ptr_eq(asked, check).then(|| (name.clone(), answer.clone()))
+        };
+        checks.iter().map(answer).collect()
     }
 }
 
@@ -184,6 +253,54 @@ mod tests {
         let readiness = Readiness::default();
         readiness.check("postgres", Need::Required, std::future::pending::<Result<(), String>>);
         assert!(!readiness.report().await.ready);
+    }
+
+    #[tokio::test]
+    async fn callers_share_one_run_of_the_checks_for_a_second() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let (readiness, runs) = (Readiness::default(), Arc::new(AtomicUsize::new(0)));
+        let counted = runs.clone();
+        readiness.check("postgres", Need::Required, move || {
+            let counted = counted.clone();
+            async move {
+                counted.fetch_add(1, Ordering::SeqCst);
+                tokio::task::yield_now().await;
+                Err("refused".to_owned())
+            }
+        });
+        let begun = Instant::now();
+        let reports = futures::future::join_all((0..1_000).map(|_| readiness.report())).await;
+        assert!(reports.iter().all(|report| report == &reports[0] && !report.ready));
+        let most = 1 + begun.elapsed().as_secs() as usize;
+        assert!(runs.load(Ordering::SeqCst) <= most, "{runs:?} runs in {:?}", begun.elapsed());
+        testkit::wait_for("the next run", Duration::from_secs(10), async || {
+            readiness.report().await;
+            runs.load(Ordering::SeqCst) > most
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_part_that_says_how_it_is_and_a_new_check_do_not_wait_for_the_next_run() {
+        let readiness = Readiness::default();
+        let kafka = readiness.part("kafka", Need::Required, "not connected yet");
+        readiness.check("postgres", Need::Required, || async { Ok(()) });
+        assert!(!readiness.report().await.ready);
+        kafka.up();
+        assert!(readiness.report().await.ready);
+        readiness.check("disk", Need::Required, || async { Err("full".to_owned()) });
+        assert!(!readiness.report().await.ready);
+        readiness.check("disk", Need::Required, || async { Ok(()) });
+        assert!(readiness.report().await.ready);
+    }
+
+    #[tokio::test]
+    async fn what_dependencies_say_can_be_left_out() {
+        let readiness = Readiness::default();
+        readiness.check("postgres", Need::Required, || async { Err("password of ada refused".to_owned()) });
+        let report = readiness.report().await.without_details();
+        assert_eq!(report.parts, [PartReport { name: "postgres".into(), up: false, detail: None }]);
+        assert!(!report.ready);
     }
 
     #[tokio::test]

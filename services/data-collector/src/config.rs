@@ -7,6 +7,7 @@ use shell::{
     config::{ConfigError, Reader, ShellConfig, Vars},
     grpc,
     listen::Listen,
+    outside::Proxies,
     postgres::Database,
 };
 use stream::KafkaConfig;
@@ -113,10 +114,12 @@ fn open_sky(reader: &mut Reader<'_>) -> Option<OpenSkyConfig> {
     let credentials = credentials.map(|(client_id, client_secret)| Credentials { client_id, client_secret });
     let api_url = reader.web_url(OPEN_SKY_API_URL, DEFAULT_API_URL);
     let token_url = reader.web_url(OPEN_SKY_TOKEN_URL, DEFAULT_TOKEN_URL);
+    let proxies = Proxies::read(reader);
     Some(OpenSkyConfig {
         api_url: api_url?,
         token_url: token_url?,
         credentials,
+        proxies,
         time_limit: OPEN_SKY_TIME_LIMIT,
         open_for: OPEN_SKY_OPEN_FOR,
     })

@@ -19,7 +19,7 @@ pub struct Service {
 /// The service's gRPC calls.
 #[must_use]
 pub fn service(stored: Stored, clock: Clock) -> DataCollectorServiceServer<Service> {
-    DataCollectorServiceServer::new(Service { stored, clock })
+    DataCollectorServiceServer::new(Service { stored, clock }).max_decoding_message_size(shell::grpc::MESSAGE_LIMIT)
 }
 
 impl Service {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use shell::{
     clock::Clock,
     config::{Overlay, Vars},
+    outside,
 };
 use standins::{
     ClockFn,
@@ -27,8 +28,9 @@ use crate::{
     up::{Setup, run_with},
 };
 
-/// Where the data comes from, in the words of every message.
-const SOURCE: &str = "replay of recorded traffic (OpenSky Network, SFO Museum)";
+/// Where the data comes from, in the words of every message and answer: one line on a phone. Whose
+/// recordings they are is said at the head of the page.
+const SOURCE: &str = "replay of recorded traffic";
 
 /// How the names of the demos' folders begin.
 const FOLDER_PREFIX: &str = "flightbell-demo-";
@@ -76,6 +78,8 @@ impl StandIns<'_> {
             .with("COLLECT_INTERVAL_SECONDS", COLLECT_INTERVAL_SECONDS)
             .without("TELEGRAM_BOT_TOKEN_FILE")
             .with_default("RUST_LOG", "warn");
+        // What the demo asks runs beside it: proxies, usable or not, have no part in that.
+        let overlay = outside::PROXY_KEYS.into_iter().fold(overlay, Overlay::without);
         real_ones().fold(overlay, Overlay::without)
     }
 }
@@ -115,7 +119,12 @@ pub async fn run(args: cli::Demo, vars: &dyn Vars) -> anyhow::Result<()> {
     strangers::refuse("--listen", args.listen, args.insecure_open)?;
     strangers::refuse("--page", args.page, args.insecure_open)?;
     settings::check(SERVICES, &StandIns::LATER.over(vars))?;
-    let folder = fresh_folder().await.context("make the demo's folder")?;
+    let folder = fresh_folder().await.with_context(|| {
+        format!(
+            "make the demo's folder in {}: set TMPDIR to a folder that can be written",
+            std::env::temp_dir().display()
+        )
+    })?;
     let stopping = CancellationToken::new();
     let clock = Clock::replay(opensky::begins_at(), args.speed);
     let (open_sky, telegram) = stand_ins(clock, &args, &stopping).await?;

@@ -8,6 +8,7 @@ use shell::{
     config::{ConfigError, Reader, ShellConfig, Vars},
     grpc,
     listen::Listen,
+    outside::Proxies,
     postgres::Database,
 };
 use stream::KafkaConfig;
@@ -115,7 +116,8 @@ fn telegram(reader: &mut Reader<'_>) -> Option<TelegramConfig> {
             "{TOKEN_KEY} cannot be used: a token looks like 123456:ABC-DEF_ghi (the value is not shown here)"
         ));
     }
-    Some(TelegramConfig { api_url: api_url?, token: token?, call_limit: Duration::from_secs(10) })
+    let proxies = Proxies::read(reader);
+    Some(TelegramConfig { api_url: api_url?, token: token?, proxies, call_limit: Duration::from_secs(10) })
 }
 
 /// Characters that tokens are made of. Any other would change the address that is called.

@@ -11,5 +11,5 @@ impl NotifierService for Edge {}
 /// What is served.
 #[must_use]
 pub fn service() -> NotifierServiceServer<Edge> {
-    NotifierServiceServer::new(Edge)
+    NotifierServiceServer::new(Edge).max_decoding_message_size(shell::grpc::MESSAGE_LIMIT)
 }

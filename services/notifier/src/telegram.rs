@@ -7,6 +7,7 @@ use anyhow::Context;
 use reqwest::{Client, Response, header::RETRY_AFTER, redirect::Policy};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
+use shell::outside::{Proxies, client_for};
 use url::Url;
 
 use crate::core::{
@@ -28,6 +29,8 @@ pub struct TelegramConfig {
     pub api_url: Url,
     /// The bot's token.
     pub token: SecretString,
+    /// The proxies on the way there.
+    pub proxies: Proxies,
     /// How long one call may take, from connecting to the last byte of the answer.
     pub call_limit: Duration,
 }
@@ -70,7 +73,8 @@ impl Telegram {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new(config: &TelegramConfig) -> anyhow::Result<Self> {
-        let client = shell::outside::client_for([&config.api_url])
+        let client = client_for([&config.api_url], &config.proxies)
+            .context("use the proxy on the way to Telegram")?
             .timeout(config.call_limit)
             .connect_timeout(config.call_limit / CONNECT_SHARE)
             // Telegram does not redirect: whoever does is not Telegram, and must not get the message.

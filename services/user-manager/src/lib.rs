@@ -82,7 +82,8 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
     let stored = Stored::default();
     let deleted = Arc::new(Notify::new());
     let http = shell::http::serve(shell, config.http_addr, http::routes(stored.clone(), deleted.clone())).await?;
-    let edge = UserServiceServer::new(grpc::Edge::new(stored.clone()));
+    let edge =
+        UserServiceServer::new(grpc::Edge::new(stored.clone())).max_decoding_message_size(shell::grpc::MESSAGE_LIMIT);
     let grpc = shell::grpc::serve(shell, config.grpc_addr, edge).await?;
 
     let pools = postgres::connect(shell, &config.database, &MIGRATOR).await?;

@@ -15,6 +15,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::{
     Problem,
     observe::{Observer, observe},
+    strict::refuse_ambiguous,
 };
 use crate::{Shell, metrics::HttpMetrics};
 
@@ -34,6 +35,7 @@ pub(crate) fn with_problems(routes: Router) -> Router {
     routes
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "Not found"))
         .method_not_allowed_fallback(async || Problem::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"))
+        .layer(middleware::from_fn(refuse_ambiguous))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn(as_problem))
 }

@@ -3,15 +3,20 @@
 mod body;
 mod connections;
 pub mod idempotency;
+mod in_flight;
 mod manners;
 mod observe;
 mod page;
 mod problem;
 mod segment;
 mod server;
+mod strict;
 
 pub use body::{Body, Fields, Given, whole};
-pub use connections::serve_connections;
+pub(crate) use connections::TOO_MANY;
+pub use connections::{ConnectionLimits, serve_connections, serve_connections_within};
+pub use in_flight::bounded;
+pub(crate) use in_flight::bounded_or;
 pub use manners::well_mannered;
 pub(crate) use manners::with_problems;
 pub use page::{Page, PageQuery};

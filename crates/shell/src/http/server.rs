@@ -9,11 +9,15 @@ use axum::{
 };
 use utoipa::openapi::OpenApi;
 
-use super::{Problem, Segment, serve_connections, well_mannered};
+use super::{Problem, Segment, bounded, serve_connections, well_mannered};
 use crate::{Shell, admin, listen::Listen};
 
 /// How long an answer may take before the caller is told to try again.
 const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+
+/// How many requests a service works on at once. Many more than it has connections to its database, so
+/// that a burst waits for its turn; few enough that what they hold in memory is small.
+const IN_FLIGHT: usize = 256;
 
 /// A service's own calls, and the document that describes them.
 pub struct Routes {
@@ -41,8 +45,10 @@ pub async fn serve(shell: &Shell, listen: Listen, routes: Routes) -> anyhow::Res
 
 fn app(shell: &Shell, routes: Routes) -> anyhow::Result<Router> {
     let document = serde_json::to_string(&routes.openapi).context("write the OpenAPI document")?;
-    let own = routes.router.merge(described(document)).route("/ping", get(ping));
-    let own = own.merge(admin::probes(vec![shell.clone()]));
+    // Probes, metrics and the description are answered however busy the service is.
+    let own = bounded(routes.router, IN_FLIGHT, usize::MAX);
+    let own = own.merge(described(document)).route("/ping", get(ping));
+    let own = own.merge(admin::probes(vec![shell.clone()], admin::Audience::Public));
     // Behind the prefix, where a gateway passes requests on, there are no metrics.
     let all = Router::new()
         .nest(&format!("/{}", shell.service), own.clone())

@@ -197,3 +197,96 @@ async fn the_api_describes_itself_with_and_without_the_prefix() {
         assert!(!text.is_empty(), "{path}");
     }
 }
+
+#[tokio::test]
+async fn the_public_port_names_what_is_down_and_the_admin_port_says_why() {
+    let shell = Shell::new("echo", CancellationToken::new(), Clock::system());
+    shell.readiness.check("postgres", shell::readiness::Need::Required, || async {
+        Err("password authentication failed for user \"ada\"".to_owned())
+    });
+    let (router, openapi) = OpenApiRouter::with_openapi(Api::openapi()).split_for_parts();
+    let addr = serve(&shell, Listen::on_loopback().expect("a port"), Routes { router, openapi }).await.expect("served");
+    for path in ["/readyz", "/echo/readyz"] {
+        let response = testkit::http_client().get(format!("http://{addr}{path}")).send().await.expect("answered");
+        assert_eq!(response.status(), 503);
+        let answer: Value = response.json().await.expect("JSON");
+        assert_eq!(answer["services"][0]["parts"], json!([{"name": "postgres", "up": false}]), "{path}: {answer}");
+    }
+}
+
+/// What comes back on a connection of its own until it is closed.
+async fn raw(addr: SocketAddr, request: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(addr).await.expect("a connection");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(std::time::Duration::from_secs(60), stream.read_to_end(&mut answer)).await;
+    // A connection that is closed with unread bytes may end with an error.
+    drop(read.expect("closed in time"));
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn a_request_that_two_servers_could_read_differently_is_refused() {
+    let addr = service().await;
+    let close = "Connection: close\r\n\r\n";
+    for request in [
+        format!("GET /ping HTTP/1.1\r\n{close}"),
+        format!("GET /ping HTTP/1.1\r\nHost: a\r\nHost: b\r\n{close}"),
+        format!("GET /ping HTTP/1.1\r\nHost: a\r\nHost: a\r\n{close}"),
+        format!("GET /ping HTTP/1.1\r\nHost: a/metrics\r\n{close}"),
+        format!("GET /ping HTTP/1.1\r\nHost: eve@a\r\n{close}"),
+        format!("POST /things/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n{close}{{}}"),
+        format!("POST /things/1 HTTP/1.1\r\nHost: a\r\nContent-Length: +2\r\n{close}{{}}"),
+        format!("POST /things/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 2, 2\r\n{close}{{}}"),
+        format!(
+            "POST /things/1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n{close}2\r\n{{}}\r\n0\r\n\r\n"
+        ),
+        format!("POST /things/1 HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n{close}2\r\n{{}}\r\n0\r\n\r\n"),
+        format!("GET /ping HTTP/1.1\r\nHost : a\r\n{close}"),
+        format!("GET /ping HTTP/1.1\r\nHost: a\r\n folded: b\r\n{close}"),
+    ] {
+        let answer = raw(addr, &request).await;
+        assert!(answer.starts_with("HTTP/1.1 400") || answer.starts_with("HTTP/1.0 400"), "{request}\n{answer}");
+    }
+    for method in ["CONNECT a:443", "CONNECT /ping", "TRACE /ping"] {
+        let answer = raw(addr, &format!("{method} HTTP/1.1\r\nHost: a\r\n{close}")).await;
+        assert!(answer.starts_with("HTTP/1.1 40"), "{method}\n{answer}");
+    }
+    let absolute = raw(addr, &format!("GET http://b/ping HTTP/1.1\r\nHost: a\r\n{close}")).await;
+    assert!(absolute.starts_with("HTTP/1.1 200"), "{absolute}");
+}
+
+#[tokio::test]
+async fn a_chunked_body_with_a_length_is_read_as_chunked_and_nothing_that_follows_it_is_believed() {
+    let addr = service().await;
+    let head = "POST /things/1 HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";
+    for framing in
+        ["Content-Length: 4\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 4"]
+    {
+        let next = "GET /smuggled HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let answers = raw(addr, &format!("{head}{framing}\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n{next}")).await;
+        let statuses: Vec<_> = answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+        assert_eq!(statuses, ["200"], "{framing}\n{answers}");
+    }
+}
+
+#[tokio::test]
+async fn no_spelling_of_a_path_behind_the_prefix_reaches_the_metrics() {
+    let addr = service().await;
+    for path in [
+        "/echo/metrics",
+        "/echo//metrics",
+        "/echo/../metrics",
+        "/echo/..%2fmetrics",
+        "/echo/%2e%2e/metrics",
+        "/echo/docs/..%2f..%2fmetrics",
+        "/echo/docs/%2e%2e/%2e%2e/metrics",
+        "/echo/metrics/",
+        "/echo/%6detrics",
+        "//metrics",
+    ] {
+        let answer = raw(addr, &format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 404"), "{path}\n{answer}");
+    }
+}

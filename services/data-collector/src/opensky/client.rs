@@ -2,6 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use reqwest::{Response, StatusCode, redirect::Policy};
 use secrecy::{ExposeSecret, SecretString};
+use shell::outside::{Proxies, client_for};
 use tokio::time::{Instant, timeout};
 use url::Url;
 
@@ -32,6 +33,8 @@ pub struct OpenSkyConfig {
     pub token_url: Url,
     /// Who we are; nobody in particular without it, with a smaller budget.
     pub credentials: Option<Credentials>,
+    /// The proxies on the way there.
+    pub proxies: Proxies,
     /// How long a call may take.
     pub time_limit: Duration,
     /// How long a breaker stays open.
@@ -60,7 +63,7 @@ impl OpenSky {
     /// # Errors
     /// When no HTTP client can be made.
     pub fn new(config: OpenSkyConfig, metrics: Metrics) -> anyhow::Result<Self> {
-        let http = shell::outside::client_for([&config.api_url, &config.token_url])
+        let http = client_for([&config.api_url, &config.token_url], &config.proxies)?
             .user_agent(concat!("flightbell/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(config.time_limit)
             // The client's secret goes to whom the settings name, and not on from there.
@@ -280,7 +283,8 @@ mod tests {
         shell::choose_tls();
         let api_url = answering(head);
         let (time_limit, open_for) = (Duration::from_secs(5), Duration::from_secs(60));
-        let config = OpenSkyConfig { token_url: api_url.clone(), api_url, credentials: None, time_limit, open_for };
+        let (token_url, proxies) = (api_url.clone(), Proxies::default());
+        let config = OpenSkyConfig { token_url, api_url, credentials: None, proxies, time_limit, open_for };
         let metrics = Metrics::register(&prometheus::Registry::new()).expect("metrics");
         let area = GeoBox { south: 48.5, west: -1.25, north: 49.5, east: 2.0 };
         OpenSky::new(config, metrics).expect("a client").states(&area).await

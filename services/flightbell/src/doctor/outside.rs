@@ -1,11 +1,14 @@
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use reqwest::{header::CONTENT_TYPE, redirect::Policy};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use shell::{
     config::{Reader, Vars},
-    outside::client_for,
+    outside::{Proxies, client_for},
 };
 use url::Url;
 
@@ -26,7 +29,7 @@ struct Answer {
 
 /// Whether OpenSky and Telegram know us. Asking costs one of the credits that OpenSky gives to an
 /// address without signing in, and sends no message. An address that cannot be used is left to the
-/// check of the settings.
+/// check of the settings, and so is a proxy: nothing is asked past it.
 pub(super) async fn check(vars: &dyn Vars) -> Vec<Finding> {
     let mut reader = Reader::new(vars);
     let open_sky = reader.web_url("OPEN_SKY_API_URL", data_collector::config::DEFAULT_API_URL);
@@ -34,30 +37,52 @@ pub(super) async fn check(vars: &dyn Vars) -> Vec<Finding> {
     let telegram = reader.web_url("TELEGRAM_API_URL", notifier::config::BOT_API);
     let (id, secret) = (reader.raw("OPEN_SKY_CLIENT_ID"), reader.secret("OPEN_SKY_CLIENT_SECRET"));
     let token = reader.secret("TELEGRAM_BOT_TOKEN");
-    let answers = async { Some(open_sky_answers(open_sky?).await) };
+    let mut of_proxies = Reader::new(vars);
+    let proxies = Proxies::read(&mut of_proxies);
+    if of_proxies.finish(|| Some(())).is_err() {
+        let says = "not asked: the proxy on the way to OpenSky and Telegram cannot be used";
+        return vec![Finding::wrong("proxy", says, "see the settings")];
+    }
+    let on_the_way = ways([&open_sky, &sign_in, &telegram].into_iter().flatten(), &proxies);
+    let answers = async { Some(open_sky_answers(open_sky?, &proxies).await) };
     let credentials = async {
         let Some((id, secret)) = id.zip(secret) else {
             let says = "no credentials: anonymous access, 400 credits a day";
             let mend = "set OPEN_SKY_CLIENT_ID and OPEN_SKY_CLIENT_SECRET for 4,000";
             return Some(Finding::note("opensky", says, mend));
         };
-        Some(open_sky_knows(sign_in?, &id, &secret).await)
+        Some(open_sky_knows(sign_in?, &proxies, &id, &secret).await)
     };
     let bot = async {
         let Some(token) = token else {
             let mend = "ask @BotFather for one, and set TELEGRAM_BOT_TOKEN";
             return Some(Finding::wrong("telegram", "no bot token", mend));
         };
-        Some(telegram_knows(telegram?, &token).await)
+        Some(telegram_knows(telegram?, &proxies, &token).await)
     };
     let (answers, credentials, bot) = tokio::join!(answers, credentials, bot);
-    [answers, credentials, bot].into_iter().flatten().collect()
+    on_the_way.into_iter().chain([answers, credentials, bot].into_iter().flatten()).collect()
 }
 
-async fn open_sky_answers(url: Url) -> Finding {
+/// The proxies on the way to these addresses, with the settings that name them.
+fn ways<'a>(addresses: impl Iterator<Item = &'a Url>, proxies: &Proxies) -> Vec<Finding> {
+    let mut hosts: BTreeMap<_, BTreeSet<&str>> = BTreeMap::new();
+    for address in addresses {
+        if let Some(way) = proxies.on_the_way_to(address) {
+            hosts.entry(way).or_default().insert(address.host_str().unwrap_or_default());
+        }
+    }
+    let said = hosts.into_iter().map(|((key, proxy), hosts)| {
+        let hosts = Vec::from_iter(hosts).join(", ");
+        Finding::fine("proxy", format!("{key} names {proxy}, on the way to {hosts} unless NO_PROXY leaves it out"))
+    });
+    said.collect()
+}
+
+async fn open_sky_answers(url: Url, proxies: &Proxies) -> Finding {
     let host = url.host_str().unwrap_or_default().to_owned();
     let states = format!("{}/states/all", url.as_str().trim_end_matches('/'));
-    match ask(&url, |client| client.get(states).query(&SMALL_BOX)).await {
+    match ask(&url, proxies, |client| client.get(states).query(&SMALL_BOX)).await {
         Ok(Answer { status: 200, body, .. }) if is_states(&body) => Finding::fine("opensky", format!("{host} answers")),
         Ok(Answer { status: 429, .. }) => {
             let says = format!("{host} answers, and has no credits left for this address without signing in");
@@ -73,10 +98,10 @@ fn is_states(body: &Value) -> bool {
     body["time"].is_number() && body.get("states").is_some_and(|states| states.is_null() || states.is_array())
 }
 
-async fn open_sky_knows(url: Url, id: &str, secret: &SecretString) -> Finding {
+async fn open_sky_knows(url: Url, proxies: &Proxies, id: &str, secret: &SecretString) -> Finding {
     let host = url.host_str().unwrap_or_default().to_owned();
     let form = [("grant_type", "client_credentials"), ("client_id", id), ("client_secret", secret.expose_secret())];
-    match ask(&url, |client| client.post(url.clone()).form(&form)).await {
+    match ask(&url, proxies, |client| client.post(url.clone()).form(&form)).await {
         Ok(Answer { status: 200, body, .. }) if body["access_token"].is_string() => {
             Finding::fine("opensky", "the credentials are accepted")
         }
@@ -90,10 +115,10 @@ async fn open_sky_knows(url: Url, id: &str, secret: &SecretString) -> Finding {
     }
 }
 
-async fn telegram_knows(base: Url, token: &SecretString) -> Finding {
+async fn telegram_knows(base: Url, proxies: &Proxies, token: &SecretString) -> Finding {
     let host = base.host_str().unwrap_or_default().to_owned();
     let me = format!("{}/bot{}/getMe", base.as_str().trim_end_matches('/'), token.expose_secret());
-    match ask(&base, |client| client.get(me)).await {
+    match ask(&base, proxies, |client| client.get(me)).await {
         Ok(Answer { status: 200, body, .. }) if body["ok"] == true => {
             Finding::fine("telegram", format!("the bot is @{}", body["result"]["username"].as_str().unwrap_or("?")))
         }
@@ -109,10 +134,11 @@ async fn telegram_knows(base: Url, token: &SecretString) -> Finding {
 
 async fn ask(
     address: &Url,
+    proxies: &Proxies,
     question: impl FnOnce(reqwest::Client) -> reqwest::RequestBuilder,
 ) -> Result<Answer, reqwest::Error> {
     // None of them redirects: whoever does is somebody else, and must not get what we send.
-    let client = client_for([address]).redirect(Policy::none()).timeout(LIMIT).build()?;
+    let client = client_for([address], proxies)?.redirect(Policy::none()).timeout(LIMIT).build()?;
     let answer = question(client).send().await?;
     let media_type = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = media_type.split(';').next().unwrap_or_default().to_owned();
@@ -126,7 +152,11 @@ fn not_as_expected(what: &'static str, host: &str, answer: &Answer, key: &str) -
         }
         (407, _) => {
             let says = format!("a proxy on the way to {host} asks who we are (407)");
-            return Finding::wrong(what, says, "put the proxy's user and password into HTTPS_PROXY or HTTP_PROXY");
+            return Finding::wrong(
+                what,
+                says,
+                "put the proxy's user and password into the setting that names it: HTTPS_PROXY, HTTP_PROXY or ALL_PROXY",
+            );
         }
         (status @ 300..400, _) => format!("{host} answers {status}, which sends elsewhere: {what} does not"),
         (status, "") => format!("{host} answers {status}, but not as {what} does"),
