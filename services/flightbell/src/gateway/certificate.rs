@@ -2,6 +2,7 @@ use std::{
     fs,
     io::Write,
     net::{IpAddr, SocketAddr},
+    os::unix::fs::PermissionsExt,
     path::Path,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -9,7 +10,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use chrono::{Datelike, TimeDelta, Utc};
-use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose};
 use rustls::{
     ServerConfig,
     pki_types::{
@@ -17,11 +18,16 @@ use rustls::{
         pem::{self, PemObject},
     },
 };
+use url::Host;
 
 const CERTIFICATE: &str = "cert.pem";
 const KEY: &str = "key.pem";
 /// Copies of the certificates that were made here.
 const REMEMBERED: &str = "self-signed.pem";
+
+/// The object identifiers of the extensions "key usage" and "extended key usage", as DER writes them
+/// (RFC 5280, sections 4.2.1.3 and 4.2.1.12). Some browsers offer no way past a certificate without.
+const USAGES: [[u8; 5]; 2] = [[0x06, 0x03, 0x55, 0x1d, 0x0f], [0x06, 0x03, 0x55, 0x1d, 0x25]];
 
 /// How the name of a file begins that is not whole yet.
 const UNFINISHED: &str = ".unfinished-";
@@ -47,7 +53,10 @@ pub(super) struct Pair {
 /// # Errors
 /// When a file cannot be read or written, or one of somebody else's pair is missing.
 pub(super) fn load_or_make(folder: &Path, listen: SocketAddr) -> anyhow::Result<Pair> {
-    let found = Found::read(folder)?;
+    let found = Found::read(folder, listen.ip())?;
+    if found.key.as_ref().is_some_and(|key| found.is_our_key(key)) {
+        close(&folder.join(KEY))?;
+    }
     let made = match found.next(folder)? {
         Next::Take(pair) => return Ok(pair),
         Next::Make(key) => make(listen.ip(), key)?,
@@ -65,7 +74,8 @@ struct Found {
     certificate: Option<Vec<u8>>,
     /// Whether the certificate was made here.
     is_ours: bool,
-    /// Whether the certificate is due to be replaced, if it is ours.
+    /// Whether the certificate is due to be replaced, if it is ours: for its age, because an older
+    /// program made it, or because it does not name the address that is listened on.
     is_old: bool,
     key: Option<Vec<u8>>,
     /// The certificates that were made here, the newest last.
@@ -80,13 +90,14 @@ enum Next {
 }
 
 impl Found {
-    fn read(folder: &Path) -> anyhow::Result<Self> {
+    fn read(folder: &Path, listen: IpAddr) -> anyhow::Result<Self> {
         let path = folder.join(CERTIFICATE);
         let certificate = read(&path)?;
         let remembered = read(&folder.join(REMEMBERED))?.map(|pem| chain(&pem).unwrap_or_default()).unwrap_or_default();
         let ours = |pem: &Vec<u8>| matches!(chain(pem).as_deref(), Ok([only]) if remembered.contains(only));
         let is_ours = certificate.as_ref().is_some_and(ours);
-        let is_old = age(&path).is_none_or(|age| age > RENEW_AFTER);
+        let lacks = |pem: &Vec<u8>| matches!(chain(pem).as_deref(), Ok([only]) if !is_complete(only, listen));
+        let is_old = age(&path).is_none_or(|age| age > RENEW_AFTER) || certificate.as_ref().is_some_and(lacks);
         Ok(Self { certificate, is_ours, is_old, key: read(&folder.join(KEY))?, remembered })
     }
 
@@ -147,6 +158,16 @@ fn together(chain: Vec<CertificateDer<'static>>, key: &[u8]) -> anyhow::Result<S
     config.context("use the certificate: cert.pem and key.pem must belong together, or be removed together")
 }
 
+/// Takes from others what a copy of the folder may have given them.
+fn close(key: &Path) -> anyhow::Result<()> {
+    let doing = || format!("run `chmod 0600 {}`: others can read the key", key.display());
+    let mode = fs::metadata(key).with_context(doing)?.permissions().mode();
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    fs::set_permissions(key, fs::Permissions::from_mode(0o600)).with_context(doing)
+}
+
 /// The content of a file, if there is one.
 fn read(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     match fs::read(path) {
@@ -157,14 +178,12 @@ fn read(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
 }
 
 fn make(listen: IpAddr, key: Option<Vec<u8>>) -> anyhow::Result<Pair> {
-    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
-    if !listen.is_unspecified() && !listen.is_loopback() {
-        names.push(listen.to_string());
-    }
-    if let Ok(host) = rustix::system::uname().nodename().to_owned().into_string() {
-        names.push(host);
-    }
-    let mut params = CertificateParams::new(names).context("name the certificate")?;
+    let mut params = CertificateParams::new(names(listen)).context("name the certificate")?;
+    // No authority: the one certificate that a client is told to trust is the server's own, and some
+    // clients refuse an authority's in its place.
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     // A day's grace, for clients whose clock is behind.
     let (begin, end) = (Utc::now() - TimeDelta::days(1), Utc::now() + VALID);
     let byte = |number: u32| u8::try_from(number).unwrap_or(1);
@@ -181,6 +200,51 @@ fn make(listen: IpAddr, key: Option<Vec<u8>>) -> anyhow::Result<Pair> {
     };
     let certificate = params.self_signed(&key).context("sign the certificate")?;
     Ok(Pair { certificate: certificate.pem().into_bytes(), key: key.serialize_pem().into_bytes() })
+}
+
+/// The names and addresses by which this machine is asked.
+fn names(listen: IpAddr) -> Vec<String> {
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    if is_named_apart(listen) {
+        names.push(listen.to_string());
+    }
+    names.extend(host_name(rustix::system::uname().nodename().to_bytes()).filter(|name| !names.contains(name)));
+    names
+}
+
+/// Whether the address that is listened on needs an entry beside those of every certificate.
+fn is_named_apart(listen: IpAddr) -> bool {
+    !listen.is_unspecified() && !["127.0.0.1", "::1"].contains(&listen.to_string().as_str())
+}
+
+/// What the machine calls itself, where a certificate can hold that: an address, or labels of ASCII
+/// letters, digits and hyphens, into which IDNA turns other letters.
+fn host_name(name: &[u8]) -> Option<String> {
+    let name = std::str::from_utf8(name).ok()?.trim_end_matches('.');
+    if let Ok(address) = name.parse::<IpAddr>() {
+        return Some(address.to_string());
+    }
+    let Ok(Host::Domain(name)) = Host::parse(name) else { return None };
+    let is_label = |label: &str| {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        (1..=63).contains(&label.len())
+            && label.bytes().all(is_plain)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    (name.len() <= 253 && name.split('.').all(is_label)).then_some(name)
+}
+
+/// Whether a certificate that was made here has all that one made now would have.
+fn is_complete(certificate: &[u8], listen: IpAddr) -> bool {
+    let has = |part: &[u8]| certificate.windows(part.len()).any(|window| window == part);
+    // An address among the subject's alternative names: context tag 7, the length, the octets.
+    let octets = match listen {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    let entry = [&[0x87, u8::try_from(octets.len()).unwrap_or_default()], &octets[..]].concat();
+    USAGES.iter().all(|usage| has(usage)) && (!is_named_apart(listen) || has(&entry))
 }
 
 fn age(path: &Path) -> Option<Duration> {
@@ -214,120 +278,5 @@ fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_certificate_is_made_once_and_its_key_is_private() {
-        use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::tempdir().expect("a folder");
-        let listen = SocketAddr::from(([127, 0, 0, 1], 8443));
-        let first = load_or_make(folder.path(), listen).expect("made");
-        let second = load_or_make(folder.path(), listen).expect("read");
-        assert_eq!(first.certificate, second.certificate);
-        let mode = fs::metadata(folder.path().join("key.pem")).expect("the key").permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-    }
-
-    #[test]
-    fn a_certificate_of_the_operator_is_taken_as_it_is() {
-        let folder = tempfile::tempdir().expect("a folder");
-        fs::write(folder.path().join("cert.pem"), "mine").expect("write");
-        fs::write(folder.path().join("key.pem"), "mine too").expect("write");
-        let pair = load_or_make(folder.path(), SocketAddr::from(([127, 0, 0, 1], 8443))).expect("read");
-        assert_eq!((pair.certificate.as_slice(), pair.key.as_slice()), (&b"mine"[..], &b"mine too"[..]));
-        let error = pair.server_config().expect_err("no certificate at all");
-        assert!(format!("{error:#}").contains("cert.pem"), "{error:#}");
-    }
-
-    #[test]
-    fn only_a_certificate_of_ours_is_ever_replaced() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let at = |name: &str| folder.path().join(name);
-        let load = || load_or_make(folder.path(), SocketAddr::from(([127, 0, 0, 1], 8443)));
-        let first = load().expect("made");
-        let long_ago = SystemTime::now() - RENEW_AFTER - Duration::from_secs(60);
-        let age = || fs::File::open(at("cert.pem")).and_then(|file| file.set_modified(long_ago)).expect("aged");
-        age();
-        let second = load().expect("made anew");
-        assert_ne!(first.certificate, second.certificate);
-        second.server_config().expect("a certificate and its key");
-
-        // The operator's own, put over ours.
-        fs::write(at("cert.pem"), "mine").expect("write");
-        age();
-        assert_eq!(load().expect("read").certificate, b"mine");
-        fs::remove_file(at("key.pem")).expect("remove");
-        assert!(load().err().expect("refused").to_string().contains("key.pem"));
-        assert_eq!(fs::read(at("cert.pem")).expect("read"), b"mine");
-    }
-
-    const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8443);
-
-    fn old(folder: &Path) {
-        let long_ago = SystemTime::now() - RENEW_AFTER - Duration::from_secs(60);
-        fs::File::open(folder.join("cert.pem")).and_then(|file| file.set_modified(long_ago)).expect("aged");
-    }
-
-    /// Whether the next start serves, and takes what it made at the start after it.
-    fn starts(folder: &Path) {
-        let pair = load_or_make(folder, LISTEN).expect("a certificate");
-        pair.server_config().expect("a certificate and its key");
-        let again = load_or_make(folder, LISTEN).expect("read");
-        assert_eq!((again.certificate, again.key), (pair.certificate.clone(), pair.key));
-        old(folder);
-        let renewed = load_or_make(folder, LISTEN).expect("renewed");
-        assert_ne!(renewed.certificate, pair.certificate, "it is renewed no more");
-        renewed.server_config().expect("a certificate and its key");
-    }
-
-    #[test]
-    fn a_start_after_a_kill_between_any_two_files_serves_and_renews() {
-        let all = ["cert.pem", "key.pem", "self-signed.pem"];
-        let lost: [&[&str]; 5] = [&all, &all[..2], &["key.pem"], &["cert.pem"], &[]];
-        for lost in lost {
-            for done in 0..=3 {
-                let folder = tempfile::tempdir().expect("a folder");
-                load_or_make(folder.path(), LISTEN).expect("made");
-                old(folder.path());
-                lost.iter().for_each(|name| fs::remove_file(folder.path().join(name)).expect("remove"));
-                let found = Found::read(folder.path()).expect("read");
-                let Ok(Next::Make(key)) = found.next(folder.path()) else { panic!("without {lost:?} nothing is made") };
-                let made = make(LISTEN.ip(), key).expect("made");
-                for (name, content) in found.steps_to(&made).into_iter().take(done) {
-                    write(&folder.path().join(name), &content).expect("written");
-                }
-                fs::write(folder.path().join(format!("{UNFINISHED}a")), "half").expect("write");
-                eprintln!("without {lost:?}, killed after {done} files");
-                starts(folder.path());
-                assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 3, "nothing half written is left");
-            }
-        }
-    }
-
-    #[test]
-    fn a_key_of_the_operator_is_never_overwritten() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let at = |name: &str| folder.path().join(name);
-        load_or_make(folder.path(), LISTEN).expect("made");
-        let theirs = make(LISTEN.ip(), None).expect("a pair of their own");
-        // They exchange ours for theirs, and we start in between.
-        fs::write(at("key.pem"), &theirs.key).expect("write");
-        fs::write(at("key.new"), "the next one").expect("write");
-        let refused = |pair: anyhow::Result<Pair>| {
-            let error = pair.and_then(|pair| pair.server_config()).expect_err("refused");
-            assert!(format!("{error:#}").contains("cert.pem"), "{error:#}");
-            assert_eq!(fs::read(at("key.pem")).expect("the key"), theirs.key);
-            assert_eq!(fs::read(at("key.new")).expect("the key"), b"the next one");
-        };
-        refused(load_or_make(folder.path(), LISTEN));
-        old(folder.path());
-        refused(load_or_make(folder.path(), LISTEN));
-        fs::remove_file(at("cert.pem")).expect("remove");
-        refused(load_or_make(folder.path(), LISTEN));
-        fs::write(at("cert.pem"), &theirs.certificate).expect("write");
-        old(folder.path());
-        let taken = load_or_make(folder.path(), LISTEN).expect("taken");
-        assert_eq!((taken.certificate, taken.key), (theirs.certificate.clone(), theirs.key.clone()));
-    }
-}
+#[path = "certificate_tests.rs"]
+mod tests;

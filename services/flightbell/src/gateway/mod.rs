@@ -3,6 +3,7 @@
 //! It passes requests on and answers; it knows no routes of the services, no people and no tokens.
 
 mod certificate;
+mod forwarded;
 mod proxy;
 
 use std::{net::SocketAddr, path::Path, time::Duration};
@@ -20,7 +21,7 @@ use shell::{
     Process, Shell,
     clock::Clock,
     config::{Reader, ShellConfig, Vars},
-    http::{Problem, serve_connections, well_mannered},
+    http::{ConnectionLimits, Problem, bounded, serve_connections_within, well_mannered},
     trace::Cause,
 };
 use tokio::net::TcpListener;
@@ -31,6 +32,11 @@ pub use proxy::Upstreams;
 
 /// How long an answer may take: longer than a body and the service behind may.
 const ANSWER_LIMIT: Duration = Duration::from_secs(40);
+
+/// How many requests are passed on at once, in all and of one address: so many that no caller alone can
+/// keep the others out, by sending bodies slowly for example.
+const IN_FLIGHT: usize = 512;
+const IN_FLIGHT_OF_AN_ADDRESS: usize = 256;
 
 /// Says in answers where the data comes from, when that is not OpenSky itself.
 pub const DATA_SOURCE: HeaderName = HeaderName::from_static("x-data-source");
@@ -90,7 +96,7 @@ pub async fn serve(
     }
     let stopping = shell.tasks.stopping().clone();
     shell.tasks.spawn("https", async move {
-        serve_connections(listener, Some(tls), app, stopping).await;
+        serve_connections_within(ConnectionLimits::of_the_entry(), listener, Some(tls), app, stopping).await;
         Ok(())
     });
     Ok(addr)
@@ -111,7 +117,7 @@ pub async fn serve_redirect(shell: &Shell, listen: SocketAddr, https_port: u16) 
     let app = Router::new().fallback(any(async move |request: Request| redirect(&request, https_port)));
     let stopping = shell.tasks.stopping().clone();
     shell.tasks.spawn("redirect", async move {
-        serve_connections(listener, None, app, stopping).await;
+        serve_connections_within(ConnectionLimits::of_the_entry(), listener, None, app, stopping).await;
         Ok(())
     });
     Ok(addr)
@@ -132,21 +138,23 @@ pub(crate) async fn bind(listen: SocketAddr, what: &str) -> anyhow::Result<(TcpL
 /// A route for each service, so that metrics know which one was asked, and for nothing else.
 fn routes(upstreams: &Upstreams) -> Router {
     let ping = Router::new().route("/ping", get(async || axum::Json(serde_json::json!({"message": "pong"}))));
-    upstreams.services().fold(ping, |router, service| {
+    let passed_on = upstreams.services().fold(Router::new(), |router, service| {
         let (name, client) = (service.name.clone(), upstreams.clone());
         let pass_on = any(async move |Extension(cause): Extension<Cause>, request: Request| {
             proxy::pass_on(&client, &service, &cause, request).await
         });
         router.route(&format!("/{name}"), pass_on.clone()).route(&format!("/{name}/{{*path}}"), pass_on)
-    })
+    });
+    bounded(passed_on, IN_FLIGHT, IN_FLIGHT_OF_AN_ADDRESS).merge(ping)
 }
 
 /// The same address under HTTPS. A request that names no host cannot be answered with one.
 fn redirect(request: &Request, https_port: u16) -> Response {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let host = hosts.next().filter(|_| hosts.next().is_none()).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let name = host.parse::<Uri>().ok().and_then(|uri| uri.host().map(ToOwned::to_owned));
     let Some(name) = name else {
-        return Problem::new(StatusCode::BAD_REQUEST, "The Host header is missing").into_response();
+        return Problem::new(StatusCode::BAD_REQUEST, "The Host header is missing or given twice").into_response();
     };
     let port = if https_port == 443 { String::new() } else { format!(":{https_port}") };
     // `OPTIONS *` asks about the server as a whole, which has no path.

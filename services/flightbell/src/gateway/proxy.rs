@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     body::Body,
     extract::Request,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version, header, uri::Authority},
+    http::{HeaderMap, HeaderName, StatusCode, Uri, Version, header, uri::Authority},
     response::{IntoResponse, Response},
 };
 use hyper_util::{
@@ -17,13 +17,15 @@ use shell::{
     trace::Cause,
 };
 
+use super::forwarded::{forward, is_unambiguous};
+
 /// How long a service may take to take a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 /// How long a service may take to answer: a little longer than it allows itself.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
 /// Headers that belong to one connection (RFC 9110, section 7.6.1) and are not passed on.
-const HOP_BY_HOP: [HeaderName; 8] = [
+const HOP_BY_HOP: [HeaderName; 10] = [
     header::CONNECTION,
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
@@ -32,6 +34,8 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::TRANSFER_ENCODING,
     header::UPGRADE,
     HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
 ];
 
 /// The services behind the gateway: each owns the paths that begin with its name.
@@ -107,16 +111,19 @@ pub(super) async fn pass_on(upstreams: &Upstreams, service: &Service, cause: &Ca
 /// sends slowly.
 async fn rewritten(at: &Authority, cause: &Cause, request: Request) -> Result<Request, Problem> {
     let (mut parts, body) = request.into_parts();
+    if !is_unambiguous(parts.uri.path()) {
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "Malformed path"));
+    }
     let body = whole(body).await?;
+    strip_connection_headers(&mut parts.headers);
+    forward(&mut parts);
     let path = parts.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
     parts.uri = uri(at, path)?;
     // HTTP/2 ends here: behind the gateway each request is one of HTTP/1.1.
     parts.version = Version::HTTP_11;
-    strip_connection_headers(&mut parts.headers);
     parts.headers.remove(header::HOST);
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.remove(header::EXPECT);
-    parts.headers.insert(HeaderName::from_static("x-forwarded-proto"), HeaderValue::from_static("https"));
     let carried = [("x-request-id", &cause.request_id), ("traceparent", &cause.traceparent)];
     for (name, value) in carried {
         if let Some(value) = value.as_ref().and_then(|value| value.parse().ok()) {
@@ -152,6 +159,8 @@ fn strip_connection_headers(headers: &mut HeaderMap) {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
     #[test]

@@ -139,6 +139,53 @@ async fn a_request_reaches_the_service_as_it_was_sent_and_with_an_id() {
 }
 
 #[tokio::test]
+async fn what_a_caller_says_about_itself_never_reaches_the_service() {
+    let (addr, _shell) = service(anywhere()).await;
+    let gateway = Gateway::before(addr).await;
+    for version in [reqwest::Version::HTTP_11, reqwest::Version::HTTP_2] {
+        let call = gateway.client.get(format!("{}/user-manager/users", gateway.base)).version(version);
+        let lies = [
+            ("x-forwarded-for", "203.0.113.9"),
+            ("x_forwarded_for", "203.0.113.9"),
+            ("x-forwarded-host", "evil.test"),
+            ("x-forwarded-proto", "http"),
+            ("x-forwarded-port", "1"),
+            ("x-forwarded-prefix", "/evil"),
+            ("forwarded", "for=203.0.113.9;host=evil.test;proto=http"),
+            ("x-real-ip", "203.0.113.9"),
+            ("x-original-url", "/metrics"),
+            ("proxy-connection", "keep-alive"),
+        ];
+        let call = lies.into_iter().fold(call, |call, (name, value)| call.header(name, value));
+        let told: Value = call.send().await.expect("an answer").json().await.expect("JSON");
+        let seen = told["headers"].to_string();
+        assert!(!seen.contains("203.0.113.9") && !seen.contains("evil") && !seen.contains("metrics"), "{seen}");
+        for (name, value) in [
+            ("x-forwarded-for", "127.0.0.1"),
+            ("x-real-ip", "127.0.0.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", &gateway.addr().to_string()),
+            ("x-forwarded-port", &gateway.addr().port().to_string()),
+        ] {
+            assert_eq!(headers_of(&told, name), [value], "{name} over {version:?}");
+        }
+    }
+    gateway.program.stop().await;
+}
+
+#[tokio::test]
+async fn a_path_that_some_would_read_as_another_reaches_no_service() {
+    let (addr, _shell) = service(anywhere()).await;
+    let gateway = Gateway::before(addr).await;
+    for path in ["..%2fmetrics", "..%5cmetrics", "%252e%252e/metrics", "..;/metrics", "users/..%2f..%2fmetrics", "%00"]
+    {
+        let problem = refused(gateway.get(&format!("/user-manager/{path}")).await, 400).await;
+        assert_eq!(problem["error"], "Malformed path", "{path}");
+    }
+    gateway.program.stop().await;
+}
+
+#[tokio::test]
 async fn what_no_service_answers_is_refused_in_the_one_form() {
     let (addr, _shell) = service(anywhere()).await;
     let gateway = Gateway::before(addr).await;
@@ -170,8 +217,11 @@ async fn a_service_that_is_away_is_named_and_answered_for_until_it_is_back() {
     for _ in 0..2 {
         let (_, shell) = service(addr).await;
         assert_eq!(gateway.get("/user-manager/users").await.status(), 200);
-        let ready: Value = serde_json::from_str(&gateway.admin("/readyz").await).expect("JSON");
-        assert_eq!(ready["services"][0]["parts"][0]["up"], true, "{ready}");
+        testkit::wait_for("the service to be seen", PATIENCE, async || {
+            let ready: Value = serde_json::from_str(&gateway.admin("/readyz").await).expect("JSON");
+            ready["services"][0]["parts"][0]["up"] == true
+        })
+        .await;
         shell.tasks.stopping().cancel();
         shell.tasks.join().await.expect("a clean end");
     }
