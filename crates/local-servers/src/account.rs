@@ -4,9 +4,9 @@
 //! PostgreSQL's package; started by anybody else, as that one.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
     io::ErrorKind,
-    os::unix::fs::{DirBuilderExt, MetadataExt, lchown},
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown},
     path::{Path, PathBuf},
 };
 
@@ -45,6 +45,11 @@ impl Account {
         self.other.map_or_else(|| rustix::process::geteuid().as_raw(), |(uid, _)| uid)
     }
 
+    /// The number of the user's group.
+    pub(crate) fn gid(&self) -> u32 {
+        self.other.map_or_else(|| rustix::process::getegid().as_raw(), |(_, gid)| gid)
+    }
+
     /// Makes `command` run as this user, in a process group of its own (Ctrl-C is for us), with an
     /// environment that holds nothing by chance.
     pub(crate) fn apply(&self, command: &mut Command) {
@@ -59,8 +64,7 @@ impl Account {
     pub(crate) fn make_folder(&self, folder: &Path) -> Result<(), Error> {
         let doing = || format!("create {}", folder.display());
         if let Some(parent) = folder.parent() {
-            // The user passes through these: they are made as everybody makes folders.
-            fs::create_dir_all(parent).doing(doing)?;
+            make_parents(parent, self.is_other()).doing(doing)?;
         }
         match fs::DirBuilder::new().mode(0o700).create(folder) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists && folder.is_dir() => {}
@@ -107,6 +111,19 @@ impl Account {
         });
         obstacle.map(Path::to_owned)
     }
+}
+
+/// Makes a folder and those above it that are missing, as everybody makes folders. Where the servers'
+/// user has to pass through them it can, whatever the umask.
+pub(crate) fn make_parents(folder: &Path, pass_through: bool) -> std::io::Result<()> {
+    let missing: Vec<_> =
+        folder.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists()).collect();
+    fs::create_dir_all(folder)?;
+    for made in missing.into_iter().filter(|_| pass_through) {
+        let mode = fs::metadata(made)?.permissions().mode();
+        fs::set_permissions(made, Permissions::from_mode(mode | 0o111))?;
+    }
+    Ok(())
 }
 
 /// Removes a file or link, if it is there.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    account::{Account, remove_if_there},
+    account::{Account, make_parents, remove_if_there},
     addresses::Addresses,
     error::{Doing, Error},
 };
@@ -28,7 +28,7 @@ impl DataDir {
     /// the servers' user cannot get there, and whatever the system refuses.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let account = Account::find()?;
-        make(path)?;
+        make(path, &account)?;
         let path = path.canonicalize().doing(|| format!("find {}", path.display()))?;
         account.check_reaches(&path)?;
         let lock = take_lock(&path)?;
@@ -90,7 +90,7 @@ fn lock_file(path: &Path) -> PathBuf {
     path.join("lock")
 }
 
-fn make(path: &Path) -> Result<(), Error> {
+fn make(path: &Path, account: &Account) -> Result<(), Error> {
     if path.is_dir() {
         return Ok(());
     }
@@ -100,7 +100,7 @@ fn make(path: &Path) -> Result<(), Error> {
         }
         // Parents are made as everybody makes folders; what is ours alone is the directory itself.
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)?;
+            make_parents(parent, account.is_other())?;
         }
         DirBuilder::new().mode(0o700).create(path)
     };

@@ -103,6 +103,23 @@ pub enum Error {
         /// What lies behind it.
         path: PathBuf,
     },
+    /// A copy that belongs to another user than the one that is to use it.
+    #[error("{folder} belongs to another user than the servers run as: `{command}`", folder = folder.display())]
+    OtherOwner {
+        /// The folder.
+        folder: PathBuf,
+        /// The command that mends it.
+        command: String,
+    },
+    /// PostgreSQL asks the system for the name of its user, and there is none.
+    #[error(
+        "the user with number {uid} has no name on this machine, and PostgreSQL does not start without: add the user \
+         (a line in /etc/passwd will do), start as one that has a name, or name the databases of a PostgreSQL that runs"
+    )]
+    NamelessUser {
+        /// The user's number.
+        uid: u32,
+    },
     /// The data directory cannot be made or written.
     #[error(
         "{folder} cannot be the data directory: choose another folder with --data-dir, or make this one yours",

@@ -18,6 +18,7 @@ use crate::{
     error::{Doing, Error},
     launch::{Plan, Ready, prepare},
     log::Log,
+    ownership::mend_owner,
     places::{Java, KafkaJars},
     ports, processes,
     supervisor::{End, Supervised},
@@ -223,6 +224,11 @@ pub(crate) async fn stop_leftover(data_dir: &Path, name: &str) -> Result<(), Err
     processes::stop(SERVER, STOP_LEFTOVER, |line| line.is_kafka_of(&properties)).await
 }
 
+/// The folder of a lone broker's records in a data directory.
+pub(crate) fn data_of(data_dir: &Path) -> PathBuf {
+    data_dir.join("kafka/data")
+}
+
 /// Everything a broker needs before it has a port.
 struct Site {
     account: Account,
@@ -252,6 +258,7 @@ impl Site {
         stop_leftover(&data_dir, &name).await?;
         account.write(&folder.join("log4j2.properties"), LOG_SETTINGS)?;
         account.make_folder(&folder.join("tmp"))?;
+        mend_owner(&account, &folder.join("data"))?;
         let log = data_dir.join("logs").join(format!("{name}.log"));
         Ok(Self { account, java, jars, folder, properties, log })
     }

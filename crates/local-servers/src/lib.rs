@@ -21,6 +21,7 @@ pub mod disk;
 pub mod error;
 pub mod kafka;
 pub mod leftovers;
+pub mod ownership;
 pub mod places;
 pub mod postgres;
 

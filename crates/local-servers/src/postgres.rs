@@ -19,6 +19,7 @@ use crate::{
     error::{Doing, Error},
     launch::{Plan, Ready, prepare},
     log::Log,
+    ownership::mend_cluster,
     places::PostgresPrograms,
     ports, processes,
     supervisor::{End, Supervised},
@@ -44,6 +45,8 @@ const STOP_LEFTOVER: &[(Signal, Duration)] =
     &[(Signal::INT, Duration::from_secs(10)), (Signal::QUIT, QUIT_LIMIT), (Signal::KILL, Duration::from_secs(4))];
 /// What it says while something of a killed one is still there.
 const REFUSALS: &[&str] = &["lock file \"", "pre-existing shared memory block", "could not bind Unix address"];
+/// What initdb says of a user that the system knows by its number alone.
+const NAMELESS: &str = "could not look up effective user ID";
 const INITDB_LIMIT: Duration = Duration::from_secs(120);
 const CREATEDB_LIMIT: Duration = Duration::from_secs(30);
 
@@ -110,6 +113,7 @@ impl Postgres {
         account.check_reaches(&programs.folder.join("postgres"))?;
         stop_leftover(&data_dir).await?;
         make_cluster(&programs, &account, &data, options.durability).await?;
+        mend_cluster(&account, &data)?;
         let socket_folder = socket_folder(&data_dir, &account)?;
         let port = options.on_loopback.then(|| ports::free(fingerprint(data.as_os_str().as_encoded_bytes()), 1));
         let port = port.transpose()?.and_then(|ports| ports.first().copied());
@@ -259,7 +263,10 @@ async fn make_cluster(
         command.arg("--no-sync");
     }
     tracing::info!("making a PostgreSQL {} cluster in {}", programs.version, data.display());
-    prepare("initdb", account, command, INITDB_LIMIT).await?;
+    prepare("initdb", account, command, INITDB_LIMIT).await.map_err(|error| match error {
+        Error::Preparation { output, .. } if output.contains(NAMELESS) => Error::NamelessUser { uid: account.uid() },
+        other => other,
+    })?;
     let doing = || format!("put the new cluster at {}", data.display());
     fs::rename(&new, data).doing(doing)?;
     let parent = data.parent().unwrap_or(data);

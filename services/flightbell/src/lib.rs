@@ -21,6 +21,7 @@ pub mod up;
 
 use std::process::ExitCode;
 
+use rustix::fs::Mode;
 use shell::config::ProcessEnv;
 
 use crate::{cli::Command, services::ServiceList};
@@ -30,6 +31,9 @@ pub use services::SERVICES;
 /// Does what the command line asks of a program that consists of `services`.
 pub async fn run(services: ServiceList) -> ExitCode {
     shell::choose_tls();
+    // Whatever the umask lets others do: nothing that this process or its servers make can be changed by them.
+    let umask = rustix::process::umask(Mode::empty());
+    rustix::process::umask(umask | Mode::WGRP | Mode::WOTH);
     let ended = match cli::parse(services) {
         Command::Up(args) => up::run(args, services, &ProcessEnv).await,
         Command::Demo(args) => demo::run(args, &ProcessEnv).await,

@@ -198,3 +198,24 @@ async fn a_start_that_fails_tells_the_end_of_the_log() {
     let error = start_as(bed.path(), Durability::ForTests).await.expect_err("spoiled").to_string();
     assert!(error.contains("no_such_setting") && error.contains("postgres.log"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_lost_modes_and_owner_starts_with_its_data() {
+    let (bed, copies) = (Bed::new(), Bed::new());
+    let server = start(bed.path()).await;
+    server.create_database("notifier").await.expect("made");
+    write(&server.url("notifier"), 1).await;
+    server.stop().await;
+    let copy = copies.path().join("a copy of données");
+    let script = "umask 0022; cp -r \"$0\" \"$1\"; chmod 0755 \"$1\" \"$1/postgres/data\"";
+    let copied = Command::new("sh").arg("-c").arg(script).arg(bed.path()).arg(&copy).status().expect("cp runs");
+    assert!(copied.success());
+    let obstacles = local_servers::ownership::obstacles(&copy).expect("looked");
+    let said = obstacles.iter().map(|obstacle| obstacle.says.as_str()).collect::<Vec<_>>().join("; ");
+    assert!(said.contains("0755") && obstacles.iter().all(|obstacle| obstacle.command.is_none()), "{obstacles:?}");
+
+    let server = start(&copy).await;
+    assert_eq!(rows(&server.url("notifier")).await.expect("rows"), [1]);
+    server.stop().await;
+    assert_eq!(local_servers::ownership::obstacles(&copy).expect("looked"), []);
+}

@@ -3,7 +3,7 @@ use std::{
     path::Path,
 };
 
-use local_servers::{DataDir, Places, free_bytes, leftovers};
+use local_servers::{DataDir, Places, free_bytes, leftovers, ownership};
 
 use super::finding::Finding;
 use crate::{settings::Given, up::LEAST_FREE};
@@ -21,6 +21,7 @@ pub(super) async fn check(places: &Places, given: &Given, folder: &Path, is_held
         findings.push(kafka(places));
     }
     findings.push(data_dir(folder));
+    findings.extend(of_a_copy(folder));
     findings.push(disk(folder));
     if !is_held {
         findings.push(left_over(folder).await);
@@ -74,6 +75,20 @@ fn data_dir(folder: &Path) -> Finding {
     Finding::fine("data directory", format!("{} {state}", folder.display()))
 }
 
+/// Owners and modes that a copy of a data directory has lost.
+fn of_a_copy(folder: &Path) -> Vec<Finding> {
+    // Without a user for the servers nothing can be said here, and something is said elsewhere.
+    let obstacles = ownership::obstacles(folder).unwrap_or_default();
+    let found = obstacles.into_iter().map(|obstacle| match obstacle.command {
+        Some(command) => Finding::wrong("data directory", obstacle.says, command),
+        None => {
+            let mend = format!("flightbell up --data-dir {}: the next start mends it", folder.display());
+            Finding::note("data directory", obstacle.says, mend)
+        }
+    });
+    found.collect()
+}
+
 fn disk(folder: &Path) -> Finding {
     let there = folder.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(folder);
     match free_bytes(there) {
@@ -120,6 +135,19 @@ fn port() -> Finding {
 mod tests {
     use super::*;
     use crate::doctor::finding::Verdict;
+
+    #[test]
+    fn a_copy_whose_modes_are_lost_is_named_with_what_mends_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a folder");
+        let cluster = folder.path().join("postgres/data");
+        std::fs::create_dir_all(&cluster).expect("a cluster");
+        std::fs::set_permissions(&cluster, std::fs::Permissions::from_mode(0o755)).expect("opened");
+        let said: Vec<_> = of_a_copy(folder.path()).iter().map(ToString::to_string).collect();
+        let said = said.join("\n");
+        assert!(said.contains("0755") && said.contains("0700"), "{said}");
+        assert!(said.contains("mend: flightbell up --data-dir") && said.contains("the next start mends it"), "{said}");
+    }
 
     #[test]
     fn a_file_is_no_data_directory_nor_is_anything_in_it() {
