@@ -12,22 +12,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, Error};
 
-/// Where things are while `up` runs, for `doctor` and `dlq`. The URLs may hold passwords, so this is
-/// readable by its owner alone and its `Debug` shows none of them.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Where things are while `up` runs, for `doctor` and `dlq`. It holds no secrets: databases that the
+/// operator named are not in it. It is readable by its owner alone all the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Addresses {
     /// The admin port, `127.0.0.1:PORT`.
     pub admin: String,
     /// Kafka's bootstrap servers.
     pub kafka: String,
-    /// The URL of each service's database, by the service's name.
+    /// The URL of each service's database in a private PostgreSQL, by the service's name: a socket in a
+    /// private folder, and no password. Empty when the operator named the databases.
+    #[serde(default)]
     pub databases: BTreeMap<String, String>,
-}
-
-impl std::fmt::Debug for Addresses {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Addresses").field("admin", &self.admin).field("kafka", &self.kafka).finish_non_exhaustive()
-    }
 }
 
 impl Addresses {

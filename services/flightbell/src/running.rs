@@ -33,7 +33,7 @@ impl Running {
         &self.addresses.admin
     }
 
-    /// The databases, by service.
+    /// The private databases, by service; none when the operator named others.
     pub fn databases(&self) -> impl Iterator<Item = (&str, &str)> {
         self.addresses.databases.iter().map(|(service, url)| (service.as_str(), url.as_str()))
     }

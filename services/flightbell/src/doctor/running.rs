@@ -42,6 +42,9 @@ pub(super) async fn check(
         (None, Some(running)) => running.databases().map(|(name, url)| (name.to_owned(), url.into())).collect(),
         (None, None) => Vec::new(),
     };
+    if databases.is_empty() && running.is_some() {
+        findings.push(named_elsewhere(services));
+    }
     for (name, url) in databases {
         findings.push(database(&name, &url).await);
     }
@@ -49,6 +52,14 @@ pub(super) async fn check(
         findings.push(kafka_answers(&kafka).await);
     }
     findings
+}
+
+/// The addresses of databases that the operator named hold passwords, so a running `up` tells them to
+/// no other process.
+fn named_elsewhere(services: ServiceList) -> Finding {
+    let keys: Vec<_> = services.iter().filter_map(|spec| spec.database_key()).collect();
+    let says = "not looked at: the environment of the running flightbell up names them, and this one does not";
+    Finding::note("database", says, format!("set {} here as there", keys.join(", ")))
 }
 
 /// The parts that `/readyz` calls down.

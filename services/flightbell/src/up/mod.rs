@@ -120,7 +120,11 @@ async fn start(
     house.tasks.spawn("the private servers", servers.watch(process.stopping().clone()));
     watch_disk(house, data);
     let listeners = Listeners::bind(setup.services)?;
-    let addresses = given.filled(servers.addresses(setup.services, listeners.grpc()?));
+    let private = servers.addresses(setup.services, listeners.grpc()?);
+    // What the operator named may hold passwords, and stays in the operator's environment.
+    let urls = private.databases.iter().map(|(name, url)| ((*name).to_owned(), url.expose_secret().to_owned()));
+    let databases = urls.collect();
+    let addresses = given.filled(private);
     // Nothing else could migrate a private database.
     let vars = match given.databases {
         Some(_) => Overlay::on(setup.vars),
@@ -129,8 +133,6 @@ async fn start(
     let services = settings::configure(setup.services, &vars, &addresses)?;
     let upstreams = listeners.upstreams()?;
     let admin = process.serve_admin(config.admin_addr).await?;
-    let urls = addresses.databases.iter().map(|(name, url)| (*name, url.expose_secret().to_owned()));
-    let databases = urls.map(|(name, url)| (name.to_owned(), url)).collect();
     data.write_addresses(&Addresses { admin: admin.to_string(), kafka: addresses.kafka, databases })?;
     shells.start(services, listeners, setup.source.as_deref()).await?;
     let certificates = data.path().join("tls");
@@ -148,7 +150,9 @@ pub(crate) fn places(vars: &dyn Vars, given: &Given) -> Result<Places, ConfigErr
     let mut reader = Reader::new(vars);
     let path = reader.raw("PATH").unwrap_or_default();
     reader.finish(|| Some(()))?;
-    let cache = folder::cache_home(vars)?;
+    // Nothing is looked for in a home where Kafka's jars are named, or somebody else runs it.
+    let is_elsewhere = given.kafka.is_some() || given.kafka_home.is_some();
+    let cache = folder::cache_home(vars).or_else(|error| if is_elsewhere { Ok(PathBuf::new()) } else { Err(error) })?;
     Ok(Places::new(path.into(), given.java_home.clone(), given.kafka_home.clone(), cache))
 }
 

@@ -38,7 +38,9 @@ async fn up_on_given_servers_starts_none_of_its_own_and_leaves_what_it_knows_wit
         let addresses = Addresses::read(&data).expect("readable").expect("it runs");
         let ready = client.get(format!("http://{}/readyz", addresses.admin)).send().await.expect("answered");
         assert_eq!(ready.status(), 200, "{:?}", ready.text().await);
-        assert_eq!((&addresses.kafka, &addresses.databases["notifier"]), (&kafka.bootstrap, &ledger));
+        assert_eq!(addresses.kafka, kafka.bootstrap);
+        let written = std::fs::read_to_string(Addresses::file(&data)).expect("readable");
+        assert!(addresses.databases.is_empty() && !written.contains("postgres"), "{written}");
         if expected == 0 {
             world.aircraft(3);
             let interest = json!({"airport_code": "LFPG", "metric": "live", "high_value": 5});
@@ -57,6 +59,15 @@ async fn up_on_given_servers_starts_none_of_its_own_and_leaves_what_it_knows_wit
         let found = doctor.out();
         assert_eq!(code, 0, "{found}");
         assert!(found.contains("our topics are there") && found.contains("NOTIFIER_DATABASE_URL answers"));
+
+        // Without the environment it cannot look at the databases, and says so.
+        let mut doctor = program::start("flightbell", &["doctor", "--data-dir", &folder], &[]).await;
+        doctor.code().await;
+        let found = doctor.out();
+        assert!(
+            found.contains("names them, and this one does not") && found.contains("NOTIFIER_DATABASE_URL"),
+            "{found}"
+        );
 
         let log = program.stop().await;
         assert!(!log.contains("private") && !log.contains("stopping Kafka"), "{log}");

@@ -211,6 +211,8 @@ async fn a_disk_that_fills_up_is_told_and_waited_for_and_nothing_acknowledged_is
 
     // Less than a GiB: not ready and said, while everything works.
     disk.leave(500 << 20);
+    // What was asked just before holds for a second.
+    testkit::wait_for("it not to be ready", PATIENCE, async || !house.readiness().await.0).await;
     let (ready, report) = house.readiness().await;
     let report: Value = serde_json::from_str(&report).expect("JSON");
     let parts = report["services"].as_array().expect("services").iter().flat_map(|service| service["parts"].as_array());
