@@ -10,6 +10,13 @@ const chats = new Map();
 let after = 0;
 let first = true;
 let shownClock = null;
+let lastClock = null;
+
+// Only an answer tells whether there is a message.
+const waiting = {
+  empty: 'No message yet. The first one appears here.',
+  lost: 'No connection to Flightbell. Trying again…',
+};
 
 function element(name, className, text) {
   const made = document.createElement(name);
@@ -69,7 +76,7 @@ function show(message, names) {
   bubble.dataset.message = message.message_id;
   const text = element('p');
   text.append(rich(message.text, message.entities, 0, message.text.length));
-  const time = element('time', '', `${message.clock_at.slice(11, 16)} UTC${shownClock?.span ? ' of the replay' : ''}`);
+  const time = element('time', '', `${message.clock_at.slice(11, 16)} UTC`);
   time.dateTime = message.clock_at;
   time.title = `sent ${new Date(message.sent_at).toLocaleString()}`;
   bubble.append(text, time);
@@ -87,7 +94,21 @@ function tick() {
   $('progress').value = Math.min(1, Math.max(0, (now - begin) / (end - begin)));
 }
 
+function sayWaiting(words) {
+  const shown = $('waiting');
+  if (shown && shown.textContent !== words) shown.textContent = words;
+}
+
 function frame(answer) {
+  // A clock that went back is another replay's, whose messages are counted anew.
+  const clock = Date.parse(answer.clock);
+  if (answer.span && lastClock !== null && clock < lastClock) {
+    location.reload();
+    return;
+  }
+  lastClock = clock;
+  document.body.classList.remove('lost');
+  sayWaiting(waiting.empty);
   shownClock = {
     clock: Date.parse(answer.clock), fetched: performance.now(), speed: answer.speed, span: answer.span?.map(Date.parse),
   };
@@ -121,8 +142,10 @@ async function fetchNews() {
     }
     first = false;
   } catch (error) {
-    $('note').textContent = 'Flightbell does not answer: it has been stopped, or is about to start.';
+    $('note').textContent = 'The connection to Flightbell is lost: it has been stopped, or is about to start. Trying again…';
     $('note').className = 'lost';
+    document.body.classList.add('lost');
+    sayWaiting(waiting.lost);
     shownClock = null;
   }
   setTimeout(fetchNews, 500);
