@@ -53,8 +53,14 @@ pub struct Sending {
     pub probe_interval: Duration,
     /// How soon somebody without a chat is looked up again, at the soonest.
     pub contact_interval: Duration,
-    /// How long an alert is kept for somebody without a chat.
+    /// How long an alert is kept for somebody without a chat that can be reached.
     pub contact_patience: Duration,
+    /// How long user-manager must have been saying that an address is not registered before it is
+    /// believed: a user-manager with the wrong or an empty database says so of everybody.
+    pub gone_patience: Duration,
+    /// How long the database's clock must have been watched without a step before an alert is given up, or
+    /// forgotten, because of its age.
+    pub clock_patience: Duration,
 }
 
 impl Default for Sending {
@@ -66,6 +72,8 @@ impl Default for Sending {
             probe_interval: Duration::from_secs(5),
             contact_interval: Duration::from_secs(15),
             contact_patience: Duration::from_secs(24 * 3600),
+            gone_patience: Duration::from_secs(3600),
+            clock_patience: Duration::from_secs(600),
         }
     }
 }

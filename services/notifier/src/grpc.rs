@@ -1,15 +1,44 @@
-//! The gRPC edge: the health service, and a service of our own whose methods come with the features
-//! that need them.
+//! The gRPC edge.
 
-use proto::v1::notifier_service_server::{NotifierService, NotifierServiceServer};
+use contracts::EmailAddress;
+use proto::v1::{
+    ChatLinkedResponse, UserRequest,
+    notifier_service_server::{NotifierService, NotifierServiceServer},
+};
+use shell::postgres;
+use tonic::{Request, Response, Status};
 
-/// Answers nothing yet.
-pub struct Edge;
+use crate::store::Store;
 
-impl NotifierService for Edge {}
+/// The store, once there is one.
+pub type Stored = postgres::Stored<Store>;
 
-/// What is served.
+/// Answers from the ledger.
+pub struct Edge {
+    stored: Stored,
+}
+
+/// What is served, before `stored`.
 #[must_use]
-pub fn service() -> NotifierServiceServer<Edge> {
-    NotifierServiceServer::new(Edge).max_decoding_message_size(shell::grpc::MESSAGE_LIMIT)
+pub fn service(stored: Stored) -> NotifierServiceServer<Edge> {
+    NotifierServiceServer::new(Edge { stored }).max_decoding_message_size(shell::grpc::MESSAGE_LIMIT)
+}
+
+#[tonic::async_trait]
+impl NotifierService for Edge {
+    async fn chat_linked(&self, request: Request<UserRequest>) -> Result<Response<ChatLinkedResponse>, Status> {
+        let away = || Status::unavailable("the database is unavailable");
+        let Ok(email) = request.into_inner().email.parse::<EmailAddress>() else {
+            return Err(Status::invalid_argument("email must be an e-mail address"));
+        };
+        let store = self.stored.get().ok_or_else(away)?;
+        match store.chat_was_named(email.as_str()).await {
+            Ok(woken) => Ok(Response::new(ChatLinkedResponse { woken })),
+            Err(error) if postgres::is_unavailable(&error) => Err(away()),
+            Err(error) => {
+                tracing::error!("wake what waits for a chat: {error}");
+                Err(Status::internal("internal error"))
+            }
+        }
+    }
 }

@@ -17,6 +17,9 @@ use crate::{
 
 /// How often a token that was not accepted is tried again.
 const TOKEN_INTERVAL: Duration = Duration::from_secs(15);
+/// How often it is asked about before that is believed, and how soon.
+const REFUSALS: u32 = 2;
+const FIRST_INTERVAL: Duration = Duration::from_secs(2);
 const REFUSED: &str =
     "Telegram refuses TELEGRAM_BOT_TOKEN: ask @BotFather for the bot's token, or check TELEGRAM_API_URL";
 
@@ -45,7 +48,8 @@ impl Health {
                     tracing::warn!("Telegram {}; nothing is sent but a probe now and then", fault.as_str());
                 }
                 self.channel.down(fault.as_str());
-                if fault == ChannelFault::WrongToken {
+                // Once may be a proxy's mistake; twice in a row, a probe's interval apart, is believed.
+                if fault == ChannelFault::WrongToken && before == after {
                     self.token.down(REFUSED);
                 }
             }
@@ -62,7 +66,7 @@ impl Health {
     /// Asks Telegram about the token until it accepts it, so that a wrong one shows before the first
     /// alert does.
     pub async fn check_token(self: Arc<Self>, telegram: Telegram, shell: Shell) {
-        let mut refused_before = false;
+        let mut refusals = 0u32;
         loop {
             match telegram.check_token().await {
                 TokenCheck::Accepted => {
@@ -70,17 +74,19 @@ impl Health {
                     return;
                 }
                 TokenCheck::Refused => {
-                    if !refused_before {
+                    refusals += 1;
+                    if refusals == REFUSALS {
                         tracing::error!("{REFUSED}");
                     }
-                    refused_before = true;
-                    self.token.down(REFUSED);
+                    if refusals >= REFUSALS {
+                        self.token.down(REFUSED);
+                    }
                 }
                 TokenCheck::Unknown => tracing::debug!("Telegram does not answer whether it knows the token"),
             }
             tokio::select! {
                 () = shell.tasks.stopping().cancelled() => return,
-                () = tokio::time::sleep(TOKEN_INTERVAL) => {}
+                () = tokio::time::sleep(if refusals < REFUSALS { FIRST_INTERVAL } else { TOKEN_INTERVAL }) => {}
             }
         }
     }

@@ -8,14 +8,17 @@
 //! Every replica writes alerts into the ledger, once each, and only then stores the offset. One
 //! replica, the leader, sends. Of one person only the oldest unsettled alert is tried; many people
 //! are served at once. An attempt is in the ledger before the call is made, and its outcome after.
-//! Telegram takes no idempotency key, so an attempt that was cut off in between may have been
-//! delivered: it is recorded as `unclear` and repeated. In no other case does a person read the same
-//! alert twice, and in no case is one lost.
+//! Telegram takes no idempotency key, so an attempt that was cut off in between, or whose answer says
+//! nothing, may have been delivered: it is recorded as `unclear` and repeated, less and less often. In no
+//! other case does a person read the same alert twice. An alert ends unsent when Telegram refused it seven
+//! times, when for a day no chat could be reached, or when its person is deleted; user-manager is told of
+//! the first two, so that the person can see it.
 //!
-//! Two kinds of failure are kept apart. When the *channel* is out of order (no answer, 5xx, an
+//! Three kinds of failure are kept apart. When the *channel* is out of order (no answer, 5xx, an
 //! answer that cannot be read, a limit of the whole bot, a wrong token), sending stops but for one
-//! probe now and then, and no message pays for it. When one *message or chat* is refused, that
-//! message follows a schedule of its own, which is in the ledger and so survives a restart.
+//! probe now and then, and no message pays for it. When one *message* is refused, it follows a schedule
+//! of its own. When a *chat* cannot be reached, everything for it is kept and tried slowly, and at once
+//! when the chat is named again. All of it is in the ledger and so survives a restart.
 //!
 //! What decides is under [`core`]: pure, without clock, dice or network. What this service never
 //! does: remember where people can be reached (user-manager knows), decide whether something is
@@ -28,6 +31,7 @@ pub mod directory;
 pub mod health;
 pub mod intake;
 pub mod metrics;
+pub mod reports;
 pub mod sender;
 pub mod store;
 pub mod telegram;
@@ -102,15 +106,16 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
     let metrics = Metrics::register(&shell.registry).context("register the metrics")?;
     let telegram = Telegram::new(&config.telegram)?;
     let health = Health::new(shell);
-    let grpc = shell::grpc::serve(shell, config.grpc, grpc::service()).await?;
-    // What it serves needs nothing else.
-    grpc.set_serving().await;
+    let stored = grpc::Stored::default();
+    let grpc = shell::grpc::serve(shell, config.grpc, grpc::service(stored.clone())).await?;
 
     let (pools, ()) = tokio::try_join!(
         postgres::connect(shell, &config.database, &MIGRATOR),
         topics::ensure(&config.kafka, &config.topics, SERVICE.name, Need::Required, shell),
     )?;
+    stored.set(Store::new(pools.requests));
     let store = Store::new(pools.background);
+    grpc.set_serving().await;
     let topic = config.topics.to_notifier();
     // The notifier produces nothing but dead letters.
     let dead_letters = Producer::new(&config.kafka, Profile::Latency, &topic, Need::Required, shell)?;
@@ -118,9 +123,10 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
     let consumer = Consumer::new(&config.kafka, subscription, &dead_letters, shell)?;
 
     let news = Arc::new(Notify::new());
+    let directory = Directory::new(shell, config.user_manager);
     let attempts = Attempts::new(Tools {
         store: store.clone(),
-        directory: Directory::new(shell, config.user_manager),
+        directory: directory.clone(),
         metrics: metrics.clone(),
         sending: config.sending,
         tasks: shell.tasks.clone(),
@@ -134,7 +140,10 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
     consumer.spawn(Intake::new(store.clone(), topic, news.clone()), shell);
     shell.tasks.spawn("news", upkeep::hear(shell.clone(), config.database.clone(), news));
     shell.tasks.spawn_droppable("count of what waits", upkeep::count(shell.clone(), store.clone(), metrics));
-    shell.tasks.spawn_droppable("clean-up of the ledger", upkeep::clean_up(shell.clone(), store));
+    let cleaning = upkeep::clean_up(shell.clone(), store.clone(), config.sending.clock_patience);
+    shell.tasks.spawn_droppable("clean-up of the ledger", cleaning);
+    let reporting = reports::report(shell.clone(), store, directory, config.sending.schedule);
+    shell.tasks.spawn_droppable("reports of undelivered alerts", reporting);
     let leading =
         lease::lead(shell.clone(), config.database, SENDING, move |term| Sender::new(attempts.clone(), term).run());
     shell.tasks.spawn("sender", leading);

@@ -9,13 +9,14 @@
 //! A round never waits for Telegram; an attempt is a task of its own, which outlives the term it
 //! began in, so that its answer reaches the ledger even when the lease was lost meanwhile.
 
+mod plan;
+
 use std::{
     collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures::future::join_all;
 use shell::{
     lease::{HoldError, Term},
     postgres::is_unavailable,
@@ -23,14 +24,13 @@ use shell::{
 use tokio::time::timeout;
 
 use crate::{
-    attempt::{Attempt, Attempts, CONCURRENCY},
+    attempt::{Attempt, Attempts, CONCURRENCY, Written},
     core::{
         channel::Gate,
-        ending::Unsent,
-        pacing::{ChatId, Wait},
-        patience::next_look,
+        clock_watch::{ClockWatch, Sample},
+        pacing::Wait,
+        reach::Link,
     },
-    directory::Contact,
     metrics::Metrics,
     store::DueAlert,
 };
@@ -39,8 +39,6 @@ use crate::{
 const CHAT_REST: Duration = Duration::from_millis(250);
 /// How long to leave user-manager alone when it does not answer.
 const DIRECTORY_REST: Duration = Duration::from_secs(1);
-/// How long to leave one person alone whom user-manager cannot answer about while it answers others.
-const PERSON_REST: Duration = Duration::from_secs(5);
 /// How long to leave the ledger alone when it does not answer.
 const LEDGER_REST: Duration = Duration::from_millis(500);
 /// How long a round may take before the ledger counts as away.
@@ -51,6 +49,9 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// How long a new leader waits before it declares attempts unclear: a predecessor that comes back
 /// from the same outage may be writing their outcomes.
 const FORBEARANCE: Duration = Duration::from_secs(2);
+/// How often it is tried to move the ledger's times after the clock was set. More would hold up all
+/// sending for the sake of waits.
+const MOVES_OF_TIME: u32 = 3;
 
 /// One term of leading.
 pub struct Sender {
@@ -61,6 +62,22 @@ pub struct Sender {
     resting: HashMap<String, Instant>,
     /// When to look for attempts that were cut off.
     look_back_at: Option<Instant>,
+    /// The database's clock, seen from here.
+    clock: ClockWatch,
+    /// The newest alert that was there before the database's clock was last compared.
+    newest: i64,
+    /// How the ledger's times are still to be moved.
+    step: Option<Step>,
+}
+
+/// The database's clock was set.
+#[derive(Clone, Copy)]
+struct Step {
+    seconds: f64,
+    /// The newest alert that was certainly there before.
+    known: i64,
+    /// How often it may still be tried to move the ledger's times.
+    tries: u32,
 }
 
 /// When the next round begins, unless something wakes the sender before.
@@ -75,15 +92,6 @@ enum Stop {
     Deposed,
     Away(String),
     Broken(anyhow::Error),
-}
-
-/// What is to be done about due alerts.
-#[derive(Default)]
-struct Plan {
-    /// To be sent, to these chats.
-    send: Vec<(ChatId, DueAlert)>,
-    /// Whether something was settled or postponed, after which something else may be due.
-    changed: bool,
 }
 
 /// Shows in the metrics who leads.
@@ -125,7 +133,8 @@ impl Sender {
     #[must_use]
     pub fn new(attempts: Arc<Attempts>, term: Term) -> Self {
         let look_back_at = Some(Instant::now() + FORBEARANCE);
-        Self { attempts, term, has_taken_over: false, resting: HashMap::new(), look_back_at }
+        let (clock, newest, step) = (ClockWatch::default(), 0, None);
+        Self { attempts, term, has_taken_over: false, resting: HashMap::new(), look_back_at, clock, newest, step }
     }
 
     /// Sends until the shell stops or another process leads; then waits for what is under way.
@@ -177,13 +186,31 @@ impl Sender {
             Ok(room) => room,
         };
         // Asked in this order, nothing can become due unseen between the two questions.
-        let next_due = self.attempts.store.next_due().await?;
+        let (shown, next_due, newest) = self.attempts.store.next_due().await?;
+        if self.was_set(shown) {
+            return Ok(Pause::None);
+        }
+        self.newest = newest;
         let except: Vec<String> = self.resting.keys().cloned().collect();
         let wanted = if probing { CONCURRENCY } else { room };
-        let mut due = self.attempts.store.due(&except, wanted).await?;
-        let may_be_more = due.len() == wanted;
+        let found = self.attempts.store.due(&except, wanted).await?;
+        // Ages that were measured by a clock which was set in between decide nothing.
+        if found.clock.is_some_and(|shown| self.was_set(shown)) {
+            return Ok(Pause::None);
+        }
+        let may_be_more = found.queues.len() == wanted;
+        let (mut due, mut empty) = (Vec::new(), Vec::new());
+        for queue in found.queues {
+            match queue.head {
+                Some(head) => due.push(head),
+                None => empty.push(queue.email),
+            }
+        }
+        if !empty.is_empty() {
+            self.attempts.store.retire(&self.term, &empty).await?;
+        }
         if due.is_empty() {
-            return Ok(self.sleep(next_due));
+            return Ok(if may_be_more { Pause::None } else { self.sleep(next_due) });
         }
         if probing {
             // The probe is the one that failed least, so that one message cannot keep the channel closed.
@@ -200,8 +227,14 @@ impl Sender {
     /// more.
     async fn look_back(&mut self) -> Result<(), Stop> {
         if !self.has_taken_over {
+            self.attempts.store.mend(&self.term).await?;
             self.attempts.take_over().await?;
             self.has_taken_over = true;
+        }
+        if let Some(step) = self.step.take() {
+            self.step = step.tries.checked_sub(1).map(|tries| Step { tries, ..step });
+            self.attempts.store.move_times(&self.term, step.seconds, step.known).await?;
+            self.step = None;
         }
         if self.look_back_at.is_none_or(|at| at > Instant::now()) {
             return Ok(());
@@ -214,6 +247,17 @@ impl Sender {
         Ok(())
     }
 
+    /// Compares the database's clock with the time that passed. Answers whether it was set; then the next
+    /// round moves the ledger's times along.
+    fn was_set(&mut self, shown: Sample) -> bool {
+        let Some(seconds) = self.clock.observe(shown) else { return false };
+        tracing::warn!("the database's clock was set by {seconds:.0} s; what waits is moved along");
+        let step = Step { seconds, known: self.newest, tries: MOVES_OF_TIME };
+        self.step =
+            Some(self.step.map_or(step, |owed| Step { seconds: owed.seconds + seconds, known: owed.known, ..step }));
+        true
+    }
+
     fn sleep(&self, next_due: Option<Duration>) -> Pause {
         let due = next_due.map(|wait| Instant::now() + wait.min(LONGEST_SLEEP));
         let rested = self.resting.values().min().copied();
@@ -221,67 +265,13 @@ impl Sender {
         times.into_iter().flatten().min().map_or(Pause::UntilWoken, Pause::Until)
     }
 
-    /// Asks where each alert goes, and settles or postpones what goes nowhere. `None` when
-    /// user-manager answers about nobody.
-    async fn plan(&mut self, due: Vec<DueAlert>) -> Result<Option<Plan>, Stop> {
-        let directory = &self.attempts.directory;
-        let asked = due.iter().map(|alert| directory.contact(&alert.email, alert.user_id, &alert.cause));
-        let contacts = join_all(asked).await;
-        let nobody_is_known = contacts.iter().all(Result::is_err);
-        let (mut plan, mut chatless) = (Plan::default(), Vec::new());
-        for (alert, contact) in due.into_iter().zip(contacts) {
-            match contact {
-                Ok(Contact::Chat(chat)) => plan.send.push((self.attempts.current_id(chat), alert)),
-                Ok(Contact::NoChat) => chatless.push(alert),
-                Ok(Contact::Gone) => {
-                    self.settle(&alert, Duration::ZERO, Unsent::Cancelled).await?;
-                    plan.changed = true;
-                }
-                Err(error) => {
-                    tracing::debug!(alert.id = %alert.event_id, "ask where to send: {error}");
-                    self.resting.insert(alert.email, Instant::now() + PERSON_REST);
-                }
-            }
-        }
-        if nobody_is_known {
-            return Ok(None);
-        }
-        plan.changed |= !chatless.is_empty();
-        self.wait_for_chats(chatless).await?;
-        Ok(Some(plan))
-    }
-
-    /// Alerts for people who have not named a chat yet: kept for a day, then undeliverable.
-    async fn wait_for_chats(&self, chatless: Vec<DueAlert>) -> Result<(), Stop> {
-        let (interval, patience) = (self.attempts.sending.contact_interval, self.attempts.sending.contact_patience);
-        let mut waiting = Vec::new();
-        for alert in chatless {
-            match next_look(alert.age, interval, patience) {
-                Some(wait) => waiting.push((alert.event_id, wait)),
-                None => self.settle(&alert, patience, Unsent::Undeliverable).await?,
-            }
-        }
-        if !waiting.is_empty() {
-            self.attempts.store.postpone(&self.term, &waiting).await?;
-        }
-        Ok(())
-    }
-
-    async fn settle(&self, alert: &DueAlert, older_than: Duration, end: Unsent) -> Result<(), Stop> {
-        let whose = (alert.email.as_str(), alert.user_id);
-        let settled = self.attempts.store.settle_unsent(&self.term, whose, older_than, end).await?;
-        self.attempts.metrics.ended_unsent(end, settled);
-        tracing::info!(alert.id = %alert.event_id, settled, "alerts for one person end as {}", end.as_str());
-        Ok(())
-    }
-
     /// Starts what the limits of each chat allow.
-    async fn start(&mut self, wanted: Vec<(ChatId, DueAlert)>, is_probe: bool) -> Result<(), Stop> {
+    async fn start(&mut self, wanted: Vec<(Link, DueAlert)>, is_probe: bool) -> Result<(), Stop> {
         let mut chosen = HashMap::new();
-        for (chat, alert) in wanted {
-            match self.attempts.reserve(chat) {
+        for (link, alert) in wanted {
+            match self.attempts.reserve(self.attempts.current_id(link.chat)) {
                 Ok(slot) => {
-                    chosen.insert(alert.event_id, (slot, alert));
+                    chosen.insert(alert.event_id, (slot, link, alert));
                 }
                 Err(Wait::ThisChat(until)) => {
                     self.resting.insert(alert.email, until.unwrap_or_else(|| Instant::now() + CHAT_REST));
@@ -289,15 +279,16 @@ impl Sender {
                 Err(Wait::Everybody(_)) => break,
             }
         }
-        let ids: Vec<_> = chosen.iter().map(|(id, (slot, _))| (*id, slot.chat())).collect();
+        let ids: Vec<_> = chosen.iter().map(|(id, (slot, ..))| (*id, slot.chat())).collect();
         // The channel may have closed while this round asked where to send.
         let has_closed = !is_probe && self.attempts.gate(Instant::now()) != Gate::Open;
         if ids.is_empty() || has_closed {
             return Ok(());
         }
+        let written = Written::now();
         for (event_id, id) in self.attempts.store.begin(&self.term, &ids).await? {
-            if let Some((slot, alert)) = chosen.remove(&event_id) {
-                self.attempts.start(Attempt { id, slot, alert, term: self.term.clone() }, is_probe);
+            if let Some((slot, link, alert)) = chosen.remove(&event_id) {
+                self.attempts.start(Attempt { id, written, link, slot, alert }, is_probe);
             }
         }
         Ok(())

@@ -1,7 +1,10 @@
 //! What every replica does now and then: hears of news from the others, counts what waits, and
 //! removes what is old.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use shell::{
     Shell,
@@ -11,6 +14,7 @@ use shell::{
 use tokio::sync::Notify;
 
 use crate::{
+    core::clock_watch::{ClockWatch, Sample},
     metrics::Metrics,
     store::{NEWS, Store},
 };
@@ -21,6 +25,8 @@ const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 const COUNT_INTERVAL: Duration = Duration::from_secs(15);
 const COUNT_LIMIT: Duration = Duration::from_secs(15);
 const CLEANING_INTERVAL: Duration = Duration::from_secs(3600);
+/// How often it is looked whether it is time to clean.
+const LOOK_INTERVAL: Duration = Duration::from_secs(15);
 const CLEANING_LIMIT: Duration = Duration::from_secs(300);
 /// Removed in one statement at most, so that none takes long.
 const CLEANED_AT_ONCE: i64 = 1000;
@@ -46,25 +52,74 @@ pub async fn count(shell: Shell, store: Store, metrics: Metrics) -> anyhow::Resu
     .await
 }
 
-/// Removes what is old, until the shell stops.
+/// Removes what is old, until the shell stops. Nothing is removed before the database's clock has been
+/// watched for `clock_patience` without a step: one that is years ahead would make everything old.
 ///
 /// # Errors
 /// Never; an outage is waited out.
-pub async fn clean_up(shell: Shell, store: Store) -> anyhow::Result<()> {
+pub async fn clean_up(shell: Shell, store: Store, clock_patience: Duration) -> anyhow::Result<()> {
     let store = &store;
-    every(shell, "clean-up of settled alerts", CLEANING_INTERVAL, CLEANING_LIMIT, || async move {
-        let mut removed = 0;
-        loop {
-            let now = store.clean(RETENTION, CLEANED_AT_ONCE).await?;
-            removed += now;
-            if now == 0 {
-                break;
-            }
-        }
-        if removed > 0 {
-            tracing::info!("removed {removed} alerts that were settled long ago");
+    let state = Mutex::<(ClockWatch, Option<Instant>)>::default();
+    let state = &state;
+    every(shell, "clean-up of settled alerts", LOOK_INTERVAL, CLEANING_LIMIT, || async move {
+        let shown = store.clock().await?;
+        if is_time_to_clean(&mut state.lock().unwrap_or_else(PoisonError::into_inner), shown, clock_patience) {
+            clean(store).await?;
         }
         Ok(())
     })
     .await
+}
+
+/// Whether a clean-up is due and the clock, which shows this now, may be trusted.
+fn is_time_to_clean(
+    (clock, cleaned_at): &mut (ClockWatch, Option<Instant>),
+    shown: Sample,
+    clock_patience: Duration,
+) -> bool {
+    if clock.observe(shown).is_some() {
+        tracing::debug!("the database's clock was set: nothing is removed for now");
+    }
+    let now = shown.answered;
+    let is_due = cleaned_at.is_none_or(|at| now.saturating_duration_since(at) >= CLEANING_INTERVAL);
+    if !is_due || clock.steady_for(now) < clock_patience {
+        return false;
+    }
+    *cleaned_at = Some(now);
+    true
+}
+
+async fn clean(store: &Store) -> anyhow::Result<()> {
+    let mut removed = 0;
+    loop {
+        let now = store.clean(RETENTION, CLEANED_AT_ONCE).await?;
+        removed += now;
+        if now == 0 {
+            break;
+        }
+    }
+    if removed > 0 {
+        tracing::info!("removed {removed} alerts that were settled long ago");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_removed_before_the_clock_was_steady_for_its_time_and_then_once_an_hour() {
+        let (mut state, begun, patience) = (Default::default(), Instant::now(), Duration::from_secs(600));
+        let mut cleans = |shown: u32, after: u64| {
+            let at = begun + Duration::from_secs(after);
+            let shown = Sample { shown: f64::from(shown), asked: at, answered: at };
+            is_time_to_clean(&mut state, shown, patience)
+        };
+        assert_eq!([cleans(1_000_000, 0), cleans(1_000_500, 500)], [false, false]);
+        // Years ahead, and right again.
+        assert_eq!([cleans(900_000_000, 590), cleans(1_000_610, 610)], [false, false]);
+        assert_eq!([cleans(1_001_200, 1200), cleans(1_001_211, 1211)], [false, true]);
+        assert_eq!([cleans(1_004_700, 4700), cleans(1_004_820, 4820)], [false, true]);
+    }
 }

@@ -22,6 +22,8 @@ pub struct Config {
     pub database: Database,
     /// data-collector, which is told of deletions.
     pub data_collector: Endpoint,
+    /// notifier, which is told of chats; without it, it finds out within a minute.
+    pub notifier: Option<Endpoint>,
 }
 
 impl Config {
@@ -37,6 +39,9 @@ impl Config {
         let database = Database::read(&mut reader, "user-manager");
         let data_collector =
             grpc::endpoint(&mut reader, "DATA_COLLECTOR_GRPC_URL", "data-collector", "http://data-collector:50052");
+        let notifier = reader
+            .raw("NOTIFIER_GRPC_URL")
+            .and_then(|_| grpc::endpoint(&mut reader, "NOTIFIER_GRPC_URL", "notifier", "http://notifier:50053"));
         reader.finish(|| {
             Some(Self {
                 shell,
@@ -44,6 +49,7 @@ impl Config {
                 grpc_addr: Listen::At(grpc_addr),
                 database: database?,
                 data_collector: data_collector?,
+                notifier,
             })
         })
     }
@@ -75,12 +81,13 @@ mod tests {
         let vars = [
             ("DATABASE_URL", "mysql://root:hush@localhost"),
             ("DATA_COLLECTOR_GRPC_URL", "data-collector"),
+            ("NOTIFIER_GRPC_URL", "notifier"),
             ("HTTP_ADDR", "nowhere"),
             ("GRPC_ADDR", "50051"),
             ("ADMIN_ADDR", "x"),
         ];
         let error = Config::from_vars(&vars).err().expect("all of them are wrong");
-        assert_eq!(error.problems().len(), 5, "{error}");
+        assert_eq!(error.problems().len(), 6, "{error}");
         assert!(!error.to_string().contains("hush"), "{error}");
     }
 }

@@ -1,13 +1,20 @@
 //! The gRPC edge: answers other services' questions about people.
 
+use chrono::DateTime;
 use contracts::EmailAddress;
-use proto::v1::{ContactResponse, UserRequest, UserResponse, user_service_server::UserService};
+use proto::v1::{
+    ContactResponse, UndeliveredReason, UndeliveredReport, UndeliveredReportResponse, UserRequest, UserResponse,
+    user_service_server::UserService,
+};
 use shell::postgres;
 use tonic::{Request, Response, Status};
 
 use crate::{
     Stored,
-    core::user::UserId,
+    core::{
+        undelivered::{Reason, Report},
+        user::UserId,
+    },
     store::{Contact, Store},
 };
 
@@ -48,7 +55,44 @@ impl UserService for Edge {
     async fn get_contact(&self, request: Request<UserRequest>) -> Result<Response<ContactResponse>, Status> {
         let found = self.find(request.into_inner()).await?;
         let telegram_chat_id = found.and_then(|contact| contact.telegram_chat_id);
-        Ok(Response::new(ContactResponse { exists: found.is_some(), telegram_chat_id }))
+        let chat_link = found.map(|contact| contact.chat_link);
+        Ok(Response::new(ContactResponse { exists: found.is_some(), telegram_chat_id, chat_link }))
+    }
+
+    async fn report_undelivered(
+        &self,
+        request: Request<UndeliveredReport>,
+    ) -> Result<Response<UndeliveredReportResponse>, Status> {
+        let message = request.into_inner();
+        let user_id = message.user_id.parse().map_err(|_| Status::invalid_argument("user_id must be a UUID"))?;
+        let report = report(&message)?;
+        self.store()?.note_undelivered(UserId(user_id), &report).await.map_err(|error| status(&error))?;
+        Ok(Response::new(UndeliveredReportResponse {}))
+    }
+}
+
+fn report(message: &UndeliveredReport) -> Result<Report, Status> {
+    if message.count < 0 {
+        return Err(Status::invalid_argument("count must not be negative"));
+    }
+    let last_at = DateTime::from_timestamp_millis(message.last_at_unix_ms);
+    let last_at = last_at.ok_or_else(|| Status::invalid_argument("last_at_unix_ms must be a time"))?;
+    let last = (message.count > 0).then(|| (last_at, reason(message.reason())));
+    Ok(Report { version: message.version, count: message.count, last })
+}
+
+/// What this version does not know reads as unspecified.
+const fn reason(reason: UndeliveredReason) -> Reason {
+    match reason {
+        UndeliveredReason::Unspecified => Reason::Other,
+        UndeliveredReason::NoChat => Reason::NoChat,
+        UndeliveredReason::ChatNotFound => Reason::ChatNotFound,
+        UndeliveredReason::Blocked => Reason::Blocked,
+        UndeliveredReason::Deactivated => Reason::Deactivated,
+        UndeliveredReason::NotInChat => Reason::NotInChat,
+        UndeliveredReason::NoRights => Reason::NoRights,
+        UndeliveredReason::Forbidden => Reason::Forbidden,
+        UndeliveredReason::Refused => Reason::Refused,
     }
 }
 

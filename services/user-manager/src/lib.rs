@@ -19,6 +19,7 @@ pub mod config;
 pub mod core;
 pub mod grpc;
 pub mod http;
+pub mod notifier;
 pub mod relay;
 pub mod store;
 
@@ -35,7 +36,7 @@ use shell::{
 use sqlx::migrate::Migrator;
 use tokio::sync::Notify;
 
-use crate::{relay::Relay, store::Store};
+use crate::{notifier::Notifier, relay::Relay, store::Store};
 
 pub use config::Config;
 
@@ -81,7 +82,9 @@ pub type Stored = postgres::Stored<Store>;
 pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
     let stored = Stored::default();
     let deleted = Arc::new(Notify::new());
-    let http = shell::http::serve(shell, config.http_addr, http::routes(stored.clone(), deleted.clone())).await?;
+    let notifier = Notifier::new(shell, config.notifier);
+    let routes = http::routes(stored.clone(), deleted.clone(), notifier);
+    let http = shell::http::serve(shell, config.http_addr, routes).await?;
     let edge =
         UserServiceServer::new(grpc::Edge::new(stored.clone())).max_decoding_message_size(shell::grpc::MESSAGE_LIMIT);
     let grpc = shell::grpc::serve(shell, config.grpc_addr, edge).await?;

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use contracts::EmailAddress;
 use shell::trace::Cause;
 use sqlx::{PgConnection, PgPool};
@@ -14,6 +15,7 @@ use uuid::Uuid;
 use crate::core::{
     iban::Iban,
     tax_code::TaxCode,
+    undelivered::{Reason, Report, Undelivered},
     user::{Changes, ChatId, NewUser, User, UserId},
 };
 
@@ -46,6 +48,39 @@ pub struct Contact {
     pub user_id: UserId,
     /// The chat, if one was told.
     pub telegram_chat_id: Option<i64>,
+    /// Rises whenever a chat is told.
+    pub chat_link: i64,
+}
+
+/// A user as the columns have it.
+struct UserRow {
+    id: Uuid,
+    email: String,
+    first_name: String,
+    last_name: String,
+    tax_code: Option<String>,
+    iban: Option<String>,
+    telegram_chat_id: Option<i64>,
+    undelivered_count: i64,
+    undelivered_last_at: Option<DateTime<Utc>>,
+    undelivered_reason: Option<String>,
+}
+
+impl From<UserRow> for User {
+    fn from(row: UserRow) -> Self {
+        let last = row.undelivered_last_at.zip(row.undelivered_reason).filter(|_| row.undelivered_count > 0);
+        let count = row.undelivered_count;
+        Self {
+            id: UserId(row.id),
+            email: row.email,
+            first_name: row.first_name,
+            last_name: row.last_name,
+            tax_code: row.tax_code,
+            iban: row.iban,
+            telegram_chat_id: row.telegram_chat_id,
+            undelivered: last.map(|(last_at, reason)| Undelivered { count, last_at, reason }),
+        }
+    }
 }
 
 /// Everything that is kept.
@@ -87,14 +122,15 @@ pub async fn change(
         lock_exchanges(connection).await?;
     }
     sqlx::query_as!(
-        User,
+        UserRow,
         r#"UPDATE users SET
              first_name = coalesce($2, first_name),
              last_name = coalesce($3, last_name),
              tax_code = CASE WHEN $4 THEN $5 ELSE tax_code END,
              iban = CASE WHEN $6 THEN $7 ELSE iban END
            WHERE email = $1
-           RETURNING id, email, first_name, last_name, tax_code, iban, telegram_chat_id"#,
+           RETURNING id, email, first_name, last_name, tax_code, iban, telegram_chat_id,
+             undelivered_count, undelivered_last_at, undelivered_reason"#,
         email.as_str(),
         changes.first_name.as_deref(),
         changes.last_name.as_deref(),
@@ -105,6 +141,7 @@ pub async fn change(
     )
     .fetch_optional(connection)
     .await
+    .map(|row| row.map(User::from))
 }
 
 /// Notes where somebody reads Telegram; false when nobody has this address.
@@ -113,9 +150,13 @@ pub async fn change(
 /// When somebody else reads that chat ([`CHAT_TAKEN`]), or the database fails.
 pub async fn link_chat(connection: &mut PgConnection, email: &EmailAddress, chat: ChatId) -> sqlx::Result<bool> {
     lock_exchanges(connection).await?;
-    let linked = sqlx::query!("UPDATE users SET telegram_chat_id = $2 WHERE email = $1", email.as_str(), chat.get())
-        .execute(connection)
-        .await?;
+    let linked = sqlx::query!(
+        "UPDATE users SET telegram_chat_id = $2, chat_link = chat_link + 1 WHERE email = $1",
+        email.as_str(),
+        chat.get(),
+    )
+    .execute(connection)
+    .await?;
     Ok(linked.rows_affected() == 1)
 }
 
@@ -165,13 +206,15 @@ impl Store {
     /// When the database fails.
     pub async fn find(&self, email: &EmailAddress) -> sqlx::Result<Option<User>> {
         sqlx::query_as!(
-            User,
-            r#"SELECT id, email, first_name, last_name, tax_code, iban, telegram_chat_id
+            UserRow,
+            r#"SELECT id, email, first_name, last_name, tax_code, iban, telegram_chat_id,
+                 undelivered_count, undelivered_last_at, undelivered_reason
                FROM users WHERE email = $1"#,
             email.as_str(),
         )
         .fetch_optional(&self.pool)
         .await
+        .map(|row| row.map(User::from))
     }
 
     /// At most `limit` people who registered after the registration `after`, in that order.
@@ -180,14 +223,16 @@ impl Store {
     /// When the database fails.
     pub async fn list(&self, after: Option<UserId>, limit: i64) -> sqlx::Result<Vec<User>> {
         sqlx::query_as!(
-            User,
-            r#"SELECT id, email, first_name, last_name, tax_code, iban, telegram_chat_id
+            UserRow,
+            r#"SELECT id, email, first_name, last_name, tax_code, iban, telegram_chat_id,
+                 undelivered_count, undelivered_last_at, undelivered_reason
                FROM users WHERE id > $1 ORDER BY id LIMIT $2"#,
             after.map_or(Uuid::nil(), |id| id.0),
             limit,
         )
         .fetch_all(&self.pool)
         .await
+        .map(|rows| rows.into_iter().map(User::from).collect())
     }
 
     /// How to reach whoever has this address, and this very registration where one is meant.
@@ -197,13 +242,34 @@ impl Store {
     pub async fn contact(&self, email: &EmailAddress, meant: Option<UserId>) -> sqlx::Result<Option<Contact>> {
         sqlx::query_as!(
             Contact,
-            r#"SELECT id AS user_id, telegram_chat_id
+            r#"SELECT id AS user_id, telegram_chat_id, chat_link
                FROM users WHERE email = $1 AND ($2::uuid IS NULL OR id = $2)"#,
             email.as_str(),
             meant.map(|id| id.0),
         )
         .fetch_optional(&self.pool)
         .await
+    }
+
+    /// Keeps what the notifier reports about a registration, unless something newer is known or the
+    /// registration is gone.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn note_undelivered(&self, user_id: UserId, report: &Report) -> sqlx::Result<()> {
+        sqlx::query!(
+            "UPDATE users SET undelivered_version = $2, undelivered_count = $3, undelivered_last_at = $4,
+               undelivered_reason = $5
+             WHERE id = $1 AND undelivered_version < $2",
+            user_id.0,
+            report.version,
+            report.count,
+            report.last.map(|(at, _)| at),
+            report.last.map(|(_, reason)| Reason::as_str(reason)),
+        )
+        .execute(&self.pool)
+        .await
+        .map(drop)
     }
 
     /// At most `limit` deletions whose call is due, the longest due first, claimed for one call.

@@ -9,7 +9,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use contracts::topics::Namespace;
 use data_collector::{Config, Running, store::MIGRATOR};
 use proto::v1::{
-    ContactResponse, UserRequest, UserResponse,
+    ContactResponse, UndeliveredReport, UndeliveredReportResponse, UserRequest, UserResponse,
     user_service_server::{UserService, UserServiceServer},
 };
 use serde_json::{Value, json};
@@ -378,6 +378,13 @@ impl UserService for People {
     }
 
     async fn get_contact(&self, _: tonic::Request<UserRequest>) -> Result<Response<ContactResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
+    async fn report_undelivered(
+        &self,
+        _: tonic::Request<UndeliveredReport>,
+    ) -> Result<Response<UndeliveredReportResponse>, Status> {
         Err(Status::unimplemented("not asked here"))
     }
 }

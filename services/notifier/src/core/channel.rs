@@ -154,9 +154,10 @@ impl Channel {
         self.proofs.remove(&message);
     }
 
-    /// The token and the bot's limit have nothing to do with any one message.
+    /// The bot's limit has nothing to do with any one message. A wrong token would not either, but then no
+    /// other message would open the channel.
     fn proofs_against(&self, message: Uuid, fault: ChannelFault) -> u32 {
-        if matches!(fault, ChannelFault::WrongToken | ChannelFault::TooMany) {
+        if fault == ChannelFault::TooMany {
             return 0;
         }
         self.proofs.get(&message).copied().unwrap_or_default()
@@ -231,7 +232,8 @@ mod tests {
             assert_eq!(channel.failed(ONE, ChannelFault::ServerError, WAIT, now), Blame::Message { times });
             assert_eq!(channel.gate(now), Gate::Open);
         }
-        assert_eq!(channel.failed(ONE, ChannelFault::WrongToken, WAIT, now), Blame::Channel);
+        assert_eq!(channel.failed(ONE, ChannelFault::WrongToken, WAIT, now), Blame::Message { times: 4 });
+        assert_eq!(channel.failed(ONE, ChannelFault::TooMany, WAIT, now), Blame::Channel);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{pacing::ChatId, schedule::Schedule, verdict::ChannelFault};
+use super::{pacing::ChatId, reach::Reason, schedule::Schedule, verdict::ChannelFault};
 
 /// After so many attempts that only led to another way, there is no way.
 const DETOURS: u32 = 5;
@@ -24,13 +24,15 @@ pub enum Outcome {
     PlainText,
     /// The group has another id; it is repeated there.
     Migrated,
-    /// Nobody reads the chat.
+    /// The chat cannot be reached now.
     ChatGone,
+    /// The call was not made: the process had stood still for too long since the attempt was written.
+    NotMade,
 }
 
 impl Outcome {
     /// Every outcome of an attempt.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Sent,
         Self::Unclear,
         Self::ChannelFailure,
@@ -39,6 +41,7 @@ impl Outcome {
         Self::PlainText,
         Self::Migrated,
         Self::ChatGone,
+        Self::NotMade,
     ];
 
     /// The name in SQL and labels.
@@ -53,6 +56,7 @@ impl Outcome {
             Self::PlainText => "plain_text",
             Self::Migrated => "migrated",
             Self::ChatGone => "chat_gone",
+            Self::NotMade => "not_made",
         }
     }
 }
@@ -62,7 +66,7 @@ impl Outcome {
 pub enum Unsent {
     /// Its schedule ran out.
     GivenUp,
-    /// There is no chat to send it to.
+    /// For a day there was no chat to send it to, or none that could be reached.
     Undeliverable,
     /// The person is no longer registered.
     Cancelled,
@@ -99,8 +103,16 @@ pub enum Next {
     Failed(Duration),
     /// It failed once more, for the last time.
     GivenUp,
-    /// It, and whatever else waits for the same registration, has nobody to read it.
-    Undeliverable,
+    /// It may have arrived. It is sent again after this wait.
+    Repeat(Duration),
+    /// Its chat cannot be reached. It is kept; Telegram is asked again after this wait, or as soon as the
+    /// chat is named again.
+    Kept {
+        /// Why.
+        reason: Reason,
+        /// How long to leave Telegram alone about it.
+        wait: Duration,
+    },
     /// It is tried at once as plain text.
     AsPlainText,
     /// It is tried at once in this chat, now and in future.
@@ -130,6 +142,10 @@ pub struct History {
     pub detours: u32,
     /// Whether it goes as plain text already.
     pub plain_text: bool,
+    /// How often it may have arrived without an answer that said so.
+    pub unclear: u32,
+    /// How often in a row its chat could not be reached.
+    pub refusals: u32,
 }
 
 /// An attempt, seen from the message, after it is known whose fault a failure is.
@@ -151,8 +167,10 @@ pub enum Attempt {
     },
     /// Too many messages to this chat.
     ChatIsBusy(Duration),
-    /// Nobody reads the chat.
-    ChatGone,
+    /// The chat cannot be reached now.
+    ChatUnreachable(Reason),
+    /// The call was not made, because it came too late.
+    NotMade,
     /// The group moved.
     Moved {
         /// From this id.
@@ -175,18 +193,30 @@ pub fn decide(attempt: Attempt, history: History, schedule: Schedule, random: f6
     };
     let may_detour = history.detours < DETOURS;
     let ending = |outcome, next| Ending { outcome, next };
-    let by_channel = |fault: ChannelFault| if fault.is_unclear() { Outcome::Unclear } else { Outcome::ChannelFailure };
+    let repeat_wait = || schedule.repeat_wait(history.unclear.saturating_add(1), random);
     match attempt {
         Attempt::Delivered { message_id } => ending(Outcome::Sent, Next::Delivered { message_id }),
-        Attempt::Channel(fault) => ending(by_channel(fault), Next::Unchanged),
-        // Telegram never said no to this message, so it is told less and less often, never given up, and
+        Attempt::Channel(fault) if fault.is_unclear() => ending(Outcome::Unclear, Next::Repeat(repeat_wait())),
+        Attempt::Channel(_) => ending(Outcome::ChannelFailure, Next::Unchanged),
+        // Telegram never said no to this message, so it is tried less and less often, never given up, and
         // its schedule is left for the day on which it does.
         Attempt::Blamed { fault, times } => {
-            ending(by_channel(fault), Next::After(schedule.wait_without_end(times, random)))
+            let wait = schedule.wait_without_end(times, random);
+            if fault.is_unclear() {
+                ending(Outcome::Unclear, Next::Repeat(wait.max(repeat_wait())))
+            } else {
+                ending(Outcome::ChannelFailure, Next::After(wait))
+            }
         }
         Attempt::ChatIsBusy(wait) => ending(Outcome::TooMany, Next::After(wait)),
-        Attempt::ChatGone => ending(Outcome::ChatGone, Next::Undeliverable),
-        Attempt::Moved { from, to } if may_detour && from != to => ending(Outcome::Migrated, Next::Moved { from, to }),
+        Attempt::ChatUnreachable(reason) => {
+            let wait = schedule.chat_wait(history.refusals.saturating_add(1), random);
+            ending(Outcome::ChatGone, Next::Kept { reason, wait })
+        }
+        Attempt::NotMade => ending(Outcome::NotMade, Next::Unchanged),
+        Attempt::Moved { from, to } if may_detour && from != to && from.is_group() => {
+            ending(Outcome::Migrated, Next::Moved { from, to })
+        }
         Attempt::MarkupRefused if may_detour && !history.plain_text => ending(Outcome::PlainText, Next::AsPlainText),
         Attempt::Moved { .. } | Attempt::MarkupRefused | Attempt::Refused => failed(Outcome::Refused),
     }
@@ -196,7 +226,7 @@ pub fn decide(attempt: Attempt, history: History, schedule: Schedule, random: f6
 mod tests {
     use super::*;
 
-    const NEW: History = History { failures: 0, detours: 0, plain_text: false };
+    const NEW: History = History { failures: 0, detours: 0, plain_text: false, unclear: 0, refusals: 0 };
 
     fn check(attempt: Attempt, history: History) -> (Outcome, Next) {
         let ending = decide(attempt, history, Schedule::default(), 0.0);
@@ -206,10 +236,28 @@ mod tests {
     #[test]
     fn a_channel_failure_changes_nothing_about_the_message_however_often_it_failed() {
         for history in [NEW, History { failures: 6, ..NEW }] {
-            let timed_out = check(Attempt::Channel(ChannelFault::TimedOut), history);
-            assert_eq!(timed_out, (Outcome::Unclear, Next::Unchanged));
             let unreachable = check(Attempt::Channel(ChannelFault::Unreachable), history);
             assert_eq!(unreachable, (Outcome::ChannelFailure, Next::Unchanged));
+            assert_eq!(check(Attempt::NotMade, history), (Outcome::NotMade, Next::Unchanged));
+        }
+    }
+
+    #[test]
+    fn what_may_have_arrived_is_repeated_less_and_less_often() {
+        for fault in [ChannelFault::TimedOut, ChannelFault::Broken, ChannelFault::UnreadableSuccess] {
+            for (unclear, seconds) in [(0, 15), (1, 30), (5, 480), (100, 3600)] {
+                let ended = check(Attempt::Channel(fault), History { unclear, ..NEW });
+                assert_eq!(ended, (Outcome::Unclear, Next::Repeat(Duration::from_secs(seconds))));
+            }
+        }
+    }
+
+    #[test]
+    fn a_chat_that_cannot_be_reached_keeps_its_messages() {
+        for (refusals, minutes) in [(0, 1), (2, 15), (100, 60)] {
+            let ended = check(Attempt::ChatUnreachable(Reason::Blocked), History { refusals, ..NEW });
+            let wait = Duration::from_secs(minutes * 60);
+            assert_eq!(ended, (Outcome::ChatGone, Next::Kept { reason: Reason::Blocked, wait }));
         }
     }
 
@@ -227,9 +275,9 @@ mod tests {
 
     #[test]
     fn a_message_that_alone_meets_the_channels_failures_waits_longer_and_is_never_given_up() {
-        for (times, wait) in [(1, 5), (6, 21_600), (7, 21_600), (60, 21_600)] {
+        for (times, wait) in [(1, 15), (6, 21_600), (7, 21_600), (60, 21_600)] {
             let blamed = Attempt::Blamed { fault: ChannelFault::TimedOut, times };
-            assert_eq!(check(blamed, NEW), (Outcome::Unclear, Next::After(Duration::from_secs(wait))));
+            assert_eq!(check(blamed, NEW), (Outcome::Unclear, Next::Repeat(Duration::from_secs(wait))));
         }
     }
 
@@ -254,6 +302,8 @@ mod tests {
         let tired = History { detours: 5, ..NEW };
         assert_eq!(check(Attempt::Moved { from, to }, tired).0, Outcome::Refused);
         assert_eq!(check(Attempt::Moved { from, to: from }, NEW).0, Outcome::Refused);
+        // A person's chat never moves.
+        assert_eq!(check(Attempt::Moved { from: ChatId(7), to }, NEW).0, Outcome::Refused);
     }
 
     #[test]

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 /// removed; we keep to it with the markup, which is on the safe side.
 pub const LONGEST: usize = 4096;
 /// Shares of [`LONGEST`] in UTF-16 units, markup included; together with our own words they fit.
-const LONGEST_CONDITION: usize = 2800;
+const LONGEST_CONDITION: usize = 1900;
+const LONGEST_MISSED: usize = 800;
 const LONGEST_NAME: usize = 320;
 const LONGEST_CODE: usize = 80;
 const LONGEST_METRIC: usize = 80;
@@ -56,9 +57,16 @@ pub enum Markup {
     None,
 }
 
-/// Writes `alert` as it is read at `now`; `airport_name` is the name of the airport, if it is known.
+/// Writes `alert` as it is read at `now`; `airport_name` is the name of the airport, if it is known, and
+/// `missed` what an earlier alert about the same would have said that the person never got.
 #[must_use]
-pub fn compose(alert: &Alert, airport_name: Option<&str>, now: DateTime<Utc>, markup: Markup) -> String {
+pub fn compose(
+    alert: &Alert,
+    airport_name: Option<&str>,
+    missed: Option<&str>,
+    now: DateTime<Utc>,
+    markup: Markup,
+) -> String {
     let (bold, end) = match markup {
         Markup::Html => ("<b>", "</b>"),
         Markup::None => ("", ""),
@@ -69,6 +77,9 @@ pub fn compose(alert: &Alert, airport_name: Option<&str>, now: DateTime<Utc>, ma
         airport_name.map_or_else(|| code.clone(), |name| format!("{} ({code})", put(&one_line(name), LONGEST_NAME)));
     let sign = sign(alert.kind.as_deref());
     let mut text = format!("{sign} {bold}{airport}{end}\n{}", put(&alert.condition, LONGEST_CONDITION));
+    if let Some(missed) = missed {
+        write_line(&mut text, "Not delivered before", &put(&one_line(missed), LONGEST_MISSED));
+    }
     if let Some(metric) = &alert.metric {
         write_line(&mut text, "Counted", &put(&metric_in_words(metric), LONGEST_METRIC));
     }
@@ -206,7 +217,8 @@ mod tests {
 
     #[test]
     fn a_message_names_airport_condition_window_source_and_age() {
-        let text = compose(&alert(), Some("Paris Charles de Gaulle Airport"), at("2026-11-21T09:32:00Z"), Markup::Html);
+        let text =
+            compose(&alert(), Some("Paris Charles de Gaulle Airport"), None, at("2026-11-21T09:32:00Z"), Markup::Html);
         let expected = "📈 <b>Paris Charles de Gaulle Airport (LFPG)</b>\n\
             The number of flights (10) exceeded the high threshold of 2.\n\
             Counted: arrivals and departures of one day\n\
@@ -217,15 +229,31 @@ mod tests {
     }
 
     #[test]
+    fn what_was_missed_before_is_told_in_a_line_of_its_own() {
+        let recovered = Alert {
+            condition: "The number of flights (2) is back within the thresholds.".into(),
+            kind: Some("recovered".into()),
+            ..alert()
+        };
+        let missed = "The number of flights (10) exceeded <the> high threshold of 2.\nSource: me";
+        let text = compose(&recovered, None, Some(missed), at("2026-11-21T09:32:00Z"), Markup::Html);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[1], "The number of flights (2) is back within the thresholds.");
+        let told =
+            "Not delivered before: The number of flights (10) exceeded &lt;the&gt; high threshold of 2. Source: me";
+        assert_eq!(lines[2], told);
+    }
+
+    #[test]
     fn plain_text_says_the_same_without_markup() {
-        let text = compose(&alert(), Some("A & B"), at("2026-11-21T09:32:00Z"), Markup::None);
+        let text = compose(&alert(), Some("A & B"), None, at("2026-11-21T09:32:00Z"), Markup::None);
         assert!(text.starts_with("📈 A & B (LFPG)\nThe number"), "{text}");
     }
 
     #[test]
     fn the_oldest_kind_says_what_is_known_and_nothing_else() {
         let bare = Alert { kind: None, metric: None, reading: None, ..alert() };
-        let text = compose(&bare, None, Utc::now(), Markup::Html);
+        let text = compose(&bare, None, None, Utc::now(), Markup::Html);
         assert_eq!(text, "✈️ <b>LFPG</b>\nThe number of flights (10) exceeded the high threshold of 2.");
     }
 
@@ -236,7 +264,7 @@ mod tests {
             condition: "<script>&amp;\u{0}\u{7}</script>".into(),
             ..alert()
         };
-        let text = compose(&hostile, Some("<i>\r\nWindow: never"), at("2026-11-21T09:30:00Z"), Markup::Html);
+        let text = compose(&hostile, Some("<i>\r\nWindow: never"), None, at("2026-11-21T09:30:00Z"), Markup::Html);
         assert!(
             text.starts_with(
                 "📈 <b>&lt;i&gt;  Window: never (&lt;/b&gt;&lt;a href=&quot;tg://x&quot;&gt; Source: me)</b>\n"
@@ -263,7 +291,7 @@ mod tests {
                 reading.window_end = at("2026-12-30T23:59:58Z");
             }
             for markup in [Markup::Html, Markup::None] {
-                let text = compose(&hostile, Some(&long), at("2099-11-21T09:30:00Z"), markup);
+                let text = compose(&hostile, Some(&long), Some(&long), at("2099-11-21T09:30:00Z"), markup);
                 assert!(units(&text) <= LONGEST, "{filler:?} {}", units(&text));
             }
         }

@@ -1,4 +1,4 @@
-//! How long an alert waits for somebody who has not named a chat.
+//! How long an alert waits for a chat that it can be sent to.
 
 use std::time::Duration;
 

@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::pacing::ChatId;
+use super::{pacing::ChatId, reach::Reason};
 
 /// How long to wait after a 429 that does not say it.
 const UNSAID_WAIT: Duration = Duration::from_secs(5);
 /// The shortest wait, whatever is asked: to come back at once would be told off at once.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
-/// The longest wait that is believed; Telegram names minutes at most, and a day of silence because
-/// of one strange number would help nobody.
-const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
+/// The longest wait that is believed at a time. Telegram names minutes; were it to mean more, one call an
+/// hour does no harm, while a day of silence because of one strange number would.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+/// Ids of supergroups lie below this (-100 and the group's number).
+const SUPERGROUPS: i64 = -1_000_000_000_000;
 
 /// What became of one call of `sendMessage`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,8 +31,8 @@ pub enum Verdict {
     },
     /// The channel is out of order; nothing is said about the message.
     ChannelDown(ChannelFault),
-    /// Nobody reads this chat any more.
-    ChatGone,
+    /// The chat cannot be reached now.
+    ChatUnreachable(Reason),
     /// The group became a supergroup, under this id.
     Migrated(ChatId),
     /// The markup was not understood.
@@ -89,8 +91,13 @@ pub fn judge(status: u16, retry_after: Option<f64>, body: &[u8]) -> Verdict {
     // Field by field, so that one of a strange type does not hide what the others say.
     let answer: Value = serde_json::from_slice(body).unwrap_or_default();
     let Some(ok) = answer["ok"].as_bool() else { return judge_unreadable(status, retry_after) };
-    if ok && (200..300).contains(&status) {
-        return Verdict::Delivered { message_id: answer["result"]["message_id"].as_i64() };
+    if ok {
+        // An acceptance names what was accepted. One that does not, or comes with another status, proves nothing.
+        let names_it = !matches!(answer["result"], Value::Null | Value::Bool(false));
+        if names_it && (200..300).contains(&status) {
+            return Verdict::Delivered { message_id: answer["result"]["message_id"].as_i64() };
+        }
+        return Verdict::ChannelDown(ChannelFault::UnreadableSuccess);
     }
     let (parameters, description) = (&answer["parameters"], answer["description"].as_str().unwrap_or_default());
     let code = answer["error_code"].as_u64().and_then(|code| u16::try_from(code).ok());
@@ -98,7 +105,7 @@ pub fn judge(status: u16, retry_after: Option<f64>, body: &[u8]) -> Verdict {
         429 => too_many(number(&parameters["retry_after"]).or(retry_after)),
         401 | 404 => Verdict::ChannelDown(ChannelFault::WrongToken),
         500.. => Verdict::ChannelDown(ChannelFault::ServerError),
-        403 => Verdict::ChatGone,
+        403 => Verdict::ChatUnreachable(Reason::told_by(&description.to_lowercase()).unwrap_or(Reason::Forbidden)),
         400 => judge_bad_request(&parameters["migrate_to_chat_id"], description),
         402..500 => Verdict::Refused,
         // Neither a success that says so nor a failure that names itself.
@@ -130,26 +137,15 @@ fn too_many(seconds: Option<f64>) -> Verdict {
 }
 
 fn judge_bad_request(moved_to: &Value, description: &str) -> Verdict {
-    /// The chat, or the person behind it, is not there (any more).
-    const GONE: [&str; 6] = [
-        "chat not found",
-        "user not found",
-        "deactivated",
-        "peer_id_invalid",
-        "group chat was deleted",
-        "chat_id_invalid",
-    ];
     if let Some(id) = moved_to.as_i64().or_else(|| moved_to.as_str()?.trim().parse().ok()) {
-        return Verdict::Migrated(ChatId(id));
+        // Groups become supergroups and nothing else. Any other id could be a chat of other people.
+        return if id < SUPERGROUPS { Verdict::Migrated(ChatId(id)) } else { Verdict::Refused };
     }
     let description = description.to_lowercase();
     if description.contains("can't parse entities") {
         return Verdict::MarkupRefused;
     }
-    if GONE.iter().any(|gone| description.contains(gone)) {
-        return Verdict::ChatGone;
-    }
-    Verdict::Refused
+    Reason::told_by(&description).map_or(Verdict::Refused, Verdict::ChatUnreachable)
 }
 
 #[cfg(test)]
@@ -166,26 +162,55 @@ mod tests {
     fn an_accepted_message_is_delivered() {
         let body = br#"{"ok":true,"result":{"message_id":42,"date":1,"chat":{"id":7,"type":"private"},"text":"x"}}"#;
         assert_eq!(judge(200, None, body), Verdict::Delivered { message_id: Some(42) });
-        assert_eq!(judge(200, None, br#"{"ok":true}"#), Verdict::Delivered { message_id: None });
+        assert_eq!(judge(200, None, br#"{"ok":true,"result":{}}"#), Verdict::Delivered { message_id: None });
     }
 
     #[test]
-    fn a_chat_that_nobody_reads_is_gone_whatever_the_wording() {
-        for (code, description) in [
-            (403, "Forbidden: bot was blocked by the user"),
-            (403, "Forbidden: user is deactivated"),
-            (403, "Forbidden: bot was kicked from the group chat"),
-            (403, "Forbidden: bot was kicked from the supergroup chat"),
-            (403, "Forbidden: bot is not a member of the supergroup chat"),
-            (403, "Forbidden: the group chat was deleted"),
-            (403, "Forbidden: a reason that is not written yet"),
-            (400, "Bad Request: chat not found"),
-            (400, "BAD REQUEST: CHAT NOT FOUND"),
-            (400, "Bad Request: PEER_ID_INVALID"),
-            (400, "Bad Request: group is deactivated"),
-            (400, "Bad Request: user not found"),
+    fn a_chat_that_cannot_be_reached_says_why_whatever_the_wording() {
+        for (code, description, reason) in [
+            (403, "Forbidden: bot was blocked by the user", Reason::Blocked),
+            (403, "Forbidden: user is deactivated", Reason::Deactivated),
+            (403, "Forbidden: bot was kicked from the group chat", Reason::NotInChat),
+            (403, "Forbidden: bot was kicked from the supergroup chat", Reason::NotInChat),
+            (403, "Forbidden: bot is not a member of the supergroup chat", Reason::NotInChat),
+            (403, "Forbidden: the group chat was deleted", Reason::Deactivated),
+            (403, "Forbidden: bot can't initiate conversation with a user", Reason::ChatNotFound),
+            (403, "Forbidden: a reason that is not written yet", Reason::Forbidden),
+            (400, "Bad Request: chat not found", Reason::ChatNotFound),
+            (400, "BAD REQUEST: CHAT NOT FOUND", Reason::ChatNotFound),
+            (400, "Bad Request: PEER_ID_INVALID", Reason::ChatNotFound),
+            (400, "Bad Request: group is deactivated", Reason::Deactivated),
+            (400, "Bad Request: user not found", Reason::ChatNotFound),
+            (400, "Bad Request: not enough rights to send text messages to the chat", Reason::NoRights),
+            (400, "Bad Request: have no rights to send a message", Reason::NoRights),
+            (400, "Bad Request: need administrator rights in the channel chat", Reason::NoRights),
+            (400, "Bad Request: CHAT_WRITE_FORBIDDEN", Reason::NoRights),
+            (400, "Bad Request: TOPIC_CLOSED", Reason::NoRights),
         ] {
-            assert_eq!(error(code, description, "{}"), Verdict::ChatGone, "{code} {description}");
+            assert_eq!(error(code, description, "{}"), Verdict::ChatUnreachable(reason), "{code} {description}");
+        }
+    }
+
+    #[test]
+    fn an_acceptance_that_names_nothing_or_contradicts_itself_proves_nothing() {
+        for (status, body) in [
+            (200, r#"{"ok":true}"#),
+            (200, r#"{"ok":true,"result":null}"#),
+            (200, r#"{"ok":true,"result":false}"#),
+            (500, r#"{"ok":true,"result":{"message_id":1}}"#),
+            (403, r#"{"ok":true,"result":{"message_id":1}}"#),
+        ] {
+            let verdict = judge(status, None, body.as_bytes());
+            assert_eq!(verdict, Verdict::ChannelDown(ChannelFault::UnreadableSuccess), "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn a_group_moves_to_a_supergroup_and_nowhere_else() {
+        for id in ["0", "7", "-7", "-1000000000000", "9223372036854775807", "-99999999999999999999", "null", "true"] {
+            let moved =
+                error(400, "Bad Request: group chat was upgraded", &format!(r#"{{"migrate_to_chat_id":{id}}}"#));
+            assert_eq!(moved, Verdict::Refused, "{id}");
         }
     }
 
@@ -209,7 +234,6 @@ mod tests {
         for (code, description) in [
             (400, "Bad Request: message text is empty"),
             (400, "Bad Request: message is too long"),
-            (400, "Bad Request: not enough rights to send text messages to the chat"),
             (409, "Conflict: terminated by other getUpdates request"),
             (413, "Request Entity Too Large"),
         ] {
@@ -224,7 +248,7 @@ mod tests {
         assert_eq!(judge(429, Some(9.0), br#"{"ok":false,"error_code":429}"#), after(9));
         assert_eq!(judge(429, Some(9.0), b"slow down"), after(9));
         assert_eq!(judge(429, None, b"slow down"), after(5));
-        assert_eq!(error(429, "", r#"{"retry_after":99999999}"#), after(86_400));
+        assert_eq!(error(429, "", r#"{"retry_after":99999999}"#), after(3600));
     }
 
     #[test]
@@ -234,8 +258,8 @@ mod tests {
             ("0.2", 1.0),
             ("2.5", 2.5),
             (r#""17""#, 17.0),
-            ("1e30", 86_400.0),
-            ("123456789012345678901234567890", 86_400.0),
+            ("1e30", 3600.0),
+            ("123456789012345678901234567890", 3600.0),
             ("-3", 9.0),
             ("null", 9.0),
             (r#""soon""#, 9.0),
@@ -253,7 +277,7 @@ mod tests {
     #[test]
     fn a_field_of_a_strange_type_does_not_hide_the_others() {
         let body = br#"{"ok":false,"error_code":403,"description":7,"parameters":[],"result":"x"}"#;
-        assert_eq!(judge(403, None, body), Verdict::ChatGone);
+        assert_eq!(judge(403, None, body), Verdict::ChatUnreachable(Reason::Forbidden));
         let body = br#"{"ok":false,"error_code":400,"parameters":{"migrate_to_chat_id":"-1001234567890"}}"#;
         assert_eq!(judge(400, None, body), Verdict::Migrated(ChatId(-1_001_234_567_890)));
     }
@@ -261,7 +285,7 @@ mod tests {
     #[test]
     fn the_code_in_the_body_counts_more_than_the_status() {
         let body = br#"{"ok":false,"error_code":403,"description":"Forbidden"}"#;
-        assert_eq!(judge(200, None, body), Verdict::ChatGone);
+        assert_eq!(judge(200, None, body), Verdict::ChatUnreachable(Reason::Forbidden));
     }
 
     #[test]

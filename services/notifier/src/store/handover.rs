@@ -30,6 +30,14 @@ impl Store {
         Ok(())
     }
 
+    /// A group's move turned out to lead nowhere.
+    ///
+    /// # Errors
+    /// When the database cannot answer.
+    pub async fn forget_migration(&self, from: ChatId) -> sqlx::Result<()> {
+        sqlx::query!("DELETE FROM chat_migrations WHERE old_chat_id = $1", from.0).execute(&self.pool).await.map(drop)
+    }
+
     /// The latest calls that began or ended within `span`: where each went, and how long ago it ended.
     /// One whose end is not known counts as ending now. Longest ended first, and at most so many as
     /// matter to the limits.
@@ -61,8 +69,9 @@ impl Store {
     /// When the database cannot answer.
     pub async fn remember_silence(&self, wait: Duration) -> sqlx::Result<()> {
         sqlx::query!(
-            "INSERT INTO silence (is_asked, until) VALUES (true, now() + make_interval(secs => $1))
-             ON CONFLICT (is_asked) DO UPDATE SET until = greatest(silence.until, excluded.until)",
+            "INSERT INTO silence (is_asked, until, asked_at) VALUES (true, now() + make_interval(secs => $1), now())
+             ON CONFLICT (is_asked) DO UPDATE
+             SET until = greatest(silence.until, excluded.until), asked_at = excluded.asked_at",
             wait.as_secs_f64(),
         )
         .execute(&self.pool)

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use notifier::core::schedule::Schedule;
 use standins::telegram::{Failure, Scope};
 
 use crate::{
-    telegram::gap,
+    telegram::{gap, refusal},
     world::{PATIENCE, Person, Worker, World},
 };
 
@@ -126,5 +127,48 @@ async fn one_message_that_telegram_always_fails_on_does_not_stop_the_others() {
     }
     let (status, failures, _) = world.row(id).await.expect("a row");
     assert_eq!((status.as_str(), failures), ("pending", 0));
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_whose_answers_are_all_lost_is_repeated_less_and_less_often() {
+    let world = World::new().await;
+    let mut config = world.config();
+    config.sending.schedule = Schedule::scaled(0.02);
+    let worker = Worker::start(config).await;
+    let person = world.person();
+    world.telegram.always_in(person.chat, Failure::HangUp { delivered: true });
+    let id = world.tell(&person, &["Again?"]).await[0];
+    testkit::wait_for("five copies", PATIENCE, async || world.telegram.read_in(person.chat).len() >= 5).await;
+    let began = world.began(id).await;
+    let gaps: Vec<_> = began.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    // 15 s, 30 s, 1 min and 2 min, a fiftieth of each.
+    for (gap, least) in gaps.iter().zip([0.3, 0.6, 1.2, 2.4]) {
+        assert!(*gap >= least, "{gaps:?}");
+    }
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_neither_yes_nor_no_is_unclear() {
+    let strange = Failure::Refused { code: 200, description: String::new(), parameters: None };
+    one_failure_then_delivered(strange, "unclear", 1).await;
+}
+
+#[tokio::test]
+async fn one_answer_that_the_token_is_wrong_does_not_make_the_service_unready() {
+    let world = World::new().await;
+    let mut config = world.config();
+    config.sending.probe_interval = Duration::from_secs(2);
+    let worker = Worker::start(config).await;
+    let person = world.person();
+    for code in [401, 404] {
+        world.telegram.next_in(person.chat, refusal(code, "Unauthorized"));
+        let id = world.tell(&person, &["Once."]).await[0];
+        let closed = async || worker.metric("telegram_channel_open", "") < 0.1;
+        testkit::wait_for("the channel to close", PATIENCE, closed).await;
+        assert!(worker.readiness("telegram token").await.0, "{code}");
+        world.wait_for_status(id, "sent").await;
+    }
     worker.stop().await;
 }

@@ -2,7 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::world::{PATIENCE, World};
+use proto::v1::{UserRequest, notifier_service_client::NotifierServiceClient};
+use shell::{Shell, clock::Clock};
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
+
+use crate::world::{PATIENCE, Worker, World};
 
 #[tokio::test]
 async fn whoever_names_a_chat_later_gets_what_was_kept() {
@@ -90,6 +95,89 @@ async fn one_person_whom_user_manager_stumbles_over_does_not_hold_the_others() {
     }
     assert_eq!(world.status(id).await.as_deref(), Some("pending"));
     world.people.register(&trouble.email, Some(trouble.chat));
+    world.wait_for_status(id, "sent").await;
+    worker.stop().await;
+}
+
+/// Whatever a proxy, or a user-manager of another version, may answer in place of an answer.
+#[tokio::test]
+async fn a_status_that_is_no_answer_of_user_managers_cancels_nothing() {
+    for code in [
+        Code::NotFound,
+        Code::PermissionDenied,
+        Code::Unauthenticated,
+        Code::Unimplemented,
+        Code::InvalidArgument,
+        Code::FailedPrecondition,
+        Code::Unknown,
+    ] {
+        let world = World::new().await;
+        let worker = world.start().await;
+        let person = world.person();
+        world.people.refuse(Some(code));
+        let id = world.tell(&person, &["Wait."]).await[0];
+        testkit::wait_for("questions", PATIENCE, async || world.people.questions() >= 2).await;
+        assert_eq!(world.status(id).await.as_deref(), Some("pending"), "{code}");
+        world.people.refuse(None);
+        world.wait_for_status(id, "sent").await;
+        worker.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_user_manager_that_knows_nobody_for_a_while_cancels_nothing() {
+    let world = World::new().await;
+    let mut config = world.config();
+    config.sending.gone_patience = Duration::from_secs(3600);
+    let worker = Worker::start(config).await;
+    let people: Vec<_> = (0..5).map(|_| world.stranger()).collect();
+    for person in &people {
+        world.tell(person, &["one"]).await;
+    }
+    testkit::wait_for("a few looks", PATIENCE, async || world.people.questions() >= 15).await;
+    assert_eq!(world.count("pending").await, 5);
+    for person in &people {
+        world.people.register(&person.email, Some(person.chat));
+    }
+    world.wait_for_count("sent", 5).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_registered_again_does_not_wait_for_alerts_of_the_registration_before() {
+    let world = World::new().await;
+    let mut config = world.config();
+    config.sending.gone_patience = Duration::from_secs(3600);
+    let worker = Worker::start(config).await;
+    let before = world.stranger();
+    let now = crate::world::Person { id: uuid::Uuid::now_v7(), ..before.clone() };
+    world.people.register_as(now.id, &now.email, Some(now.chat));
+    let old = world.tell(&before, &["Before."]).await[0];
+    let new = world.tell(&now, &["Now."]).await[0];
+    world.wait_for_status(new, "sent").await;
+    assert_eq!(world.status(old).await.as_deref(), Some("cancelled"));
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn word_of_a_chat_sends_what_waits_at_once() {
+    let world = World::new().await;
+    let mut config = world.config();
+    config.sending.contact_interval = Duration::from_secs(600);
+    config.sending.contact_patience = Duration::from_secs(86_400);
+    let shell = Shell::new("notifier", CancellationToken::new(), Clock::system());
+    let running = notifier::start(config, &shell).await.expect("the worker to start");
+    let worker = Worker { shell };
+    let person = world.stranger();
+    world.people.register(&person.email, None);
+    let id = world.tell(&person, &["one"]).await[0];
+    testkit::wait_for("a look", PATIENCE, async || world.row(id).await.is_some_and(|(.., due_in)| due_in > 60.0)).await;
+    world.people.register(&person.email, Some(person.chat));
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", running.grpc)).expect("an address");
+    let request = || UserRequest { email: person.email.to_uppercase(), user_id: None };
+    let mut client = NotifierServiceClient::new(endpoint.connect_lazy());
+    let answer = client.chat_linked(request()).await.expect("an answer");
+    assert!(answer.into_inner().woken);
     world.wait_for_status(id, "sent").await;
     worker.stop().await;
 }

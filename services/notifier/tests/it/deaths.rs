@@ -165,6 +165,42 @@ async fn a_leader_that_was_frozen_sends_nothing_after_another_took_over() {
 }
 
 #[tokio::test]
+async fn an_attempt_that_was_frozen_before_its_call_is_not_made_after_another_process_made_it() {
+    let lone = Lone::new().await;
+    let world = &lone.world;
+    let person = world.person();
+    let frozen = start(world, &[(FAULT_POINT, "freeze:notifier.attempt-written")]);
+    let id = world.tell(&person, &["one"]).await[0];
+    testkit::wait_for("the attempt", PATIENCE, async || world.outcomes(id).await == [None]).await;
+    let second = start(world, &[]);
+    world.wait_for_status(id, "sent").await;
+    assert_eq!(world.ended(id).await, ["unclear", "sent"]);
+    frozen.freeze(false);
+    testkit::wait_for("the first to notice", PATIENCE, async || frozen.log().contains("the call was not made")).await;
+    let last = world.tell(&person, &["two"]).await[0];
+    world.wait_for_status(last, "sent").await;
+    frozen.stop().await;
+    second.stop().await;
+    assert_eq!(world.telegram.read_in(person.chat).len(), 2);
+}
+
+#[tokio::test]
+async fn an_attempt_that_was_frozen_before_its_call_for_a_moment_is_made_later_and_once() {
+    let lone = Lone::new().await;
+    let world = &lone.world;
+    let person = world.person();
+    let frozen = start(world, &[(FAULT_POINT, "freeze:notifier.attempt-written")]);
+    let id = world.tell(&person, &["one"]).await[0];
+    testkit::wait_for("the attempt", PATIENCE, async || world.outcomes(id).await == [None]).await;
+    tokio::time::sleep(Duration::from_secs(3)).await; // The length of the freeze.
+    frozen.freeze(false);
+    world.wait_for_status(id, "sent").await;
+    assert_eq!(world.ended(id).await, ["not_made", "sent"]);
+    assert_eq!(world.telegram.read_in(person.chat).len(), 1);
+    frozen.stop().await;
+}
+
+#[tokio::test]
 async fn the_log_tells_the_request_and_the_alert_and_nothing_personal() {
     let lone = Lone::new().await;
     let world = &lone.world;

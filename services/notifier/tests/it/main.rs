@@ -7,11 +7,13 @@ mod telegram;
 mod world;
 
 mod channel;
+mod clock;
 mod contacts;
 mod deaths;
 mod delivery;
 mod intake;
 mod limits;
 mod outages;
+mod queues;
 mod refusals;
 mod replicas;

@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use notifier::core::schedule::Schedule;
+use notifier::{
+    core::{pacing::ChatId, schedule::Schedule},
+    store::Store,
+};
+use proto::v1::UndeliveredReason;
 use standins::telegram::{Failure, Scope};
 
 use crate::{
@@ -69,31 +73,150 @@ async fn a_schedule_survives_a_restart() {
     worker.stop().await;
 }
 
+/// Every way in which Telegram says that a chat cannot be reached.
+fn unreachable() -> [(Failure, UndeliveredReason); 8] {
+    let no_rights = refusal(400, "Bad Request: not enough rights to send text messages to the chat");
+    [
+        (Failure::blocked(), UndeliveredReason::Blocked),
+        (Failure::deactivated(), UndeliveredReason::Deactivated),
+        (Failure::kicked(), UndeliveredReason::NotInChat),
+        (Failure::not_a_member(), UndeliveredReason::NotInChat),
+        (Failure::chat_not_found(), UndeliveredReason::ChatNotFound),
+        (refusal(400, "BAD REQUEST: CHAT NOT FOUND"), UndeliveredReason::ChatNotFound),
+        (refusal(403, "Forbidden: something new"), UndeliveredReason::Forbidden),
+        (no_rights, UndeliveredReason::NoRights),
+    ]
+}
+
 #[tokio::test]
-async fn a_chat_that_nobody_reads_gets_no_further_message() {
+async fn a_chat_that_cannot_be_reached_gets_everything_when_it_is_named_again() {
+    let world = World::new().await;
+    let mut config = world.config();
+    // Nothing but the name wakes it.
+    config.sending.schedule = Schedule::default();
+    config.sending.contact_patience = Duration::from_secs(86_400);
+    let worker = Worker::start(config).await;
+    for (failure, _) in unreachable() {
+        let person = world.person();
+        world.telegram.always_in(person.chat, failure.clone());
+        let ids = world.tell(&person, &["one", "two", "three"]).await;
+        testkit::wait_for("a try", PATIENCE, async || world.outcomes(ids[0]).await == [Some("chat_gone".into())]).await;
+        world.telegram.recover(Scope::Chat(person.chat));
+        let looks = world.people.questions();
+        testkit::wait_for("looks", PATIENCE, async || world.people.questions() >= looks + 3).await;
+        assert_eq!(world.telegram.calls_in(person.chat), 1, "{failure:?}");
+        world.people.register(&person.email, Some(person.chat));
+        for id in &ids {
+            world.wait_for_status(*id, "sent").await;
+        }
+        assert_eq!(world.ended(ids[0]).await, ["chat_gone", "sent"], "{failure:?}");
+        let read: Vec<_> = world.telegram.read_in(person.chat);
+        let order: Vec<_> = read.iter().map(|text| text.lines().nth(1).expect("a condition")).collect();
+        assert_eq!(order, ["one", "two", "three"]);
+    }
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_chat_that_cannot_be_reached_is_tried_again_by_itself_and_when_it_is_heard_of() {
+    let world = World::new().await;
+    let mut config = world.config();
+    config.sending.contact_patience = Duration::from_secs(86_400);
+    let worker = Worker::start(config).await;
+    let (patient, heard) = (world.person(), world.person());
+    for person in [&patient, &heard] {
+        world.telegram.next_in(person.chat, Failure::blocked());
+        let id = world.tell(person, &["one"]).await[0];
+        let tried = async || world.outcomes(id).await.first() == Some(&Some("chat_gone".into()));
+        testkit::wait_for("a try", PATIENCE, tried).await;
+        if person.chat == heard.chat {
+            let store = Store::new(world.database.pool.clone());
+            store.chat_was_heard(ChatId(person.chat)).await.expect("woken");
+        }
+        world.wait_for_status(id, "sent").await;
+        assert_eq!(world.ended(id).await, ["chat_gone", "sent"]);
+    }
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_chat_could_not_be_told_for_its_time_is_given_up_and_reported_with_the_reason() {
     let world = World::new().await;
     let worker = world.start().await;
-    for failure in [
-        Failure::blocked(),
-        Failure::deactivated(),
-        Failure::kicked(),
-        Failure::not_a_member(),
-        Failure::chat_not_found(),
-        refusal(400, "BAD REQUEST: CHAT NOT FOUND"),
-    ] {
+    for (failure, reason) in unreachable() {
         let person = world.person();
         world.telegram.always_in(person.chat, failure.clone());
         let ids = world.tell(&person, &["one", "two", "three"]).await;
         for id in &ids {
             world.wait_for_status(*id, "undeliverable").await;
         }
-        assert!(world.telegram.calls_in(person.chat) <= 3);
-        assert_eq!(world.ended(ids[0]).await, ["chat_gone"], "{failure:?}");
+        assert!(world.telegram.calls_in(person.chat) <= 6, "{failure:?}");
+        let reported = async || {
+            let told = world.people.reports();
+            let last = told.iter().rfind(|report| report.user_id == person.id.to_string());
+            last.is_some_and(|report| report.count == 3 && report.reason() == reason && report.last_at_unix_ms > 0)
+        };
+        testkit::wait_for("a report", PATIENCE, reported).await;
     }
     testkit::wait_for("every end to be counted", PATIENCE, async || {
-        worker.metric("notifications_sent_total", "outcome=\"undeliverable\"") > 17.9
+        worker.metric("notifications_sent_total", "outcome=\"undeliverable\"") > 23.9
     })
     .await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_report_that_user_manager_does_not_take_is_made_again() {
+    let world = World::new().await;
+    let worker = world.start().await;
+    let person = world.stranger();
+    world.people.register(&person.email, None);
+    let id = world.tell(&person, &["one"]).await[0];
+    world.wait_for_status(id, "undeliverable").await;
+    world.people.refuse(Some(tonic::Code::Unimplemented));
+    let tried = async || {
+        let calls = sqlx::query_scalar("SELECT coalesce(max(calls), 0) FROM undelivered_reports");
+        calls.fetch_one(&world.database.pool).await.is_ok_and(|calls: i32| calls >= 1)
+    };
+    let told = async || tried().await || !world.people.reports().is_empty();
+    testkit::wait_for("a call", PATIENCE, told).await;
+    world.people.refuse(None);
+    testkit::wait_for("a report", PATIENCE, async || !world.people.reports().is_empty()).await;
+    assert_eq!(world.people.reports()[0].reason(), UndeliveredReason::NoChat);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_is_told_that_it_is_over_is_told_what_was_missed() {
+    let world = World::new().await;
+    let worker = world.start().await;
+    let person = world.stranger();
+    world.people.register(&person.email, None);
+    let missed = world.tell_kinds(&person, &[("high", "Too many.")]).await[0];
+    world.wait_for_status(missed, "undeliverable").await;
+    world.people.register(&person.email, Some(person.chat));
+    let events = [("recovered", "It is over."), ("low", "Too few."), ("recovered", "Over again.")];
+    for id in world.tell_kinds(&person, &events).await {
+        world.wait_for_status(id, "sent").await;
+    }
+    let read = world.telegram.read_in(person.chat);
+    assert!(read[0].contains("It is over.\nNot delivered before: Too many.\n"), "{}", read[0]);
+    assert!(read[1..].iter().all(|text| !text.contains("Not delivered before")), "{read:?}");
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_move_that_leads_nowhere_is_forgotten() {
+    let world = World::new().await;
+    let worker = world.start().await;
+    let group = world.group();
+    let nowhere = -1_009_999_999_999;
+    world.telegram.next_in(group.chat, Failure::migrated_to(nowhere));
+    world.telegram.always_in(nowhere, Failure::chat_not_found());
+    let id = world.tell(&group, &["Where?"]).await[0];
+    world.wait_for_status(id, "sent").await;
+    assert_eq!(world.ended(id).await, ["migrated", "chat_gone", "sent"]);
+    assert_eq!(world.telegram.read_in(group.chat).len(), 1);
     worker.stop().await;
 }
 

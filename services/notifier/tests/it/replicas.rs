@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use notifier::core::pacing::ChatId;
-use notifier::{core::ending::Unsent, store::Store};
+use notifier::{
+    core::ending::Unsent,
+    store::{Postponed, Store},
+};
 use secrecy::SecretString;
 use shell::{
     Shell,
@@ -16,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::world::{PATIENCE, World};
 
 /// A term of leading that has just begun.
-async fn begin_term(world: &World) -> Term {
+pub async fn begin_term(world: &World) -> Term {
     let shell = Shell::new("notifier", CancellationToken::new(), Clock::system());
     let database = Database::parse(&SecretString::from(world.database.url.clone())).expect("a database");
     let (begun, mut terms) = tokio::sync::mpsc::channel(1);
@@ -46,11 +49,15 @@ async fn a_leader_that_was_deposed_decides_nothing_any_more() {
     sqlx::query("UPDATE leases SET epoch = epoch + 1").execute(&world.database.pool).await.expect("another leader");
     let store = Store::new(world.database.pool.clone());
     assert!(matches!(store.begin(&term, &[(id, ChatId(7))]).await, Err(HoldError::Deposed)));
-    assert!(matches!(store.postpone(&term, &[(id, Duration::ZERO)]).await, Err(HoldError::Deposed)));
+    let later = Postponed { email: person.email.clone(), wait: Duration::ZERO, is_gone: false };
+    assert!(matches!(store.postpone(&term, &[later]).await, Err(HoldError::Deposed)));
+    assert!(matches!(store.retire(&term, std::slice::from_ref(&person.email)).await, Err(HoldError::Deposed)));
+    assert!(matches!(store.move_times(&term, 1.0, 0).await, Err(HoldError::Deposed)));
+    assert!(matches!(store.mend(&term).await, Err(HoldError::Deposed)));
     let whose = (person.email.as_str(), Some(person.id));
-    let settled = store.settle_unsent(&term, whose, Duration::ZERO, Unsent::Cancelled).await;
+    let settled = store.settle_unsent(&term, whose, Duration::ZERO, (Unsent::Cancelled, None)).await;
     assert!(matches!(settled, Err(HoldError::Deposed)));
-    assert!(matches!(store.declare_unclear(&term, &[], Duration::ZERO).await, Err(HoldError::Deposed)));
+    assert!(matches!(store.declare_unclear(&term, &[], Duration::ZERO, &[PATIENCE]).await, Err(HoldError::Deposed)));
     assert_eq!(world.count("pending").await, 1);
 }
 

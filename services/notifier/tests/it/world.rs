@@ -92,6 +92,8 @@ impl World {
             probe_interval: Duration::from_millis(100),
             contact_interval: Duration::from_millis(100),
             contact_patience: Duration::from_secs(3),
+            gone_patience: Duration::from_millis(300),
+            clock_patience: Duration::ZERO,
             ..config.sending
         };
         Config { topics: self.topics.clone(), ..config }
@@ -156,10 +158,16 @@ impl World {
 
     /// Tells `person` each of these sentences. Answers the alerts' ids.
     pub async fn tell(&self, person: &Person, conditions: &[&str]) -> Vec<Uuid> {
+        let kinds: Vec<_> = conditions.iter().map(|condition| ("high", *condition)).collect();
+        self.tell_kinds(person, &kinds).await
+    }
+
+    /// As [`World::tell`], each sentence with its kind.
+    pub async fn tell_kinds(&self, person: &Person, conditions: &[(&str, &str)]) -> Vec<Uuid> {
         let alerts: Vec<(Uuid, Vec<u8>)> = conditions
             .iter()
-            .map(|condition| {
-                let event = alert(person, condition, Utc::now());
+            .map(|(kind, condition)| {
+                let event = AlertEvent { kind: (*kind).into(), ..alert(person, condition, Utc::now()) };
                 (event.event_id, serde_json::to_vec(&event).expect("JSON"))
             })
             .collect();
@@ -170,15 +178,34 @@ impl World {
         alerts.into_iter().map(|(id, _)| id).collect()
     }
 
-    /// An alert's row: status, failures, and how many seconds until it is due.
+    /// An alert's row: status, failures, and how many seconds until its queue is due.
     pub async fn row(&self, id: Uuid) -> Option<(String, i32, f64)> {
         sqlx::query_as(
-            "SELECT status, failures, extract(epoch FROM next_attempt_at - now())::float8 FROM alerts WHERE event_id = $1",
+            "SELECT status, failures,
+               coalesce((SELECT extract(epoch FROM least(next_at, now() + interval '1 day') - now())::float8
+                         FROM queues WHERE queues.email = alerts.email), 0)
+             FROM alerts WHERE event_id = $1",
         )
         .bind(id)
         .fetch_optional(&self.database.pool)
         .await
         .expect("a row")
+    }
+
+    /// How often and when an attempt at an alert began, in seconds since the first.
+    pub async fn began(&self, id: Uuid) -> Vec<f64> {
+        sqlx::query_scalar(
+            "SELECT extract(epoch FROM started_at - min(started_at) OVER ())::float8 FROM attempts
+             WHERE event_id = $1 ORDER BY id",
+        )
+        .bind(id)
+        .fetch_all(&self.database.pool)
+        .await
+        .expect("attempts")
+    }
+
+    pub async fn execute(&self, sql: &'static str) {
+        sqlx::query(sql).execute(&self.database.pool).await.expect("a statement");
     }
 
     pub async fn status(&self, id: Uuid) -> Option<String> {

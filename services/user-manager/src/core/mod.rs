@@ -4,4 +4,5 @@
 pub mod iban;
 pub mod patience;
 pub mod tax_code;
+pub mod undelivered;
 pub mod user;

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use contracts::EmailAddress;
 use uuid::Uuid;
 
-use super::{iban::Iban, tax_code::TaxCode};
+use super::{iban::Iban, tax_code::TaxCode, undelivered::Undelivered};
 
 /// The longest first or last name, in characters.
 pub const LONGEST_NAME: usize = 100;
@@ -75,6 +75,8 @@ pub struct User {
     pub iban: Option<String>,
     /// Where this person reads Telegram, if it was told.
     pub telegram_chat_id: Option<i64>,
+    /// What the notifier could not tell this person, if there is any.
+    pub undelivered: Option<Undelivered>,
 }
 
 impl ChatId {

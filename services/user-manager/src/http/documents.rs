@@ -1,11 +1,12 @@
 //! How the API describes itself. Types that are read by hand (see `decode`) stand here as they look
 //! on the wire.
 
-use serde::Serialize;
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Serialize, Serializer};
 use utoipa::{OpenApi, ToSchema};
 use uuid::Uuid;
 
-use crate::core::user::User;
+use crate::core::{undelivered::Undelivered, user::User};
 
 /// The frame of the document; the calls add themselves.
 #[derive(OpenApi)]
@@ -91,6 +92,33 @@ pub struct UserBody {
     tax_code: Option<String>,
     iban: Option<String>,
     telegram_chat_id: Option<i64>,
+    /// Absent when everything was delivered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    undelivered: Option<UndeliveredBody>,
+}
+
+/// Alerts of the last 30 days that could not be delivered.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Undelivered)]
+pub struct UndeliveredBody {
+    #[schema(minimum = 1)]
+    count: i64,
+    /// When the last of them was given up.
+    #[serde(serialize_with = "in_utc")]
+    last_at: DateTime<Utc>,
+    /// Why the last of them was given up, in a few words.
+    #[schema(example = "the bot is blocked")]
+    reason: String,
+}
+
+fn in_utc<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&time.to_rfc3339_opts(SecondsFormat::Millis, true))
+}
+
+impl From<Undelivered> for UndeliveredBody {
+    fn from(undelivered: Undelivered) -> Self {
+        Self { count: undelivered.count, last_at: undelivered.last_at, reason: undelivered.reason }
+    }
 }
 
 impl From<User> for UserBody {
@@ -103,6 +131,7 @@ impl From<User> for UserBody {
             tax_code: user.tax_code,
             iban: user.iban,
             telegram_chat_id: user.telegram_chat_id,
+            undelivered: user.undelivered.map(UndeliveredBody::from),
         }
     }
 }

@@ -19,6 +19,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     Stored,
+    notifier::Notifier,
     store::{CHAT_TAKEN, EMAIL_TAKEN, Store, TAX_CODE_TAKEN},
 };
 
@@ -34,16 +35,18 @@ const TAKEN: [(&str, StatusCode, &str); 3] = [
 struct App {
     stored: Stored,
     deleted: Arc<Notify>,
+    notifier: Notifier,
 }
 
-/// Every call of the service, without its prefix. `deleted` is notified after each deletion.
+/// Every call of the service, without its prefix. `deleted` is notified after each deletion, and
+/// `notifier` told of each chat.
 #[must_use]
-pub fn routes(stored: Stored, deleted: Arc<Notify>) -> Routes {
+pub fn routes(stored: Stored, deleted: Arc<Notify>, notifier: Notifier) -> Routes {
     let (router, openapi) = OpenApiRouter::with_openapi(documents::Api::openapi())
         .routes(routes!(users::register, users::list))
         .routes(routes!(users::show, users::change, users::delete))
         .routes(routes!(users::link_chat))
-        .with_state(App { stored, deleted })
+        .with_state(App { stored, deleted, notifier })
         .split_for_parts();
     Routes { router, openapi }
 }

@@ -185,6 +185,7 @@ pub(super) async fn delete(
 )]
 pub(super) async fn link_chat(
     State(app): State<App>,
+    Extension(cause): Extension<Cause>,
     OptionalKey(key): OptionalKey,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -198,7 +199,9 @@ pub(super) async fn link_chat(
     let effect = linked.map(|linked| {
         if linked { Ok(message(StatusCode::OK, "Telegram chat ID updated successfully")) } else { Err(not_found()) }
     });
-    finish(attempt, effect).await
+    let answer = finish(attempt, effect).await?;
+    app.notifier.chat_was_linked(email.as_str(), &cause);
+    Ok(answer)
 }
 
 /// Commits the effect with its answer, or answers why there is none.

@@ -13,4 +13,5 @@ mod directory;
 mod idempotency;
 mod outages;
 mod races;
+mod undelivered;
 mod wrong_input;

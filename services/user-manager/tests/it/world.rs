@@ -2,7 +2,9 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use proto::v1::{ContactResponse, UserRequest, UserResponse, user_service_client::UserServiceClient};
+use proto::v1::{
+    ContactResponse, UndeliveredReport, UserRequest, UserResponse, user_service_client::UserServiceClient,
+};
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 use shell::{Shell, clock::Clock, listen::Listen};
@@ -116,6 +118,10 @@ impl Service {
     pub async fn contact(&self, email: &str, user_id: Option<&str>) -> Result<ContactResponse, Status> {
         let answer = self.directory().get_contact(question(email, user_id)).await;
         answer.map(tonic::Response::into_inner)
+    }
+
+    pub async fn report(&self, report: UndeliveredReport) -> Result<(), Status> {
+        self.directory().report_undelivered(report).await.map(drop)
     }
 
     /// What the health service says of the server, and of its service by name.

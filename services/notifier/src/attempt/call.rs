@@ -1,0 +1,199 @@
+//! The call of one attempt, what its answer means, and the outcome in the ledger.
+
+use std::time::{Duration, Instant};
+
+use shell::{fault, postgres::is_unavailable};
+use tokio::time::timeout;
+
+use super::{Attempt, Attempts, Slot, State};
+use crate::{
+    core::{
+        channel::Blame,
+        ending::{self, Ending, Next, Outcome, Unsent, decide},
+        message::{Markup, compose},
+        pacing::ChatId,
+        reach::Link,
+        throttle::Scope,
+        verdict::{ChannelFault, Verdict},
+    },
+    store::{AttemptId, DueAlert},
+};
+
+/// How long one try to write an outcome may take, and how long to wait before the next.
+const RECORD_LIMIT: Duration = Duration::from_secs(3);
+const RECORD_REST: Duration = Duration::from_millis(250);
+/// How long a stop waits for outcomes that the ledger does not take.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+impl Attempts {
+    pub(super) async fn make(&self, attempt: Attempt) {
+        let Attempt { id, written, link, slot, alert } = attempt;
+        let chat = slot.chat;
+        fault::point("notifier.attempt-written");
+        if written.is_too_old() {
+            self.leave(id, link, slot, &alert).await;
+            return;
+        }
+        let markup = if alert.history.plain_text { Markup::None } else { Markup::Html };
+        let airport = airport_name(&alert.alert.airport_code);
+        let text = compose(&alert.alert, airport, alert.missed.as_deref(), self.clock.now(), markup);
+        let sent = Instant::now();
+        let verdict = self.telegram.send(chat, &text, markup).await;
+        fault::point("notifier.sent-not-recorded");
+        drop(slot);
+        let asked_to_wait = match verdict {
+            Verdict::TooMany { retry_after } => Some(retry_after),
+            _ => None,
+        };
+        let ending = self.judge(&alert, chat, verdict, sent);
+        if let Some(wait) = asked_to_wait.filter(|_| ending.next == Next::Unchanged) {
+            // Known here in any case; should the ledger not take it, a successor is told by Telegram.
+            drop(timeout(RECORD_LIMIT, self.store.remember_silence(wait)).await);
+        }
+        match ending.next {
+            Next::Moved { from, to } => {
+                self.state().moved.insert(from, to);
+            }
+            // Where Telegram said that the group had gone to, there is none: the person's word counts again.
+            Next::Kept { .. } if chat != link.chat => self.forget_migration(link.chat).await,
+            _ => {}
+        }
+        self.note(&alert, &ending);
+        self.finish(id, link, &ending).await;
+    }
+
+    /// The process stood still between the attempt's record and its call. Another one may have made the
+    /// call meanwhile, so this one does not.
+    async fn leave(&self, id: AttemptId, link: Link, slot: Slot, alert: &DueAlert) {
+        drop(slot);
+        self.state().channel.not_sent(alert.event_id);
+        let ending = decide(ending::Attempt::NotMade, alert.history, self.sending.schedule, 0.0);
+        self.note(alert, &ending);
+        self.finish(id, link, &ending).await;
+    }
+
+    async fn finish(&self, id: AttemptId, link: Link, ending: &Ending) {
+        self.record(id, link, ending).await;
+        self.state().alive.remove(&id);
+        self.news.notify_one();
+    }
+
+    async fn forget_migration(&self, from: ChatId) {
+        self.state().moved.remove(&from);
+        if !matches!(timeout(RECORD_LIMIT, self.store.forget_migration(from)).await, Ok(Ok(()))) {
+            tracing::debug!("a group's move that leads nowhere is still in the ledger");
+        }
+    }
+
+    /// Whose matter the answer to what was sent at `sent` is, and what follows from it.
+    fn judge(&self, alert: &DueAlert, chat: ChatId, verdict: Verdict, sent: Instant) -> Ending {
+        use ending::Attempt as Seen;
+        let (id, now) = (alert.event_id, Instant::now());
+        let mut state = self.state();
+        let before = state.channel.fault();
+        let failed = |state: &mut State, fault, wait| match state.channel.failed(id, fault, wait, now) {
+            Blame::Channel => Seen::Channel(fault),
+            Blame::Message { times } => Seen::Blamed { fault, times },
+        };
+        let seen = match verdict {
+            Verdict::ChannelDown(fault) => failed(&mut state, fault, self.sending.probe_interval),
+            Verdict::TooMany { retry_after } => {
+                let scope = state.throttle.told(chat, retry_after, now);
+                if scope == Scope::Bot || before == Some(ChannelFault::TooMany) {
+                    failed(&mut state, ChannelFault::TooMany, retry_after)
+                } else {
+                    Seen::ChatIsBusy(retry_after)
+                }
+            }
+            Verdict::Delivered { message_id } => {
+                state.throttle.accepted(sent);
+                Seen::Delivered { message_id }
+            }
+            Verdict::ChatUnreachable(reason) => Seen::ChatUnreachable(reason),
+            Verdict::Migrated(to) => Seen::Moved { from: chat, to },
+            Verdict::MarkupRefused => Seen::MarkupRefused,
+            Verdict::Refused => Seen::Refused,
+        };
+        if !matches!(seen, Seen::Channel(_) | Seen::Blamed { .. }) {
+            state.channel.answered(id);
+        }
+        let ending = decide(seen, alert.history, self.sending.schedule, rand::random());
+        if matches!(ending.next, Next::Delivered { .. } | Next::GivenUp) {
+            state.channel.forget(id);
+        }
+        let after = state.channel.fault();
+        drop(state);
+        self.metrics.channel(after.is_none());
+        self.health.channel(before, after);
+        ending
+    }
+
+    /// Counts and logs an ending. Neither the chat nor the text appears.
+    fn note(&self, alert: &DueAlert, ending: &Ending) {
+        self.metrics.attempted(ending.outcome, 1);
+        match &ending.next {
+            Next::Delivered { .. } => {
+                if let Some(reading) = &alert.alert.reading {
+                    let latency = (self.clock.now() - reading.observed_at).to_std().unwrap_or_default();
+                    self.metrics.delivered_after(latency);
+                }
+                tracing::info!("sent the alert");
+            }
+            Next::GivenUp => {
+                self.metrics.ended_unsent(Unsent::GivenUp, 1);
+                tracing::warn!("gave the alert up after its last failure");
+            }
+            Next::Kept { reason, wait } => {
+                tracing::info!(
+                    "the chat cannot be reached ({}); the alert is kept, next try in {wait:?}",
+                    reason.as_str()
+                );
+            }
+            Next::Unchanged if ending.outcome == Outcome::NotMade => {
+                tracing::warn!("the call was not made: the process stood still after the attempt was written");
+            }
+            Next::Unchanged => tracing::debug!("the channel is out of order: {}", ending.outcome.as_str()),
+            Next::After(wait) | Next::Failed(wait) | Next::Repeat(wait) => {
+                tracing::info!("the alert is tried again in {wait:?}: {}", ending.outcome.as_str());
+            }
+            Next::AsPlainText => tracing::warn!("Telegram did not understand our markup; sending plain text"),
+            Next::Moved { .. } => tracing::info!("the group became a supergroup; sending to its new id"),
+        }
+    }
+
+    /// Writes the outcome down, however long the ledger is away: it is the only proof that a person
+    /// has the message.
+    async fn record(&self, attempt: AttemptId, link: Link, ending: &Ending) {
+        let stopping = self.tasks.stopping();
+        let mut last_words_until = None;
+        loop {
+            match timeout(RECORD_LIMIT, self.store.end(attempt, link, ending, self.sending.contact_interval)).await {
+                Ok(Ok(true)) => return,
+                Ok(Ok(false)) => {
+                    tracing::warn!("the outcome came too late: the attempt had been declared unclear");
+                    return;
+                }
+                Ok(Err(error)) if !is_unavailable(&error) => {
+                    // To go on would send the same message again and again.
+                    let error = anyhow::Error::new(error).context("record the outcome of an attempt");
+                    self.tasks.spawn("recording", async { Err(error) });
+                    return;
+                }
+                Ok(Err(_)) | Err(_) => {}
+            }
+            if stopping.is_cancelled() {
+                let until = *last_words_until.get_or_insert_with(|| Instant::now() + LAST_WORDS);
+                if Instant::now() > until {
+                    tracing::warn!("the ledger is away: the outcome of an attempt is lost, and it will be repeated");
+                    return;
+                }
+            }
+            tokio::time::sleep(RECORD_REST).await;
+        }
+    }
+}
+
+/// The airport's name, where the code is one we know.
+fn airport_name(code: &str) -> Option<&'static str> {
+    airports::by_icao(code.parse().ok()?).map(|airport| airport.name)
+}

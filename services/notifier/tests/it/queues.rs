@@ -1,0 +1,225 @@
+//! Queues: what was pending before they existed, how much they cost, and that none is ever lost.
+
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use notifier::{
+    MIGRATOR,
+    core::{
+        ending::{Ending, Next, Outcome, Unsent},
+        message::Alert,
+        pacing::ChatId,
+        reach::{Link, Reason},
+    },
+    store::{NewAlert, Postponed, Store},
+};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use shell::trace::Cause;
+use sqlx::{PgPool, migrate::Migrator};
+use uuid::Uuid;
+
+use crate::{replicas::begin_term, world::World};
+
+fn alert(email: &str) -> NewAlert {
+    let alert =
+        Alert { airport_code: "LFPG".to_owned(), condition: "x".to_owned(), kind: None, metric: None, reading: None };
+    NewAlert { event_id: Uuid::new_v4(), email: email.to_owned(), user_id: None, alert, cause: Cause::default() }
+}
+
+async fn count(pool: &PgPool, sql: &'static str) -> i64 {
+    sqlx::query_scalar(sql).fetch_one(pool).await.expect("a count")
+}
+
+/// Replicas add alerts, in batches of random people, while a leader sends, postpones, settles and retires
+/// at random, and is killed between its steps. Afterwards everybody was served in order and once.
+#[tokio::test]
+async fn random_intake_beside_random_sending_loses_and_repeats_nothing_and_keeps_the_order() {
+    const PEOPLE: u32 = 6;
+    let world = World::new().await;
+    let seed: u64 = rand::random();
+    println!("seed {seed}");
+    let store = Store::new(world.database.pool.clone());
+    let term = begin_term(&world).await;
+    let is_over = AtomicBool::new(false);
+    let intake = |number: u64| {
+        let (store, mut random) = (store.clone(), StdRng::seed_from_u64(seed ^ number));
+        async move {
+            for _ in 0..120 {
+                // A replica owns its people: the alerts of one person come from one partition.
+                let batch: Vec<_> = (0..random.random_range(1..6))
+                    .map(|_| alert(&format!("{number}.{}@example.org", random.random_range(0..PEOPLE))))
+                    .collect();
+                let told = store.keep(&batch).await.expect("kept");
+                assert_eq!(told, batch.len() as u64);
+                tokio::time::sleep(Duration::from_millis(random.random_range(0..8))).await;
+            }
+        }
+    };
+    let link = Link { chat: ChatId(7), version: 1 };
+    let sending = async {
+        let (mut random, mut sent) = (StdRng::seed_from_u64(seed), HashMap::<String, Vec<Uuid>>::new());
+        loop {
+            let last = is_over.load(Ordering::SeqCst);
+            let round = store.due(&[], 5).await.expect("due");
+            let (mut heads, mut empty) = (Vec::new(), Vec::new());
+            for queue in round.queues {
+                match queue.head {
+                    Some(head) => heads.push(head),
+                    None => empty.push(queue.email),
+                }
+            }
+            store.retire(&term, &empty).await.expect("retired");
+            if heads.is_empty() {
+                if last && empty.is_empty() && count(&world.database.pool, "SELECT count(*) FROM queues").await == 0 {
+                    return sent;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                continue;
+            }
+            if random.random_bool(0.2) {
+                let later = |email: String| Postponed { email, wait: Duration::from_millis(3), is_gone: false };
+                store.postpone(&term, &[later(heads.remove(0).email)]).await.expect("postponed");
+            }
+            let ids: Vec<_> = heads.iter().map(|head| (head.event_id, link.chat)).collect();
+            let begun = store.begin(&term, &ids).await.expect("begun");
+            assert_eq!(begun.len(), ids.len());
+            for (event_id, attempt) in begun {
+                let email =
+                    heads.iter().find(|head| head.event_id == event_id).expect("it was asked for").email.clone();
+                let (outcome, next) = match random.random_range(0..10) {
+                    0 => (Outcome::ChannelFailure, Next::Unchanged),
+                    1 => (Outcome::Unclear, Next::Repeat(Duration::from_millis(2))),
+                    2 => (Outcome::ChatGone, Next::Kept { reason: Reason::Blocked, wait: Duration::from_millis(2) }),
+                    3 => {
+                        // As if the process had died; the next leader declares it unclear.
+                        let repeats = [Duration::ZERO];
+                        store.declare_unclear(&term, &[], Duration::ZERO, &repeats).await.expect("declared");
+                        continue;
+                    }
+                    _ => (Outcome::Sent, Next::Delivered { message_id: None }),
+                };
+                let ended = store.end(attempt, link, &Ending { outcome, next }, Duration::from_millis(2)).await;
+                if ended.expect("ended") && outcome == Outcome::Sent {
+                    sent.entry(email).or_default().push(event_id);
+                }
+            }
+        }
+    };
+    let taking = async {
+        tokio::join!(intake(1), intake(2), intake(3));
+        is_over.store(true, Ordering::SeqCst);
+    };
+    let both = async { tokio::join!(taking, sending) };
+    let ((), sent) = tokio::time::timeout(Duration::from_secs(180), both).await.expect("everything is sent");
+    let expected: Vec<(String, Uuid)> = sqlx::query_as("SELECT email, event_id FROM alerts ORDER BY position")
+        .fetch_all(&world.database.pool)
+        .await
+        .expect("alerts");
+    let mut in_order = HashMap::<String, Vec<Uuid>>::new();
+    expected.into_iter().for_each(|(email, id)| in_order.entry(email).or_default().push(id));
+    assert_eq!(sent, in_order);
+}
+
+#[tokio::test]
+async fn what_was_pending_before_there_were_queues_is_queued_once() {
+    let database = testkit::empty_database().await;
+    let (before, after) = MIGRATOR.migrations.iter().cloned().partition(|migration| migration.version < 3);
+    let part =
+        |migrations: Vec<_>| Migrator { migrations: Cow::Owned(migrations), ignore_missing: true, ..Migrator::DEFAULT };
+    part(before).run(&database.pool).await.expect("the tables of before");
+    for sql in [
+        "INSERT INTO alerts (event_id, email, content, status, settled_at, next_attempt_at) VALUES
+           (gen_random_uuid(), 'a@x', '{}', 'sent', now(), now()),
+           (gen_random_uuid(), 'a@x', '{}', 'pending', NULL, now() + interval '5 minutes'),
+           (gen_random_uuid(), 'a@x', '{}', 'pending', NULL, now()),
+           (gen_random_uuid(), 'b@x', '{}', 'pending', NULL, now()),
+           (gen_random_uuid(), 'c@x', '{}', 'sent', now(), now())",
+        "INSERT INTO attempts (event_id, epoch) SELECT event_id, 1 FROM alerts WHERE email = 'b@x'",
+    ] {
+        sqlx::query(sql).execute(&database.pool).await.expect("a row");
+    }
+    part(after).run(&database.pool).await.expect("the tables of now");
+    let queues: Vec<(String, bool, bool)> = sqlx::query_as(
+        "SELECT email, next_at BETWEEN now() + interval '4 minutes' AND now() + interval '5 minutes',
+           next_at = 'infinity' FROM queues ORDER BY email",
+    )
+    .fetch_all(&database.pool)
+    .await
+    .expect("queues");
+    assert_eq!(queues, [("a@x".to_owned(), true, false), ("b@x".to_owned(), false, true)]);
+    // A replica of the version before goes on writing as it did.
+    sqlx::query("INSERT INTO alerts (event_id, email, content) VALUES (gen_random_uuid(), 'd@x', '{}')")
+        .execute(&database.pool)
+        .await
+        .expect("a row");
+    assert_eq!(count(&database.pool, "SELECT count(*) FROM queues WHERE email = 'd@x' AND next_at <= now()").await, 1);
+}
+
+#[tokio::test]
+async fn a_new_leader_finds_queues_that_are_missing_or_wait_for_no_attempt() {
+    let world = World::new().await;
+    let store = Store::new(world.database.pool.clone());
+    store.keep(&[alert("a@example.org"), alert("b@example.org")]).await.expect("kept");
+    world.execute("DELETE FROM queues WHERE email = 'a@example.org'").await;
+    world.execute("UPDATE queues SET next_at = 'infinity'").await;
+    let term = begin_term(&world).await;
+    assert!(store.due(&[], 10).await.expect("due").queues.is_empty());
+    store.mend(&term).await.expect("mended");
+    assert_eq!(store.due(&[], 10).await.expect("due").queues.len(), 2);
+}
+
+#[tokio::test]
+async fn settling_a_long_queue_takes_several_steps_and_leaves_nothing() {
+    let world = World::new().await;
+    let store = Store::new(world.database.pool.clone());
+    let batch: Vec<_> = (0..6000).map(|_| alert("a@example.org")).collect();
+    store.keep(&batch).await.expect("kept");
+    let term = begin_term(&world).await;
+    let whose = ("a@example.org", None);
+    for settled in [5000, 1000, 0] {
+        let end = (Unsent::Undeliverable, Some(Reason::NoChat));
+        assert_eq!(store.settle_unsent(&term, whose, Duration::ZERO, end).await.expect("settled"), settled);
+    }
+    assert_eq!(world.count("pending").await, 0);
+}
+
+#[tokio::test]
+async fn a_round_costs_no_more_when_one_person_has_fifty_thousand_alerts_and_as_many_people_wait() {
+    let world = World::new().await;
+    let store = Store::new(world.database.pool.clone());
+    for sql in [
+        "INSERT INTO alerts (event_id, email, content)
+         SELECT gen_random_uuid(), 'one@example.org', '{\"airport_code\":\"LFPG\",\"condition\":\"x\"}'
+         FROM generate_series(1, 50000)",
+        "INSERT INTO alerts (event_id, email, content)
+         SELECT gen_random_uuid(), n || '@example.org', '{\"airport_code\":\"LFPG\",\"condition\":\"x\"}'
+         FROM generate_series(1, 50000) n",
+        "UPDATE queues SET next_at = now() + interval '1 hour' WHERE email <> 'one@example.org'",
+        "ANALYZE",
+    ] {
+        world.execute(sql).await;
+    }
+    let mut took = Vec::new();
+    for _ in 0..30 {
+        let begun = Instant::now();
+        let (_, next, _) = store.next_due().await.expect("next");
+        let round = store.due(&[], 32).await.expect("due");
+        took.push(begun.elapsed());
+        assert!(next.is_some() && round.queues.len() == 1 && round.queues[0].head.is_some());
+    }
+    // And with all of them due.
+    world.execute("UPDATE queues SET next_at = now() - interval '1 hour'").await;
+    for _ in 0..30 {
+        let begun = Instant::now();
+        let round = store.due(&[], 32).await.expect("due");
+        took.push(begun.elapsed());
+        assert_eq!(round.queues.len(), 32);
+    }
+    took.sort_unstable();
+    println!("a round: median {:?}, worst {:?}", took[30], took[59]);
+    assert!(took[30] < Duration::from_millis(50), "{took:?}");
+}
