@@ -22,6 +22,8 @@ async fn the_page_says_first_that_it_is_a_replay_and_needs_nothing_from_outside(
     let html = answer.text().await.expect("a text");
     assert!(html.contains("This is a replay of recorded traffic, not live data."), "{html}");
     assert!(html.contains("<title>A &lt;demo&gt; &amp; &quot;more&quot;</title>"), "{html}");
+    // Whether there is a message is known once the script has asked.
+    assert!(html.contains("Connecting to Flightbell") && !html.contains("No message yet"), "{html}");
     for asset in ["page.css", "page.js"] {
         assert!(html.contains(asset));
         let url = format!("{}/{asset}", chats.telegram.url());

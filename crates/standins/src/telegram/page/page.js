@@ -142,7 +142,8 @@ async function fetchNews() {
     }
     first = false;
   } catch (error) {
-    $('note').textContent = 'The connection to Flightbell is lost: it has been stopped, or is about to start. Trying again…';
+    // Before the first answer there was no connection, which the middle of the page says.
+    $('note').textContent = first ? '' : 'The connection to Flightbell is lost: it has been stopped, or starts again. Trying again…';
     $('note').className = 'lost';
     document.body.classList.add('lost');
     sayWaiting(waiting.lost);
