@@ -63,6 +63,11 @@ impl Reply {
         self
     }
 
+    pub(crate) fn without_header(mut self, name: &HeaderName) -> Self {
+        self.headers.retain(|(known, _)| known != name);
+        self
+    }
+
     pub(crate) fn sent(mut self, sending: Sending) -> Self {
         self.sending = sending;
         self

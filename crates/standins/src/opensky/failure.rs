@@ -27,6 +27,8 @@ pub enum Failure {
     HalfBody,
     /// The true answer, so much later.
     Hang(Duration),
+    /// The true answer, which says that so many credits are left.
+    Remaining(u32),
     /// The connection closes without a byte.
     HangUp,
     /// Any body as JSON, with any status: missing fields or fields in wrong case, an array of one string.
@@ -53,7 +55,7 @@ impl Failure {
 
     /// Whether it spoils the true answer instead of replacing it.
     pub(super) fn needs_answer(&self) -> bool {
-        matches!(self, Self::HalfBody | Self::Hang(_))
+        matches!(self, Self::HalfBody | Self::Hang(_) | Self::Remaining(_))
     }
 
     /// What goes out; `answer` is the true one where it is needed.
@@ -77,6 +79,7 @@ impl Failure {
             Self::Html => Reply::html(StatusCode::OK, "<!DOCTYPE html><html><body>OpenSky is resting</body></html>"),
             Self::HalfBody => answer.sent(Sending::Half),
             Self::Hang(delay) => answer.after(delay),
+            Self::Remaining(credits) => answer.without_header(&REMAINING).with_header(REMAINING, credits),
             Self::HangUp => answer.sent(Sending::Nothing),
             Self::Body { status: code, body } => Reply::empty(status(code)).with_body("application/json", body),
         }

@@ -111,6 +111,9 @@ pub struct State {
     pub vertical_rate: Option<f64>,
     /// Four octal digits.
     pub squawk: Option<String>,
+    /// What kind of thing it is: 0 no information, 2 to 15 aircraft, 16 and 17 surface vehicles, 18 to 20
+    /// obstacles. Sent with `extended=1` only.
+    pub category: u8,
 }
 
 impl State {
@@ -131,10 +134,18 @@ impl State {
             true_track: None,
             vertical_rate: None,
             squawk: None,
+            category: 0,
         }
     }
 
-    /// The array of 17 elements, or of 18 with the aircraft's category (0: no information).
+    /// The same of another category.
+    #[must_use]
+    pub fn category(mut self, category: u8) -> Self {
+        self.category = category;
+        self
+    }
+
+    /// The array of 17 elements, or of 18 with the category.
     pub(super) fn to_row(&self, columns: usize) -> Value {
         let mut row = vec![
             json!(self.icao24),
@@ -158,7 +169,7 @@ impl State {
             json!(false),
             json!(0),
         ];
-        row.resize(columns, json!(0));
+        row.resize(columns, json!(self.category));
         Value::Array(row)
     }
 }
@@ -218,6 +229,7 @@ mod tests {
         let row = state.to_row(17);
         assert_eq!(row.as_array().map(Vec::len), Some(17));
         assert_eq!((&row[0], &row[4], &row[5], &row[6]), (&json!("3c6668"), &json!(7), &json!(2.5), &json!(49.0)));
-        assert_eq!(state.to_row(18).as_array().map(Vec::len), Some(18));
+        let row = state.category(16).to_row(18);
+        assert_eq!((row.as_array().map(Vec::len), &row[17]), (Some(18), &json!(16)));
     }
 }

@@ -24,7 +24,15 @@ struct World {
     flights: HashMap<(String, Direction, NaiveDate), Vec<Flight>>,
     states: Vec<State>,
     /// Groups of aircraft that are heard at every moment: where, and how many.
-    hovering: HashMap<String, (f64, f64, u32)>,
+    hovering: HashMap<String, Hovering>,
+}
+
+#[derive(Clone, Copy)]
+struct Hovering {
+    latitude: f64,
+    longitude: f64,
+    count: u32,
+    category: u8,
 }
 
 impl Scripted {
@@ -61,7 +69,12 @@ impl Scripted {
     /// Puts `count` aircraft at a place, which are heard afresh at every moment, in place of those set
     /// before under this name.
     pub fn set_aircraft(&self, name: &str, latitude: f64, longitude: f64, count: u32) {
-        self.world().hovering.insert(name.to_owned(), (latitude, longitude, count));
+        self.set_aircraft_of_category(name, (latitude, longitude), count, 0);
+    }
+
+    /// The same as [`Scripted::set_aircraft`], all of one [`State::category`].
+    pub fn set_aircraft_of_category(&self, name: &str, (latitude, longitude): (f64, f64), count: u32, category: u8) {
+        self.world().hovering.insert(name.to_owned(), Hovering { latitude, longitude, count, category });
     }
 
     pub(super) fn flights(&self, query: &FlightsQuery) -> Vec<Flight> {
@@ -75,9 +88,9 @@ impl Scripted {
         let world = self.world();
         let mut states = world.states.clone();
         let mut number = 0;
-        for &(latitude, longitude, count) in world.hovering.values() {
+        for &Hovering { latitude, longitude, count, category } in world.hovering.values() {
             for _ in 0..count {
-                states.push(State::new(format!("{number:06x}"), latitude, longitude, time));
+                states.push(State::new(format!("{number:06x}"), latitude, longitude, time).category(category));
                 number += 1;
             }
         }

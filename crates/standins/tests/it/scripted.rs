@@ -132,6 +132,21 @@ async fn an_empty_sky_is_null_and_columns_can_be_forced() {
 }
 
 #[tokio::test]
+async fn a_category_is_told_to_those_who_ask_for_it_and_to_nobody_else() {
+    let (sky, world) = Sky::scripted().await;
+    world.set_states(vec![State::new("3c6668", 50.0, 8.5, 7).category(16)]);
+    let row = async |query: &str| -> Value {
+        let answer: Value = sky.get(&format!("/states/all{query}")).await.json().await.expect("JSON");
+        answer["states"][0].clone()
+    };
+    for query in ["", "?extended=0"] {
+        assert_eq!(row(query).await.as_array().map(Vec::len), Some(17), "{query}");
+    }
+    let extended = row("?extended=1").await;
+    assert_eq!((extended.as_array().map(Vec::len), &extended[17]), (Some(18), &json!(16)));
+}
+
+#[tokio::test]
 async fn bad_questions_are_refused_and_cost_nothing() {
     let (sky, _) = Sky::scripted().await;
     for path in ["/flights/arrival?airport=KSFO&begin=0&end=172800", "/flights/departure", "/states/all?lamin=1"] {
