@@ -12,6 +12,7 @@ pub mod grpc;
 pub mod http;
 pub mod lease;
 pub mod listen;
+pub mod log_limit;
 pub mod metrics;
 pub mod outside;
 pub mod periodic;
