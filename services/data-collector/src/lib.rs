@@ -1,15 +1,4 @@
-//! Keeps what people are interested in, collects flights for it from OpenSky, and brings every reading
-//! to those who watch.
-//!
-//! ```text
-//! HTTP ──▶ interests ──outbox──▶ relay ──────────────┐
-//!              │                   │ no reading yet   ├──▶ to-alert-system
-//!              ▼                   ▼                  │
-//! OpenSky ──▶ collection (the leader) ──▶ readings ──fan-out
-//! ```
-//!
-//! It decides when to ask and what an answer means, never whether anybody is alerted. A value it does
-//! not know stays unknown: it is never taken for zero, and never made up.
+#![doc = include_str!("../README.md")]
 
 pub mod config;
 pub mod core;
@@ -21,11 +10,15 @@ pub mod opensky;
 pub mod relay;
 pub mod store;
 
+mod clock_check;
 mod collect;
 mod grpc;
 mod retention;
 mod users;
 mod wake;
+
+#[cfg(test)]
+mod readme_tests;
 
 use std::{
     net::SocketAddr,
@@ -130,6 +123,7 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
         wake: wake.collect.clone(),
         part: collect::part(&shell.readiness),
         today: Mutex::default(),
+        failures: collect::Failures::default(),
     };
     spawn((&database, retention_days), shell, &store, wake, fan_out, relay, collector);
     Ok(Running { http, grpc: grpc.addr })

@@ -5,17 +5,29 @@ use shell::lease::Term;
 
 use super::{Collector, TurnError};
 use crate::{
-    core::{boxes::BoxCall, credits::Bucket, day::Direction, live::Sky},
+    core::{
+        boxes::BoxCall,
+        credits::Bucket,
+        day::Direction,
+        live::{self, Sky},
+    },
     opensky::{CallError, Reply, wire::Flight},
 };
 
 impl Collector {
     /// Asks for a box; what went wrong is the inner error.
     pub(super) async fn ask_states(&self, term: &Term, call: &BoxCall) -> Result<Result<Sky, CallError>, TurnError> {
+        let asked_at = self.shell.clock.now();
         let reply = self.unless_stopping(self.opensky.states(&call.area)).await?;
+        let arrived_at = self.shell.clock.now();
         self.settle(term, Bucket::States, call.cost(), &reply).await?;
         // A box always has an answer, if only an empty one: nothing there is no count.
-        Ok(reply.content.and_then(|sky| sky.ok_or(CallError::Status(404))))
+        let sky = reply.content.and_then(|sky| sky.ok_or(CallError::Status(404)));
+        Ok(sky.and_then(|sky| match sky.taken_at() {
+            Some(time) if live::is_of_now(time, asked_at, arrived_at) => Ok(sky),
+            Some(time) => Err(CallError::NotOfNow { seconds: (arrived_at - time).num_seconds() }),
+            None => Err(CallError::NotOfNow { seconds: i64::MAX }),
+        }))
     }
 
     /// Asks for a day of an airport; none is "nothing there".
@@ -52,7 +64,7 @@ impl Collector {
                 self.record_credits(term, bucket, |credits| credits.after_refusal(now, *seconds)).await
             }
             (Err(error), None) if !error.may_have_cost() => Ok(()),
-            (_, header) => self.record_credits(term, bucket, |credits| credits.after_call(cost, header)).await,
+            (_, header) => self.record_credits(term, bucket, |credits| credits.after_call(cost, header, now)).await,
         }
     }
 }

@@ -5,10 +5,11 @@ use contracts::Metric;
 use shell::{fault, lease::Term};
 use sqlx::PgConnection;
 
-use super::{Collector, TurnError, calls};
+use super::{Collector, DATABASE_LIMIT, Doubted, TurnError, within};
 use crate::{
     core::{
-        day::{self, Direction, Meaning},
+        credits::Bucket,
+        day::{self, Asked, Direction, Listed, Meaning},
         plan::{AskFor, DailyNeed, Kind},
         reading::directions,
     },
@@ -69,6 +70,29 @@ impl Collector {
         if days == AskFor::Probe && found.unasked {
             self.put_off_probe(known.situation.now);
         }
+        if found.in_vain {
+            self.probed_in_vain(&need.airport, known.situation.now);
+        }
+        within(DATABASE_LIMIT, self.store_found(term, known, need, watch, (asked, days), &found)).await?;
+        fault::point("data-collector.reading-stored");
+        if !found.days.is_empty() {
+            let flights: usize = found.days.iter().map(|(.., listed)| listed.len()).sum();
+            self.metrics.flights_fetched(&need.airport, u32::try_from(flights).unwrap_or(u32::MAX));
+            tracing::debug!(airport = need.airport, flights, "collected flights");
+        }
+        Ok(())
+    }
+
+    /// Stores what a step found out, in one transaction.
+    async fn store_found(
+        &self,
+        term: &Term,
+        known: &Known,
+        need: &DailyNeed,
+        watch: &Watch,
+        (asked, days): (&[Direction], AskFor),
+        found: &Found,
+    ) -> Result<(), TurnError> {
         let now = self.shell.clock.now();
         let yesterday = day::yesterday(known.situation.now);
         let mut transaction = self.store.begin().await?;
@@ -76,7 +100,9 @@ impl Collector {
         for day in &found.published {
             collection::record_day(&mut transaction, *day, true, known.situation.now).await?;
         }
-        if found.in_vain {
+        // Asked for somebody who waits, an airport whose traffic is not known proves nothing for others: they are
+        // to be asked for yesterday no later for that.
+        if found.in_vain && (days != AskFor::NewestForWaiting || need.traffic > 0) {
             collection::record_day(&mut transaction, yesterday, false, known.situation.now).await?;
         }
         for (direction, day, listed) in &found.days {
@@ -86,7 +112,7 @@ impl Collector {
         if !only_probed {
             let metrics = if asked.is_empty() { &watch.requested } else { &watch.metrics };
             let metrics: Vec<_> = metrics.iter().copied().filter(|of| Kind::of(*of) == Kind::Daily).collect();
-            self.store_readings(&mut transaction, known, need, &metrics, &found, now).await?;
+            self.store_readings(&mut transaction, known, need, &metrics, found, now).await?;
             // Whoever waits is served when the silence ends, as if nothing had been asked.
             if !found.refused {
                 collection::forget_requests(&mut transaction, &need.airport, &metrics).await?;
@@ -97,12 +123,6 @@ impl Collector {
             }
         }
         transaction.commit().await?;
-        fault::point("data-collector.reading-stored");
-        if !found.days.is_empty() {
-            let flights: usize = found.days.iter().map(|(.., listed)| listed.len()).sum();
-            self.metrics.flights_fetched(&need.airport, u32::try_from(flights).unwrap_or(u32::MAX));
-            tracing::debug!(airport = need.airport, flights, "collected flights");
-        }
         Ok(())
     }
 
@@ -135,12 +155,8 @@ impl Collector {
                 _ => &[yesterday, before],
             };
             if let Err(error) = self.find_direction(term, known, need, direction, tried, &mut found).await? {
-                tracing::warn!(
-                    airport = need.airport,
-                    direction = direction.as_str(),
-                    "flights are unknown: {}",
-                    calls::in_words(&error)
-                );
+                let what = format!("{}s of {}", direction.as_str(), need.airport);
+                self.failures.failed(Bucket::Flights, &what, &error);
                 found.refused = matches!(error, CallError::TooManyRequests { .. });
                 found.unasked = found.refused || error.is_unasked();
                 (found.incomplete, found.failed) = (true, true);
@@ -148,6 +164,7 @@ impl Collector {
                 found.in_vain |= days == AskFor::Probe && !found.unasked;
                 break;
             }
+            self.failures.answered(Bucket::Flights);
             if days == AskFor::Probe && !found.days.is_empty() && queue.len() == 1 {
                 // The day is there: now the rest of it.
                 queue.extend(need.directions.iter().map(|(other, _)| *other).filter(|other| *other != direction));
@@ -171,13 +188,26 @@ impl Collector {
                 Ok(listed) => listed,
                 Err(error) => return Ok(Err(error)),
             };
-            match day::meaning(listed.is_some(), found.published.contains(day)) {
-                Meaning::Flights | Meaning::None => {
-                    if listed.is_some() && !found.published.contains(day) {
+            // Nothing there, or an empty list: the same.
+            let listed = listed.unwrap_or_default();
+            let published = found.published.contains(day);
+            let asked = Asked { airport: &need.airport, direction, day: *day, published, traffic: need.traffic };
+            let rows: Vec<Listed<'_>> = listed.iter().map(Listed::from).collect();
+            let doubted = Doubted::Day(need.airport.clone(), direction, *day);
+            match day::meaning(&rows, &asked) {
+                Meaning::AnotherQuestion => return Ok(Err(CallError::AnotherQuestion)),
+                Meaning::Doubtful if self.is_first_doubt(std::slice::from_ref(&doubted)) => {
+                    return Ok(Err(CallError::Doubtful));
+                }
+                Meaning::Flights | Meaning::None | Meaning::Doubtful => {
+                    if !listed.is_empty() {
+                        self.forget_doubts(&[doubted]);
+                    }
+                    if !published {
                         tracing::info!("flights of {day} are published");
                         found.published.push(*day);
                     }
-                    found.days.push((direction, *day, listed.unwrap_or_default()));
+                    found.days.push((direction, *day, listed));
                     return Ok(Ok(()));
                 }
                 Meaning::Unknown => {
@@ -229,5 +259,16 @@ impl Collector {
             readings::insert(connection, &reading).await?;
         }
         Ok(())
+    }
+}
+
+impl<'a> From<&'a Flight> for Listed<'a> {
+    fn from(flight: &'a Flight) -> Self {
+        Self {
+            departure_airport: flight.departure_airport.as_deref(),
+            arrival_airport: flight.arrival_airport.as_deref(),
+            first_seen: flight.first_seen,
+            last_seen: flight.last_seen,
+        }
     }
 }

@@ -6,10 +6,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use contracts::Metric;
 use shell::{fault, lease::Term};
 
-use super::{Collector, TurnError, calls};
+use super::{Collector, DATABASE_LIMIT, Doubted, TurnError, within};
 use crate::{
     core::{
         boxes::{self, BoxCall},
+        credits::Bucket,
         live::{self, Sky},
         plan::Kind,
     },
@@ -22,6 +23,9 @@ use crate::{
 
 /// How far back a live figure looks.
 const WINDOW: TimeDelta = TimeDelta::seconds(60);
+
+/// How old the last count may be to be held against an empty sky.
+const RECENTLY: TimeDelta = TimeDelta::hours(1);
 
 /// Airports stored in one transaction, so that it is short: it keeps the lease from being renewed.
 const STORED_TOGETHER: usize = 50;
@@ -47,30 +51,14 @@ impl Collector {
             // Every box of the airport must have been seen.
             let own: Option<Vec<&Sky>> = own.map(|(_, sky)| sky.as_ref()).collect();
             let value = own.as_ref().map(|skies| live::count(need.position, skies));
-            let end = own.and_then(|skies| skies.first().and_then(|sky| reply_time(sky))).unwrap_or(observed_at);
-            counted.push((need.airport.as_str(), value, end, need.requested));
+            // What is unknown is unknown as of now: it tells nothing of the time of an answer that was not used.
+            let end = own.and_then(|skies| skies.first().and_then(|sky| sky.taken_at())).unwrap_or(observed_at);
+            counted.push((need.airport.as_str(), value, end));
         }
         for (turn, chunk) in counted.chunks(STORED_TOGETHER).enumerate() {
-            let mut transaction = self.store.begin().await?;
-            term.hold(&mut transaction).await?;
-            if regular && turn == 0 {
-                collection::record_cycle(&mut transaction, Kind::Live, begun_at).await?;
-            }
-            for (airport, value, end, requested) in chunk {
-                let metric = Metric::Live;
-                let window = (*end - WINDOW, *end);
-                let reading = NewReading { airport, metric, value: *value, window, observed_at, source: &self.source };
-                readings::insert(&mut transaction, &reading).await?;
-                // Whoever waits is served when the silence ends, as if nothing had been asked.
-                let is_silent = refused && value.is_none();
-                if !(is_silent && *requested) {
-                    collection::record_attempt(&mut transaction, airport, Kind::Live, begun_at, 0).await?;
-                }
-                if !is_silent {
-                    collection::forget_requests(&mut transaction, airport, &[metric]).await?;
-                }
-            }
-            transaction.commit().await?;
+            let cycle_begun_at = (regular && turn == 0).then_some(begun_at);
+            let stored = self.store_counts(term, chunk, cycle_begun_at, (begun_at, observed_at), refused);
+            within(DATABASE_LIMIT, stored).await?;
         }
         fault::point("data-collector.reading-stored");
         for (airport, value, ..) in counted {
@@ -79,6 +67,36 @@ impl Collector {
             }
             tracing::debug!(airport, value, "counted aircraft");
         }
+        Ok(())
+    }
+
+    /// Stores what was counted in one transaction, as of when it was asked for and observed.
+    async fn store_counts(
+        &self,
+        term: &Term,
+        counted: &[(&str, Option<u32>, DateTime<Utc>)],
+        cycle_begun_at: Option<DateTime<Utc>>,
+        (begun_at, observed_at): (DateTime<Utc>, DateTime<Utc>),
+        refused: bool,
+    ) -> Result<(), TurnError> {
+        let mut transaction = self.store.begin().await?;
+        term.hold(&mut transaction).await?;
+        if let Some(begun_at) = cycle_begun_at {
+            collection::record_cycle(&mut transaction, Kind::Live, begun_at).await?;
+        }
+        for (airport, value, end) in counted {
+            let metric = Metric::Live;
+            let window = (*end - WINDOW, *end);
+            let reading = NewReading { airport, metric, value: *value, window, observed_at, source: &self.source };
+            readings::insert(&mut transaction, &reading).await?;
+            // A person who waits is served when the silence ends, as if nothing had been asked; also one whose
+            // request comes later than the question that the interest itself caused.
+            if !(refused && value.is_none()) {
+                collection::record_attempt(&mut transaction, airport, Kind::Live, begun_at, 0).await?;
+                collection::forget_requests(&mut transaction, airport, &[metric]).await?;
+            }
+        }
+        transaction.commit().await?;
         Ok(())
     }
 
@@ -98,8 +116,17 @@ impl Collector {
             let answer = self.ask_states(term, &call).await?;
             left -= call.cost();
             seen.refused = matches!(answer, Err(CallError::TooManyRequests { .. }));
-            if let Err(error) = &answer {
-                tracing::warn!(airports = call.airports.len(), "live figures are unknown: {}", calls::in_words(error));
+            let around = || call.airports.iter().map(|place| known.situation.live[airports[*place]].airport.as_str());
+            let answer = match answer {
+                Ok(sky) => self.doubt_empty_sky(sky, around().collect()).await?,
+                answer => answer,
+            };
+            match &answer {
+                Ok(_) => self.failures.answered(Bucket::States),
+                Err(error) => {
+                    let airports = format!("{} of {} airports", call.airports.len(), airports.len());
+                    self.failures.failed(Bucket::States, &airports, error);
+                }
             }
             if matches!(answer, Err(CallError::BadRequest)) && call.airports.len() > 1 {
                 for place in call.airports {
@@ -115,6 +142,20 @@ impl Collector {
         }
         Ok(seen)
     }
+
+    /// An answer without a single row tells "nothing flies" to everybody who watches one of its airports. Where
+    /// many flew a moment ago it may as well be a fault of the source, so a second one must say the same.
+    async fn doubt_empty_sky(&self, sky: Sky, airports: Vec<&str>) -> Result<Result<Sky, CallError>, TurnError> {
+        let doubted: Vec<_> = airports.iter().map(|airport| Doubted::Sky((*airport).to_owned())).collect();
+        if !sky.aircraft.is_empty() {
+            self.forget_doubts(&doubted);
+            return Ok(Ok(sky));
+        }
+        let since = self.shell.clock.now() - RECENTLY;
+        let before = within(DATABASE_LIMIT, self.store.last_counts(&airports, since)).await?;
+        let is_doubted = live::is_doubtful(&sky, before) && self.is_first_doubt(&doubted);
+        Ok(if is_doubted { Err(CallError::Doubtful) } else { Ok(sky) })
+    }
 }
 
 /// What was asked, and what was seen.
@@ -125,9 +166,4 @@ struct Seen {
     skies: Vec<Option<Sky>>,
     /// The source asked for silence.
     refused: bool,
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "a time that is out of range is none")]
-fn reply_time(sky: &Sky) -> Option<DateTime<Utc>> {
-    DateTime::from_timestamp(sky.time as i64, 0)
 }

@@ -2,22 +2,25 @@
 
 mod calls;
 mod daily;
+mod failures;
 mod live;
 mod outlook;
+mod today;
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
-use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use shell::{
     Shell,
+    clock::{Look, Woken},
     lease::{HoldError, Term},
     readiness::{Need, Part, Readiness},
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::timeout};
 
 use crate::{
     core::{
@@ -33,15 +36,24 @@ use crate::{
     },
 };
 
+pub use failures::Failures;
+use today::Doubted;
+pub use today::Today;
+
 /// How long to wait after the database could not answer; twice as long after every further failure.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// The longest such wait. What was asked for meanwhile has cost credits and could not be kept.
 const LONGEST_AFTER_FAILURE: Duration = Duration::from_secs(60);
 
-/// How long a turn may take: several calls to OpenSky, and their storing. One that waits for a connection that died
-/// silently ends here at the latest; mostly the lease, on another connection to the same server, has noticed before.
-const TURN_LIMIT: Duration = Duration::from_secs(90);
+/// How long the database may take for one part of a turn: longer than a statement may, so that only a
+/// connection that died without a word comes to it. Calls to OpenSky have a limit of their own, each; a turn of
+/// many slow ones is long, and must not lose what it has paid for.
+const DATABASE_LIMIT: Duration = Duration::from_secs(30);
+
+/// However far away the next step is, the plan is made again this often, in real time: what it was made of
+/// may have been mended meanwhile.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// What a replica that does not lead says of the credits. Whether another one leads it does not know.
 const NOT_COLLECTING: &str = "this replica does not collect";
@@ -75,16 +87,8 @@ pub struct Collector {
     pub part: Part,
     /// What is remembered until the day ends.
     pub today: Mutex<Today>,
-}
-
-/// What is remembered until the day ends, and may be forgotten by a restart.
-#[derive(Clone, Default)]
-pub struct Today {
-    day: NaiveDate,
-    /// Airports that share no box, since the source refused one that they shared.
-    alone: BTreeSet<String>,
-    /// When a look for yesterday's flights was last due, and nothing was asked.
-    probe_put_off_at: Option<DateTime<Utc>>,
+    /// What was logged of answers that cannot be used.
+    pub failures: Failures,
 }
 
 /// Why a turn could not be finished.
@@ -99,6 +103,18 @@ enum TurnError {
     /// The database could not answer.
     #[error("use the database")]
     Database(#[source] sqlx::Error),
+    /// The database did not answer at all.
+    #[error("the database did not answer within {} s", .0.as_secs())]
+    Silent(Duration),
+}
+
+/// A part of a turn that only needs the database, within `limit`. A part that is given up is dropped, and its
+/// transaction with it.
+async fn within<T, E: Into<TurnError>>(
+    limit: Duration,
+    part: impl Future<Output = Result<T, E>>,
+) -> Result<T, TurnError> {
+    timeout(limit, part).await.map_or(Err(TurnError::Silent(limit)), |done| done.map_err(Into::into))
 }
 
 impl From<sqlx::Error> for TurnError {
@@ -127,21 +143,20 @@ impl Collector {
         let mut told = outlook::Told::default();
         let mut wait = AFTER_FAILURE;
         while !stopping.is_cancelled() {
-            let turn = tokio::time::timeout(TURN_LIMIT, self.turn(&term, &mut told)).await;
-            let turn = turn.unwrap_or(Err(TurnError::Database(sqlx::Error::PoolTimedOut)));
+            let turn = self.turn(&term, &mut told).await;
             if turn.is_ok() {
                 wait = AFTER_FAILURE;
             }
             match turn {
                 Ok(None) => {}
-                Ok(Some(wake_at)) => self.wait_until(wake_at).await,
+                Ok(Some((wake_at, planned))) => self.wait_until(wake_at, planned).await,
                 Err(TurnError::Stopping) => break,
                 Err(TurnError::Deposed) => {
                     tracing::warn!("collection was taken over by another process");
                     break;
                 }
-                Err(TurnError::Database(error)) => {
-                    tracing::warn!("collection waits for the database: {error}");
+                Err(error @ (TurnError::Database(_) | TurnError::Silent(_))) => {
+                    tracing::warn!("collection waits for the database: {:#}", anyhow::Error::new(error));
                     tokio::select! {
                         () = stopping.cancelled() => {}
                         () = tokio::time::sleep(wait) => {}
@@ -154,19 +169,29 @@ impl Collector {
     }
 
     /// Plans and does one step; answers until when there is nothing to do, when there is none.
-    async fn turn(&self, term: &Term, told: &mut outlook::Told) -> Result<Option<DateTime<Utc>>, TurnError> {
-        let now = self.shell.clock.now();
+    async fn turn(&self, term: &Term, told: &mut outlook::Told) -> Result<Option<(DateTime<Utc>, Look)>, TurnError> {
+        let planned = self.shell.clock.look();
+        let now = planned.time;
         let today = self.today(now);
-        let mut known = self.store.known(now, self.interval, self.tier, locate, &today.alone).await?;
+        let known = self.store.known(now, self.interval, self.tier, locate, &today.alone);
+        let mut known = within(DATABASE_LIMIT, known).await?;
         known.situation.probe_put_off_at = today.probe_put_off_at;
+        for need in &mut known.situation.daily {
+            need.probed = today.probed.get(&need.airport).copied().unwrap_or_default();
+        }
+        known.situation = known.situation.without_times_ahead();
         let plan = plan::plan(&known.situation);
-        let mut transaction = self.store.begin().await?;
-        term.hold(&mut transaction).await?;
-        collection::record_plan(&mut transaction, &plan.next_at).await?;
-        transaction.commit().await?;
+        let recorded = async {
+            let mut transaction = self.store.begin().await?;
+            term.hold(&mut transaction).await?;
+            collection::record_plan(&mut transaction, &plan.next_at).await?;
+            transaction.commit().await?;
+            Ok::<_, TurnError>(())
+        };
+        within(DATABASE_LIMIT, recorded).await?;
         self.show(&known, &plan, told);
         match plan.step {
-            None => return Ok(Some(plan.wake_at)),
+            None => return Ok(Some((plan.wake_at, planned))),
             Some(Step::Live { airports, calls, regular }) => {
                 self.collect_live(term, &known, &airports, &calls, regular).await?;
             }
@@ -194,36 +219,14 @@ impl Collector {
         }
     }
 
-    async fn wait_until(&self, at: DateTime<Utc>) {
-        // A millisecond more, since the two clocks involved count differently below that.
-        let wait = (at - self.shell.clock.now()).to_std().unwrap_or_default() + Duration::from_millis(1);
+    async fn wait_until(&self, at: DateTime<Utc>, planned: Look) {
         tokio::select! {
             () = self.shell.tasks.stopping().cancelled() => {}
             () = self.wake.notified() => {}
-            () = self.shell.clock.sleep(wait) => {}
-        }
-    }
-
-    /// What is remembered on `now`'s day.
-    fn today(&self, now: DateTime<Utc>) -> Today {
-        let mut today = self.today.lock().unwrap_or_else(PoisonError::into_inner);
-        if today.day != now.date_naive() {
-            *today = Today { day: now.date_naive(), ..Today::default() };
-        }
-        today.clone()
-    }
-
-    fn keep_alone(&self, airport: &str, now: DateTime<Utc>) {
-        let mut today = self.today.lock().unwrap_or_else(PoisonError::into_inner);
-        if today.day == now.date_naive() {
-            today.alone.insert(airport.to_owned());
-        }
-    }
-
-    fn put_off_probe(&self, now: DateTime<Utc>) {
-        let mut today = self.today.lock().unwrap_or_else(PoisonError::into_inner);
-        if today.day == now.date_naive() {
-            today.probe_put_off_at = Some(now);
+            () = tokio::time::sleep(LONGEST_WAIT) => {}
+            woken = self.shell.clock.sleep_until(at, planned) => if let Woken::ClockJumped(by) = woken {
+                tracing::warn!("the clock jumped by {} s: planning anew", by.num_seconds());
+            },
         }
     }
 
@@ -234,12 +237,15 @@ impl Collector {
         change: impl FnOnce(crate::core::credits::Credits) -> crate::core::credits::Credits,
     ) -> Result<(), TurnError> {
         let now = self.shell.clock.now();
-        let credits = change(self.store.credits(bucket, self.tier, now).await?);
-        let mut transaction = self.store.begin().await?;
-        term.hold(&mut transaction).await?;
-        collection::record_credits(&mut transaction, bucket, &credits).await?;
-        transaction.commit().await?;
-        Ok(())
+        let recorded = async {
+            let credits = change(self.store.credits(bucket, self.tier, now).await?);
+            let mut transaction = self.store.begin().await?;
+            term.hold(&mut transaction).await?;
+            collection::record_credits(&mut transaction, bucket, &credits).await?;
+            transaction.commit().await?;
+            Ok::<_, TurnError>(())
+        };
+        within(DATABASE_LIMIT, recorded).await
     }
 }
 
@@ -262,4 +268,17 @@ impl Drop for Leading<'_> {
 /// Where an airport is.
 fn locate(airport: &str) -> Option<Position> {
     airports::lookup(airport).map(|found| Position { latitude: found.latitude, longitude: found.longitude })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_database_that_says_nothing_ends_the_turn() {
+        let limit = Duration::from_millis(10);
+        let silent = within(limit, std::future::pending::<Result<(), sqlx::Error>>()).await;
+        assert!(matches!(silent, Err(TurnError::Silent(_))));
+        assert_eq!(within(limit, async { Ok::<_, sqlx::Error>(7) }).await.ok(), Some(7));
+    }
 }

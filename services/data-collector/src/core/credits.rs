@@ -5,7 +5,7 @@
 
 use chrono::{DateTime, Days, NaiveTime, TimeDelta, Utc};
 
-use super::geo::GeoBox;
+use super::{clock::is_ahead, geo::GeoBox};
 
 /// What a box as large as the globe costs, and so the most that any set of airports costs.
 pub const STATES_COST_OF_THE_GLOBE: u32 = 4;
@@ -20,11 +20,16 @@ const HIGHEST_FLIGHTS_COST: u32 = 60;
 /// How long a bucket rests when the source says "too many requests" but not until when.
 const PAUSE_WITHOUT_HEADER: TimeDelta = TimeDelta::hours(1);
 
-/// The shortest pause: "again in no time" must not become a question without end.
+/// The shortest pause: "again in no time" must not become a question without end. Each further refusal in a
+/// row doubles it, up to [`PAUSE_WITHOUT_HEADER`].
 const SHORTEST_PAUSE: TimeDelta = TimeDelta::seconds(1);
 
-/// The longest pause that is believed; a bucket is filled every day.
-const LONGEST_PAUSE: TimeDelta = TimeDelta::days(7);
+/// From so many doublings on the shortest pause is the one without a header anyway.
+const MOST_DOUBLINGS: u32 = 12;
+
+/// How long a header is believed that leaves too little for a single call. An account without credits
+/// refuses the next call and says until when; one that has some answers it.
+const EMPTY_IS_BELIEVED_FOR: TimeDelta = TimeDelta::hours(1);
 
 /// The share of a whole day's credits kept back for airports that are asked for the first time.
 const RESERVED_SHARE: u32 = 20;
@@ -83,46 +88,84 @@ pub struct Credits {
     pub from_header: bool,
     /// What a call turned out to cost, where two headers in a row showed it.
     pub seen_cost: Option<u32>,
+    /// When the source last said so.
+    pub told_at: Option<DateTime<Utc>>,
     /// The source asked for silence until then.
     pub paused_until: Option<DateTime<Utc>>,
+    /// When it asked for that.
+    pub paused_at: Option<DateTime<Utc>>,
+    /// How often in a row it did.
+    pub refusals: u32,
 }
 
 impl Credits {
     /// What is assumed before the source has said anything.
     #[must_use]
     pub fn assumed(tier: Tier, now: DateTime<Utc>) -> Self {
-        Self { day: now.date_naive(), remaining: tier.daily(), from_header: false, seen_cost: None, paused_until: None }
-    }
-
-    /// The same at `now`: a new day fills the bucket, and a pause ends.
-    #[must_use]
-    pub fn at(self, tier: Tier, now: DateTime<Utc>) -> Self {
-        let paused_until = self.paused_until.filter(|until| *until > now);
-        if self.day < now.date_naive() {
-            return Self { seen_cost: self.seen_cost, paused_until, ..Self::assumed(tier, now) };
+        Self {
+            day: now.date_naive(),
+            remaining: tier.daily(),
+            from_header: false,
+            seen_cost: None,
+            told_at: None,
+            paused_until: None,
+            paused_at: None,
+            refusals: 0,
         }
-        Self { paused_until, ..self }
     }
 
-    /// After a call that was taken to cost `cost` and came back with `header` as its remaining credits.
+    /// The same at `now`. A new day fills the bucket and ends every pause, and so does a day to come, which
+    /// a clock that was ahead has written: if there is less, the next answer says so.
     #[must_use]
-    pub fn after_call(self, cost: u32, header: Option<u32>) -> Self {
-        let Some(header) = header else { return Self { remaining: self.remaining.saturating_sub(cost), ..self } };
+    pub fn at(self, bucket: Bucket, tier: Tier, now: DateTime<Utc>) -> Self {
+        if self.day != now.date_naive() {
+            return Self { seen_cost: self.seen_cost, ..Self::assumed(tier, now) };
+        }
+        let began = self.paused_at.is_none_or(|at| !is_ahead(at, now));
+        let paused_until = self.paused_until.filter(|until| began && *until > now);
+        let believed = Self { paused_until: paused_until.map(|until| until.min(end_of_day(now))), ..self };
+        if believed.empty_until(bucket, now).is_some_and(|until| until <= now) {
+            return Self { remaining: Self::evenly(tier, now), from_header: false, ..believed };
+        }
+        believed
+    }
+
+    /// Until when a header is believed that left too little for a call; none where there is enough.
+    #[must_use]
+    pub fn empty_until(&self, bucket: Bucket, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let one_call = if bucket == Bucket::States { 1 } else { self.flights_cost() };
+        let told_at = self.told_at.filter(|at| !is_ahead(*at, now));
+        let is_empty = self.from_header && self.remaining < one_call;
+        is_empty.then(|| told_at.map_or(now, |at| at + EMPTY_IS_BELIEVED_FOR))
+    }
+
+    /// After a call that was taken to cost `cost` and came back at `now` with `header` as its remaining credits.
+    #[must_use]
+    pub fn after_call(self, cost: u32, header: Option<u32>, now: DateTime<Utc>) -> Self {
+        let answered = Self { refusals: 0, ..self };
+        let Some(header) = header else {
+            return Self { remaining: self.remaining.saturating_sub(cost), ..answered };
+        };
         let spent = self
             .remaining
             .checked_sub(header)
             .filter(|spent| self.from_header && (1..=HIGHEST_FLIGHTS_COST).contains(spent));
-        Self { remaining: header, from_header: true, seen_cost: spent.or(self.seen_cost), ..self }
+        let told_at = Some(now);
+        Self { remaining: header, from_header: true, told_at, seen_cost: spent.or(self.seen_cost), ..answered }
     }
 
-    /// After the source said "too many requests" at `now`, and perhaps for how many seconds.
+    /// After the source said "too many requests" at `now`, and perhaps for how many seconds. A pause ends with
+    /// the bucket at the latest.
     #[must_use]
     pub fn after_refusal(self, now: DateTime<Utc>, seconds: Option<u64>) -> Self {
-        let pause = seconds.map_or(PAUSE_WITHOUT_HEADER, |seconds| {
-            let pause = i64::try_from(seconds).ok().and_then(TimeDelta::try_seconds).unwrap_or(LONGEST_PAUSE);
-            pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
+        let whole_day = TimeDelta::days(1);
+        let said = seconds.map_or(PAUSE_WITHOUT_HEADER, |seconds| {
+            i64::try_from(seconds).ok().and_then(TimeDelta::try_seconds).unwrap_or(whole_day).min(whole_day)
         });
-        Self { paused_until: Some(now + pause), ..self }
+        let doublings = self.refusals.min(MOST_DOUBLINGS);
+        let least = (SHORTEST_PAUSE * (1 << doublings)).min(PAUSE_WITHOUT_HEADER);
+        let paused_until = Some((now + said.max(least)).min(end_of_day(now)));
+        Self { paused_until, paused_at: Some(now), refusals: self.refusals.saturating_add(1), ..self }
     }
 
     /// What one call to `/flights` costs as far as is known.
@@ -168,6 +211,12 @@ pub fn states_cost(area: &GeoBox) -> u32 {
     }
 }
 
+/// Midnight UTC before `now`.
+#[must_use]
+pub fn start_of_day(now: DateTime<Utc>) -> DateTime<Utc> {
+    now.date_naive().and_time(NaiveTime::MIN).and_utc()
+}
+
 /// The next midnight UTC, when buckets are filled.
 #[must_use]
 pub fn end_of_day(now: DateTime<Utc>) -> DateTime<Utc> {
@@ -175,73 +224,4 @@ pub fn end_of_day(now: DateTime<Utc>) -> DateTime<Utc> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(text: &str) -> DateTime<Utc> {
-        text.parse().expect("a time")
-    }
-
-    const NOON: &str = "2026-11-20T12:00:00Z";
-
-    #[test]
-    fn a_header_is_believed_over_the_tier() {
-        let credits = Credits::assumed(Tier::Anonymous, at(NOON));
-        assert_eq!(credits.after_call(1, None).remaining, 399);
-        let told = credits.after_call(1, Some(7_999));
-        assert_eq!((told.remaining, told.from_header, told.seen_cost), (7_999, true, None));
-    }
-
-    #[test]
-    fn two_headers_in_a_row_show_the_real_cost() {
-        let credits =
-            Credits::assumed(Tier::Standard, at(NOON)).after_call(30, Some(3_996)).after_call(30, Some(3_992));
-        assert_eq!(credits.flights_cost(), 4);
-        assert_eq!(credits.after_call(4, Some(3_992)).flights_cost(), 4, "a free call shows nothing");
-        assert_eq!(credits.after_call(4, Some(4_000)).flights_cost(), 4, "nor does a bucket that was filled");
-        assert_eq!(credits.after_call(4, Some(100)).flights_cost(), 4, "nor what somebody else has spent");
-    }
-
-    #[test]
-    fn a_new_day_fills_the_bucket_and_keeps_a_longer_pause() {
-        let spent = Credits { remaining: 0, ..Credits::assumed(Tier::Standard, at(NOON)) };
-        let refused = spent.after_refusal(at(NOON), Some(38_715));
-        assert_eq!(refused.at(Tier::Standard, at("2026-11-20T20:00:00Z")), refused);
-        let next_day = spent.after_refusal(at("2026-11-20T23:00:00Z"), Some(7_200));
-        let next_day = next_day.at(Tier::Standard, at("2026-11-21T00:30:00Z"));
-        assert_eq!(next_day.remaining, 4_000);
-        assert_eq!(next_day.paused_until, Some(at("2026-11-21T01:00:00Z")));
-        assert_eq!(next_day.at(Tier::Standard, at("2026-11-21T01:00:00Z")).paused_until, None);
-    }
-
-    #[test]
-    fn a_refusal_pauses_as_long_as_it_says_and_an_hour_when_it_does_not() {
-        let credits = Credits::assumed(Tier::Standard, at(NOON));
-        let until = |seconds| credits.after_refusal(at(NOON), seconds).affordable_at(1, at(NOON));
-        assert_eq!(until(Some(38_715)), at("2026-11-20T22:45:15Z"));
-        assert_eq!(until(None), at("2026-11-20T13:00:00Z"));
-        assert_eq!(until(Some(u64::MAX)), at("2026-11-27T12:00:00Z"));
-        assert_eq!(until(Some(0)), at("2026-11-20T12:00:01Z"));
-    }
-
-    #[test]
-    fn an_empty_bucket_waits_for_midnight() {
-        let empty = Credits { remaining: 3, ..Credits::assumed(Tier::Standard, at(NOON)) };
-        assert_eq!(empty.affordable_at(3, at(NOON)), at(NOON));
-        assert_eq!(empty.affordable_at(4, at(NOON)), at("2026-11-21T00:00:00Z"));
-    }
-
-    #[test]
-    fn the_reserve_melts_with_the_day() {
-        assert_eq!(Credits::reserve(Tier::Standard, at("2026-11-20T00:00:00Z")), 200);
-        assert_eq!(Credits::reserve(Tier::Standard, at(NOON)), 100);
-        assert_eq!(Credits::reserve(Tier::Standard, at("2026-11-20T23:59:59Z")), 0);
-    }
-
-    #[test]
-    fn a_box_costs_by_its_size() {
-        let cost = |width, height| states_cost(&GeoBox { south: 0.0, north: height, west: 0.0, east: width });
-        assert_eq!([cost(5.0, 5.0), cost(5.1, 5.0), cost(10.0, 10.0), cost(20.0, 20.0)], [1, 2, 2, 3]);
-        assert_eq!([cost(20.1, 20.0), cost(360.0, 180.0)], [4, 4]);
-    }
-}
+mod tests;

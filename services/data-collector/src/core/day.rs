@@ -52,6 +52,59 @@ pub fn window(day: NaiveDate) -> (DateTime<Utc>, DateTime<Utc>) {
     (begin, begin + TimeDelta::days(1) - TimeDelta::seconds(1))
 }
 
+/// So many flights a day do not become none on the next: an answer without any needs a second one.
+const MANY_FLIGHTS: i64 = 20;
+
+/// A question for the flights of a day, and what was known before it was answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The airport's ICAO code.
+    pub airport: &'a str,
+    /// Which of its flights.
+    pub direction: Direction,
+    /// Which day.
+    pub day: NaiveDate,
+    /// Whether the day was known to be published.
+    pub published: bool,
+    /// How many flights the airport had on its newest day.
+    pub traffic: i64,
+}
+
+/// What decides whether a listed flight belongs to a question.
+#[derive(Clone, Copy, Debug)]
+pub struct Listed<'a> {
+    /// The airport where it began.
+    pub departure_airport: Option<&'a str>,
+    /// The airport where it ended.
+    pub arrival_airport: Option<&'a str>,
+    /// When it began.
+    pub first_seen: DateTime<Utc>,
+    /// When it ended.
+    pub last_seen: DateTime<Utc>,
+}
+
+impl Listed<'_> {
+    /// The end of the flight that the question is about.
+    fn end(&self, direction: Direction) -> (Option<&str>, DateTime<Utc>) {
+        match direction {
+            Direction::Arrival => (self.arrival_airport, self.last_seen),
+            Direction::Departure => (self.departure_airport, self.first_seen),
+        }
+    }
+
+    /// Whether it can be an answer: of this airport, and in the air at some time of the day.
+    fn can_answer(&self, asked: &Asked<'_>) -> bool {
+        let ((first, last), (airport, _)) = (window(asked.day), self.end(asked.direction));
+        airport == Some(asked.airport) && self.first_seen <= last && self.last_seen >= first
+    }
+
+    /// Whether it shows that the day is published: it landed or left on it.
+    fn proves(&self, asked: &Asked<'_>) -> bool {
+        let ((first, last), (_, at)) = (window(asked.day), self.end(asked.direction));
+        (first..=last).contains(&at)
+    }
+}
+
 /// What the source said about a day of an airport in one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
@@ -59,18 +112,27 @@ pub enum Meaning {
     Flights,
     /// The day is published and holds none.
     None,
+    /// As [`Meaning::None`], but there were many on the day before: believed when it is said again.
+    Doubtful,
     /// The day is not published yet, as far as anybody can tell.
     Unknown,
+    /// The list answers another question.
+    AnotherQuestion,
 }
 
-/// What an answer means: `found` is whether it listed flights (200, not 404), `published` whether the
-/// day was known to be published before.
+/// What an answer means; nothing there (404) and an empty list are the same. Only flights show that a day is
+/// published: an upstream in trouble lists none as well.
 #[must_use]
-pub fn meaning(found: bool, published: bool) -> Meaning {
-    match (found, published) {
-        (true, _) => Meaning::Flights,
-        (false, true) => Meaning::None,
-        (false, false) => Meaning::Unknown,
+pub fn meaning(listed: &[Listed<'_>], asked: &Asked<'_>) -> Meaning {
+    if !listed.iter().all(|flight| flight.can_answer(asked)) {
+        return Meaning::AnotherQuestion;
+    }
+    match (listed.is_empty(), asked.published) {
+        (false, true) => Meaning::Flights,
+        (false, false) if listed.iter().any(|flight| flight.proves(asked)) => Meaning::Flights,
+        (_, false) => Meaning::Unknown,
+        (true, true) if asked.traffic >= MANY_FLIGHTS => Meaning::Doubtful,
+        (true, true) => Meaning::None,
     }
 }
 
@@ -87,11 +149,51 @@ mod tests {
         assert_eq!(end.timestamp() - begin.timestamp(), 86_399);
     }
 
+    fn asked(published: bool, traffic: i64) -> Asked<'static> {
+        let day = "2026-11-20".parse().expect("a date");
+        Asked { airport: "KSFO", direction: Direction::Arrival, day, published, traffic }
+    }
+
+    fn listed<'a>(airport: Option<&'a str>, from: &str, to: &str) -> Listed<'a> {
+        let at = |text: &str| format!("2026-11-{text}:00Z").parse().expect("a time");
+        Listed { departure_airport: None, arrival_airport: airport, first_seen: at(from), last_seen: at(to) }
+    }
+
     #[test]
-    fn nothing_there_is_zero_only_on_a_published_day() {
-        assert_eq!(meaning(false, false), Meaning::Unknown);
-        assert_eq!(meaning(false, true), Meaning::None);
-        assert_eq!(meaning(true, false), Meaning::Flights);
+    fn nothing_there_is_zero_only_on_a_published_day_and_doubted_where_there_was_much() {
+        assert_eq!(meaning(&[], &asked(false, 900)), Meaning::Unknown);
+        assert_eq!(meaning(&[], &asked(true, 19)), Meaning::None);
+        assert_eq!(meaning(&[], &asked(true, 20)), Meaning::Doubtful);
+    }
+
+    #[test]
+    fn a_day_is_published_when_a_flight_of_that_day_is_listed() {
+        let of_the_day = listed(Some("KSFO"), "19T22:00", "20T01:00");
+        // It landed a day later: no arrival of the day, if a flight in it.
+        let only_in_the_air = listed(Some("KSFO"), "20T22:00", "21T01:00");
+        assert_eq!(meaning(&[of_the_day], &asked(false, 0)), Meaning::Flights);
+        assert_eq!(meaning(&[only_in_the_air], &asked(false, 0)), Meaning::Unknown);
+        assert_eq!(meaning(&[only_in_the_air, of_the_day], &asked(false, 0)), Meaning::Flights);
+        assert_eq!(meaning(&[only_in_the_air], &asked(true, 0)), Meaning::Flights);
+        // Departures are judged by the other end.
+        let leaves = Listed { departure_airport: Some("KSFO"), arrival_airport: None, ..only_in_the_air };
+        let departures = Asked { direction: Direction::Departure, ..asked(false, 0) };
+        assert_eq!(meaning(&[leaves], &departures), Meaning::Flights);
+    }
+
+    #[test]
+    fn a_list_about_another_airport_or_another_day_answers_another_question() {
+        let right = listed(Some("KSFO"), "20T08:00", "20T10:00");
+        for wrong in [
+            listed(Some("KJFK"), "20T08:00", "20T10:00"),
+            listed(None, "20T08:00", "20T10:00"),
+            listed(Some("KSFO"), "18T08:00", "18T10:00"),
+            listed(Some("KSFO"), "22T08:00", "22T10:00"),
+        ] {
+            for published in [false, true] {
+                assert_eq!(meaning(&[right, wrong], &asked(published, 0)), Meaning::AnotherQuestion, "{wrong:?}");
+            }
+        }
     }
 
     #[test]

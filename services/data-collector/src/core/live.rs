@@ -1,13 +1,24 @@
 //! How many aircraft are around an airport now.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, ops::RangeInclusive};
+
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::geo::{LIVE_RADIUS_METRES, Position};
 
 /// An aircraft not heard for this many seconds is no longer counted.
 const FRESH_SECONDS: f64 = 60.0;
 
-/// One aircraft of a reply.
+/// The furthest that a snapshot's own time may lie from ours, either way, to be of now.
+const FURTHEST_FROM_NOW: TimeDelta = TimeDelta::minutes(2);
+
+/// So many aircraft do not vanish from one cycle to the next: an answer without any needs a second one.
+const MANY_AIRCRAFT: u32 = 5;
+
+/// The categories that are no aircraft: surface vehicles (16, 17) and obstacles (18 to 20).
+const NO_AIRCRAFT: RangeInclusive<i64> = 16..=20;
+
+/// One row of a reply: an aircraft, a vehicle or an obstacle that has a transponder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Aircraft {
     /// The transponder's address.
@@ -16,6 +27,16 @@ pub struct Aircraft {
     pub last_contact: f64,
     /// Where it was, when it said so.
     pub position: Option<Position>,
+    /// The kind of thing that it is, where the reply says so. 0 and 1 mean "no information".
+    pub category: Option<i64>,
+}
+
+impl Aircraft {
+    /// Whether it counts as an aircraft: unless it says that it is something else.
+    #[must_use]
+    pub fn is_aircraft(&self) -> bool {
+        !self.category.is_some_and(|category| NO_AIRCRAFT.contains(&category))
+    }
 }
 
 /// One reply: aircraft, and the time that their states belong to in unix seconds.
@@ -27,6 +48,15 @@ pub struct Sky {
     pub aircraft: Vec<Aircraft>,
 }
 
+impl Sky {
+    /// The reply's time; none where there is no such time.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "a time that is out of range is none")]
+    pub fn taken_at(&self) -> Option<DateTime<Utc>> {
+        DateTime::from_timestamp(self.time as i64, 0)
+    }
+}
+
 /// Counts the aircraft within 25 nautical miles of `airport`, at any height or on the ground, last
 /// heard under 60 s before the reply's time. `skies` together cover the surroundings; one seen in two
 /// of them counts once.
@@ -35,12 +65,28 @@ pub fn count(airport: Position, skies: &[&Sky]) -> u32 {
     let mut seen = HashSet::new();
     for sky in skies {
         let near = sky.aircraft.iter().filter(|aircraft| {
-            sky.time - aircraft.last_contact < FRESH_SECONDS
+            // What was heard long after the reply was made is as wrong as what was not heard for long.
+            (sky.time - aircraft.last_contact).abs() < FRESH_SECONDS
+                && aircraft.is_aircraft()
                 && aircraft.position.is_some_and(|position| position.metres_to(airport) <= LIVE_RADIUS_METRES)
         });
         seen.extend(near.map(|aircraft| aircraft.icao24.as_str()));
     }
     u32::try_from(seen.len()).unwrap_or(u32::MAX)
+}
+
+/// Whether a snapshot of `time` is of now: it was asked for at `asked_at` and arrived at `arrived_at`.
+#[must_use]
+pub fn is_of_now(time: DateTime<Utc>, asked_at: DateTime<Utc>, arrived_at: DateTime<Utc>) -> bool {
+    let (first, last) = (asked_at.min(arrived_at), asked_at.max(arrived_at));
+    (first - FURTHEST_FROM_NOW..=last + FURTHEST_FROM_NOW).contains(&time)
+}
+
+/// Whether a reply without a single row may be a fault of the source, where `before` is how many
+/// aircraft were counted around its airports the last time.
+#[must_use]
+pub fn is_doubtful(sky: &Sky, before: u32) -> bool {
+    sky.aircraft.is_empty() && before >= MANY_AIRCRAFT
 }
 
 #[cfg(test)]
@@ -51,7 +97,7 @@ mod tests {
 
     fn aircraft(icao24: &str, age: f64, position: Option<(f64, f64)>) -> Aircraft {
         let position = position.map(|(latitude, longitude)| Position { latitude, longitude });
-        Aircraft { icao24: icao24.to_owned(), last_contact: 1_000.0 - age, position }
+        Aircraft { icao24: icao24.to_owned(), last_contact: 1_000.0 - age, position, category: None }
     }
 
     #[test]
@@ -64,9 +110,48 @@ mod tests {
                 aircraft("3c666a", 60.0, Some((49.0, 2.5))),
                 aircraft("3c666b", 0.0, Some((49.43, 2.55))),
                 aircraft("3c666c", 0.0, None),
+                aircraft("3c666d", -59.0, Some((49.0, 2.5))),
+                aircraft("3c666e", -3_600.0, Some((49.0, 2.5))),
             ],
         };
-        assert_eq!(count(PARIS, &[&sky]), 2);
+        assert_eq!(count(PARIS, &[&sky]), 3);
+    }
+
+    #[test]
+    fn vehicles_and_obstacles_are_no_aircraft_and_what_says_nothing_is_one() {
+        let counted = |category| {
+            let aircraft = Aircraft { category, ..aircraft("3c6668", 0.0, Some((49.0, 2.5))) };
+            count(PARIS, &[&Sky { time: 1_000.0, aircraft: vec![aircraft] }])
+        };
+        let counts: Vec<u32> = (-1..=22).map(|category| counted(Some(category))).collect();
+        assert_eq!(counts[17..=21], [0; 5], "16 to 20");
+        assert_eq!(counts.iter().sum::<u32>(), 24 - 5, "all others");
+        assert_eq!(counted(None), 1);
+    }
+
+    #[test]
+    fn a_snapshot_is_of_now_within_two_minutes_either_side_of_the_question() {
+        let at = |text: &str| format!("2026-11-21T{text}Z").parse::<DateTime<Utc>>().expect("a time");
+        let (asked, arrived) = (at("10:00:00"), at("10:00:15"));
+        for (time, expected) in [
+            ("09:57:59", false),
+            ("09:58:00", true),
+            ("10:00:10", true),
+            ("10:02:15", true),
+            ("10:02:16", false),
+            ("13:00:00", false),
+        ] {
+            assert_eq!(is_of_now(at(time), asked, arrived), expected, "{time}");
+        }
+        assert!(is_of_now(at("10:00:10"), arrived, asked), "the clock was set back meanwhile");
+    }
+
+    #[test]
+    fn an_empty_sky_is_doubted_where_many_flew_a_moment_ago() {
+        let sky = |aircraft| Sky { time: 1_000.0, aircraft };
+        assert!(is_doubtful(&sky(Vec::new()), 5));
+        assert!(!is_doubtful(&sky(Vec::new()), 4));
+        assert!(!is_doubtful(&sky(vec![aircraft("3c6668", 300.0, None)]), 500));
     }
 
     #[test]

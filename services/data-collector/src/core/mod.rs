@@ -1,6 +1,7 @@
 //! Every decision of the collector, as functions of values: no clock, no chance, no input or output.
 
 pub mod boxes;
+pub mod clock;
 pub mod credits;
 pub mod day;
 pub mod geo;

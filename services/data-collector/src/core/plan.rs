@@ -84,6 +84,17 @@ pub struct DailyNeed {
     pub requested: bool,
     /// How many flights its newest day had: the busiest airport is the best probe.
     pub traffic: i64,
+    /// How it was asked for yesterday in vain.
+    pub probed: Probed,
+}
+
+/// How an airport was asked for yesterday in vain, since that day is yesterday.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Probed {
+    /// When it last was.
+    pub at: Option<DateTime<Utc>>,
+    /// How often.
+    pub times: u32,
 }
 
 /// What to do now.
@@ -114,6 +125,9 @@ pub enum Step {
 pub enum AskFor {
     /// Yesterday, and the day before where yesterday is not published.
     Newest,
+    /// The same for somebody who waits, whatever other airports had to say about yesterday. In vain, it says
+    /// nothing about others either, unless the airport is known for its traffic.
+    NewestForWaiting,
     /// The day before yesterday: yesterday was looked for in vain a short while ago.
     DayBefore,
     /// Yesterday alone, to see whether it is published.
@@ -183,7 +197,9 @@ pub fn plan(situation: &Situation) -> Plan {
     let (now, live, daily) = (situation.now, LiveDue::of(situation), DailyDue::of(situation));
     let (live_step, live_next) = pack::live(situation, &live);
     let daily_step = pack::daily(situation, &daily);
-    let wake_at = live_next.iter().chain(&daily.next_at).copied().chain(daily.probe_at).min();
+    let buckets = [(Bucket::States, situation.states), (Bucket::Flights, situation.flights)];
+    let doubts = buckets.into_iter().filter_map(|(bucket, credits)| credits.empty_until(bucket, now));
+    let wake_at = live_next.iter().chain(&daily.next_at).copied().chain(daily.probe_at).chain(doubts).min();
     let live_next = situation.live.iter().zip(live_next).map(|(need, at)| (need.airport.clone(), Kind::Live, at));
     let daily_next =
         situation.daily.iter().zip(&daily.next_at).map(|(need, at)| (need.airport.clone(), Kind::Daily, *at));

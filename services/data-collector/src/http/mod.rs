@@ -38,7 +38,12 @@ pub struct Api {
 #[openapi(
     info(
         title = "Flightbell data-collector",
-        description = "Registers the airports that people watch, and shows the flights and readings collected for them."
+        description = "Registers the airports that people watch, and shows the flights and readings collected for them.\n\n\
+            Metrics: `flights`, `arrivals` and `departures` of the newest UTC day that OpenSky has published; `live`, the \
+            aircraft within 25 nautical miles now, at any height or on the ground, last heard less than 60 s ago. `live` \
+            counts aircraft only: what says that it is a surface vehicle or an obstacle (categories 16 to 20) does not \
+            count, what says nothing of its kind (categories 0 and 1, or none) does. A value that is not known is null, \
+            which is not zero."
     ),
     components(schemas(shell::http::ProblemBody, shell::http::FieldError))
 )]

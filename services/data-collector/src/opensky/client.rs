@@ -231,6 +231,8 @@ impl Question<'_> {
                 for (name, degrees) in edges {
                     query.append_pair(name, &format!("{degrees:.5}"));
                 }
+                // Without it rows have no category, and vehicles would look like aircraft.
+                query.append_pair("extended", "1");
             }
             Self::Flights { airport, day, .. } => {
                 let (begin, end) = day::window(*day);
@@ -256,8 +258,8 @@ mod tests {
         let base: Url = "https://opensky.example/api".parse().expect("a URL");
         let area = GeoBox { south: 48.5, west: -1.25, north: 49.5, east: 2.0 };
         let url = Question::States(&area).url(&base);
-        let expected =
-            "https://opensky.example/api/states/all?lamin=48.50000&lomin=-1.25000&lamax=49.50000&lomax=2.00000";
+        let expected = "https://opensky.example/api/states/all?lamin=48.50000&lomin=-1.25000&lamax=49.50000&lomax=2.00000\
+             &extended=1";
         assert_eq!(url.as_str(), expected);
         let day = "2020-03-21".parse().expect("a date");
         let url = Question::Flights { airport: "KSFO", direction: Direction::Arrival, day }.url(&base);

@@ -32,6 +32,18 @@ pub enum CallError {
     /// The sign-in failed.
     #[error("sign-in failed")]
     SignIn(#[source] Box<CallError>),
+    /// A snapshot of another time than now: the source is late, or our clock is wrong.
+    #[error("the snapshot is {seconds} s away from our clock")]
+    NotOfNow {
+        /// How far it is from our clock: above zero when it is older.
+        seconds: i64,
+    },
+    /// A list that answers another question.
+    #[error("the answer is about another airport or another day")]
+    AnotherQuestion,
+    /// Nothing, where there was much before: believed when it is said twice.
+    #[error("nothing there, where there was much before: asked once more")]
+    Doubtful,
     /// The breaker is open: not asked.
     #[error("not asked: the last calls failed")]
     BreakerOpen,
@@ -48,7 +60,12 @@ impl CallError {
             | Self::Unreadable(_)
             | Self::Unauthorized
             | Self::SignIn(_) => true,
-            Self::BadRequest | Self::TooManyRequests { .. } | Self::BreakerOpen => false,
+            Self::BadRequest
+            | Self::TooManyRequests { .. }
+            | Self::NotOfNow { .. }
+            | Self::AnotherQuestion
+            | Self::Doubtful
+            | Self::BreakerOpen => false,
         }
     }
 
@@ -87,6 +104,9 @@ impl CallError {
             Self::Unauthorized => "401",
             Self::Unreadable(_) => "unreadable",
             Self::SignIn(_) => "sign_in_failed",
+            Self::NotOfNow { .. } => "not_of_now",
+            Self::AnotherQuestion => "another_question",
+            Self::Doubtful => "doubtful",
             Self::BreakerOpen => "breaker_open",
         }
     }

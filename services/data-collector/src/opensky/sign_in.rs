@@ -14,6 +14,10 @@ const REFRESH_AHEAD: Duration = Duration::from_secs(30);
 /// How long a token is used at most, whatever it says of itself.
 const LONGEST_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
+/// How long a token is used that says nothing of use about its life. One that has ended is refused with 401,
+/// and fetched anew.
+const ASSUMED_LIFETIME: Duration = Duration::from_secs(60);
+
 /// Who we are at OpenSky.
 #[derive(Clone)]
 pub struct Credentials {
@@ -49,7 +53,7 @@ impl SignIn {
             return Ok(token.secret.clone());
         }
         let fetched = fetch.await?;
-        let lifetime = Duration::from_secs(fetched.expires_in).min(LONGEST_LIFETIME);
+        let lifetime = fetched.lifetime.unwrap_or(ASSUMED_LIFETIME).min(LONGEST_LIFETIME);
         // One that lives shorter than we refresh ahead is used for half its life.
         let useful = lifetime.checked_sub(REFRESH_AHEAD).filter(|useful| !useful.is_zero()).unwrap_or(lifetime / 2);
         let secret = fetched.access_token;
@@ -71,10 +75,16 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_token_that_says_it_never_ends_is_used_all_the_same() {
-        let credentials = Credentials { client_id: "a".to_owned(), client_secret: "b".to_owned().into() };
-        let sign_in = SignIn::new("https://opensky.example/token".parse().expect("a URL"), credentials);
-        let fetch = async || Ok::<_, ()>(wire::Token { access_token: "t".to_owned().into(), expires_in: u64::MAX });
-        assert_eq!(sign_in.token(fetch()).await.expect("a token").expose_secret(), "t");
+    async fn a_token_is_used_whatever_it_says_of_its_life() {
+        for lifetime in [None, Some(Duration::MAX), Some(Duration::from_secs(1800))] {
+            let credentials = Credentials { client_id: "a".to_owned(), client_secret: "b".to_owned().into() };
+            let sign_in = SignIn::new("https://opensky.example/token".parse().expect("a URL"), credentials);
+            let token = |text: &str| wire::Token { access_token: text.to_owned().into(), lifetime };
+            let first = sign_in.token(async { Ok::<_, ()>(token("first")) }).await;
+            assert_eq!(first.expect("a token").expose_secret(), "first");
+            // It is not fetched anew for every call.
+            let second = sign_in.token(async { Ok::<_, ()>(token("second")) }).await;
+            assert_eq!(second.expect("a token").expose_secret(), "first", "{lifetime:?}");
+        }
     }
 }

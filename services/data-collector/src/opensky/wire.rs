@@ -1,6 +1,8 @@
 //! OpenSky's replies, read strictly: a reply with anything missing or out of shape is none at all,
 //! since a count that leaves something out would be wrong.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
@@ -32,8 +34,9 @@ pub enum Unreadable {
 pub struct Token {
     /// The token.
     pub access_token: SecretString,
-    /// How long it lasts, in seconds.
-    pub expires_in: u64,
+    /// How long it says that it lasts; none where it says nothing of use. Whether it still holds, the next call
+    /// shows.
+    pub lifetime: Option<Duration>,
 }
 
 /// One flight as OpenSky lists it.
@@ -56,7 +59,8 @@ pub struct Flight {
 #[derive(Deserialize)]
 struct WireToken {
     access_token: String,
-    expires_in: u64,
+    #[serde(default)]
+    expires_in: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -94,7 +98,9 @@ pub fn token(body: &[u8]) -> Result<Token, Unreadable> {
     if token.access_token.is_empty() || !token.access_token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Unreadable::Content("the token is no token"));
     }
-    Ok(Token { access_token: token.access_token.into(), expires_in: token.expires_in })
+    let lifetime = token.expires_in.filter(|seconds| *seconds > 0.0);
+    let lifetime = lifetime.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
+    Ok(Token { access_token: token.access_token.into(), lifetime })
 }
 
 /// Reads the reply to a question for flights. A flight that is listed twice is one.
@@ -184,7 +190,15 @@ fn aircraft(row: &[Value]) -> Result<Aircraft, Unreadable> {
     let last_contact = row[4].as_f64().ok_or(Unreadable::Content("a state has no last contact"))?;
     let (longitude, latitude) = (coordinate(&row[5], 180.0)?, coordinate(&row[6], 90.0)?);
     let position = latitude.zip(longitude).map(|(latitude, longitude)| Position { latitude, longitude });
-    Ok(Aircraft { icao24: icao24(address)?, last_contact, position })
+    Ok(Aircraft { icao24: icao24(address)?, last_contact, position, category: category(row.get(STATE_COLUMNS))? })
+}
+
+/// The category of a state; none in a row of 17 elements, which has none.
+#[expect(clippy::cast_possible_truncation, reason = "a category that is out of range is none that is known")]
+fn category(value: Option<&Value>) -> Result<Option<i64>, Unreadable> {
+    let Some(value) = value.filter(|value| !value.is_null()) else { return Ok(None) };
+    let category = value.as_f64().ok_or(Unreadable::Content("a category is not a number"))?;
+    Ok(Some(category as i64))
 }
 
 fn coordinate(value: &Value, limit: f64) -> Result<Option<f64>, Unreadable> {
@@ -278,6 +292,19 @@ mod tests {
     }
 
     #[test]
+    fn the_eighteenth_element_is_a_category() {
+        let read = |category: &str| {
+            let row = format!("{},{category}]", state(17).trim_end_matches(']'));
+            let body = format!("{{\"time\":1685262494,\"states\":[{row}]}}");
+            sky(body.as_bytes()).map(|sky| sky.aircraft[0].category)
+        };
+        for (category, expected) in [("16", Some(16)), ("17.0", Some(17)), ("-1", Some(-1)), ("null", None)] {
+            assert_eq!(read(category).expect("a sky"), expected, "{category}");
+        }
+        assert!(read("\"16\"").is_err());
+    }
+
+    #[test]
     fn no_states_are_an_empty_sky_and_missing_ones_are_none() {
         assert_eq!(sky(b"{\"time\":1,\"states\":null}").expect("a sky").aircraft.len(), 0);
         for body in [
@@ -305,7 +332,15 @@ mod tests {
 
     #[test]
     fn a_token_must_be_one() {
-        assert!(token(b"{\"access_token\":\"abc\",\"expires_in\":1800}").is_ok());
+        let lifetime = |seconds: &str| {
+            let body = format!("{{\"access_token\":\"abc\"{seconds}}}");
+            token(body.as_bytes()).expect("a token").lifetime
+        };
+        assert_eq!(lifetime(",\"expires_in\":1800"), Some(Duration::from_secs(1800)));
+        assert_eq!(lifetime(",\"expires_in\":1e300"), Some(Duration::MAX));
+        for useless in [",\"expires_in\":0", ",\"expires_in\":-1800", ",\"expires_in\":null", ""] {
+            assert_eq!(lifetime(useless), None, "{useless}");
+        }
         for body in ["{\"access_token\":\"\",\"expires_in\":1800}", "{\"access_token\":\"a b\",\"expires_in\":1}", "{}"]
         {
             assert!(token(body.as_bytes()).is_err(), "{body}");

@@ -12,7 +12,7 @@ use crate::core::{
     credits::{Bucket, Credits, Tier},
     day::{self, Direction},
     geo::Position,
-    plan::{DailyNeed, Kind, LiveNeed, Situation},
+    plan::{DailyNeed, Kind, LiveNeed, Probed, Situation},
     reading,
 };
 
@@ -90,6 +90,8 @@ impl Store {
                     attempted_at: attempted_at(Kind::Daily),
                     failures: attempt(Kind::Daily).map_or(0, |attempt| attempt.failures),
                     requested: requested(false),
+                    // Not kept here: the leader remembers it.
+                    probed: Probed::default(),
                 });
             }
         }
@@ -192,7 +194,8 @@ impl Store {
     /// When the database is away.
     pub async fn credits(&self, bucket: Bucket, tier: Tier, now: DateTime<Utc>) -> sqlx::Result<Credits> {
         let row = sqlx::query!(
-            "SELECT day, remaining, from_header, seen_cost, paused_until FROM credits WHERE bucket = $1",
+            "SELECT day, remaining, from_header, seen_cost, told_at, paused_until, paused_at, refusals
+             FROM credits WHERE bucket = $1",
             bucket.as_str(),
         )
         .fetch_optional(self.pool())
@@ -203,9 +206,33 @@ impl Store {
             remaining: unsigned(row.remaining),
             from_header: row.from_header,
             seen_cost: row.seen_cost.map(unsigned).filter(|cost| *cost > 0),
+            told_at: row.told_at,
             paused_until: row.paused_until,
+            paused_at: row.paused_at,
+            refusals: unsigned(row.refusals),
         });
-        Ok(stored.map_or_else(|| Credits::assumed(tier, now), |stored| stored.at(tier, now)))
+        Ok(stored.map_or_else(|| Credits::assumed(tier, now), |stored| stored.at(bucket, tier, now)))
+    }
+
+    /// How many aircraft were counted around these airports together, each the last time since `since`.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn last_counts(&self, airports: &[&str], since: DateTime<Utc>) -> sqlx::Result<u32> {
+        let counted = sqlx::query_scalar!(
+            r#"SELECT coalesce(sum(last.value), 0) AS "counted!"
+               FROM unnest($1::text[]) AS of (airport_code), LATERAL (
+                   SELECT value FROM readings r
+                   WHERE r.airport_code = of.airport_code AND metric = 'live' AND value IS NOT NULL
+                       AND observed_at >= $2
+                   ORDER BY seq DESC LIMIT 1
+               ) last"#,
+            airports as &[&str],
+            since,
+        )
+        .fetch_one(self.pool())
+        .await?;
+        Ok(u32::try_from(counted).unwrap_or(u32::MAX))
     }
 
     async fn cycle_begun_at(&self, kind: Kind) -> sqlx::Result<Option<DateTime<Utc>>> {
@@ -268,17 +295,22 @@ pub async fn record_plan(connection: &mut PgConnection, next_at: &[(String, Kind
 pub async fn record_credits(connection: &mut PgConnection, bucket: Bucket, credits: &Credits) -> sqlx::Result<()> {
     let signed = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
     sqlx::query!(
-        "INSERT INTO credits (bucket, day, remaining, from_header, seen_cost, paused_until)
-         VALUES ($1, $2, $3, $4, $5, $6)
+        "INSERT INTO credits
+             (bucket, day, remaining, from_header, seen_cost, paused_until, told_at, paused_at, refusals)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
          ON CONFLICT (bucket) DO UPDATE
          SET day = excluded.day, remaining = excluded.remaining, from_header = excluded.from_header,
-             seen_cost = excluded.seen_cost, paused_until = excluded.paused_until",
+             seen_cost = excluded.seen_cost, paused_until = excluded.paused_until, told_at = excluded.told_at,
+             paused_at = excluded.paused_at, refusals = excluded.refusals",
         bucket.as_str(),
         credits.day,
         signed(credits.remaining),
         credits.from_header,
         credits.seen_cost.map(signed),
         credits.paused_until,
+        credits.told_at,
+        credits.paused_at,
+        signed(credits.refusals),
     )
     .execute(connection)
     .await?;

@@ -3,6 +3,7 @@
 //! Functions that take a connection are parts of a caller's transaction; methods of [`Store`] stand
 //! alone. All times come from the caller's clock.
 
+pub mod clock;
 pub mod collection;
 pub mod fan_out;
 pub mod flights;

@@ -433,6 +433,8 @@ async fn the_api_describes_itself() {
     assert_eq!(paths, expected);
     let operations = document["paths"]["/interests"].as_object().expect("operations");
     assert!(["post", "put", "delete"].iter().all(|method| operations.contains_key(*method)), "{operations:?}");
+    let description = document["info"]["description"].as_str().expect("a description");
+    assert!(description.contains("counts aircraft only") && description.contains("16 to 20"), "{description}");
     assert_eq!(app.get("/data-collector/ping").await.body["message"], "pong");
     assert_eq!(app.get("/data-collector/metrics").await.status, 404);
     app.stop().await;

@@ -6,9 +6,11 @@ mod slow_neighbour;
 mod support;
 
 mod bad_days;
+mod clocks;
 mod collection;
 mod crashes;
 mod credits;
+mod doubts;
 mod fan_out;
 mod interests;
 mod outages;

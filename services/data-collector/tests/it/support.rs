@@ -71,8 +71,13 @@ impl World {
     }
 
     pub async fn on(clock: Clock) -> Self {
+        Self::beside(clock, clock).await
+    }
+
+    /// A world whose OpenSky has a clock of its own.
+    pub async fn beside(clock: Clock, sky: Clock) -> Self {
         let scripted = Scripted::new();
-        Self::with(clock, Source::Scripted(scripted.clone()), scripted).await
+        Self::with(clock, sky, Source::Scripted(scripted.clone()), scripted).await
     }
 
     /// The recorded afternoon, so many times as fast.
@@ -80,12 +85,12 @@ impl World {
         let recording = Recording::load().expect("the recordings");
         start_servers().await;
         let clock = Clock::replay(standins::opensky::begins_at(), speed);
-        Self::with(clock, Source::Recording(Arc::new(recording)), Scripted::new()).await
+        Self::with(clock, clock, Source::Recording(Arc::new(recording)), Scripted::new()).await
     }
 
-    async fn with(clock: Clock, source: Source, scripted: Scripted) -> Self {
+    async fn with(clock: Clock, sky: Clock, source: Source, scripted: Scripted) -> Self {
         shell::choose_tls();
-        let options = Options::new(Arc::new(move || clock.now()));
+        let options = Options::new(Arc::new(move || sky.now()));
         let opensky =
             standins::opensky::OpenSky::start(options, source, &CancellationToken::new()).await.expect("a stand-in");
         let database = testkit::database(&MIGRATOR).await;

@@ -1,6 +1,8 @@
 //! What is due, and when: by the interval, by what failed before, and by a pace that spreads the
 //! credits over what is left of the day.
 
+use std::cmp::Reverse;
+
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
 use super::{DailyNeed, LiveNeed, Situation, neighbours::boxes_around};
@@ -119,6 +121,8 @@ pub(super) struct Ask {
     affordable_at: DateTime<Utc>,
     /// Whether yesterday is looked for on this occasion.
     pub probing: bool,
+    /// Whether yesterday is asked for on behalf of somebody who waits.
+    pub for_waiting: bool,
 }
 
 /// How urgent something is, the most urgent first.
@@ -268,8 +272,15 @@ impl DailyBudget {
     /// What the airport at `place` needs, and when it can have it.
     fn ask(&self, situation: &Situation, place: usize, lack: Lack, probe_at: Option<DateTime<Utc>>) -> Ask {
         let (now, need, Lack { missing, in_vain }) = (situation.now, &situation.daily[place], lack);
-        let probing = u32::from(probe_at.is_some_and(|at| at <= now) && !missing.is_empty());
-        let cost = self.cost_of(missing.len()).saturating_add(self.cost.saturating_mul(probing));
+        let is_unpublished = situation.yesterday_published_at.is_none() && !missing.is_empty();
+        let probing = is_unpublished && probe_at.is_some_and(|at| at <= now);
+        // What other airports said about yesterday proves nothing for this one. An airport that was never asked is
+        // new: the request of the person who waits for it may still be on its way.
+        let is_waited_for = need.requested || need.attempted_at.is_none();
+        let for_waiting =
+            is_unpublished && is_waited_for && need.probed.at.is_none_or(|at| at + situation.interval <= now);
+        let further = u32::from(probing || for_waiting);
+        let cost = self.cost_of(missing.len()).saturating_add(self.cost.saturating_mul(further));
         let affordable_at = situation.flights.affordable_at(cost, now);
         let (urgency, at) = if need.requested {
             let at = if in_vain { self.again_at(situation, need, cost) } else { now };
@@ -282,7 +293,7 @@ impl DailyBudget {
             let round = situation.flights.affordable_at(self.round_cost, now);
             (Urgency::OnceMore, in_pace.map_or_else(|| end_of_day(now), |at| at.max(round)))
         };
-        Ask { airport: place, missing, in_vain, urgency, at, affordable_at, probing: probing > 0 }
+        Ask { airport: place, missing, in_vain, urgency, at, affordable_at, probing, for_waiting }
     }
 
     fn cost_of(&self, calls: usize) -> u32 {
@@ -345,9 +356,13 @@ impl DailyBudget {
     }
 }
 
-/// The airport most likely to have flights on any day; of equal ones the one not tried for longest.
+/// The airport most likely to have flights on any day. Each time that one was asked in vain halves what its
+/// traffic promises, so that the search moves on; of equal ones the one not asked for longest.
 pub(super) fn best_probe(situation: &Situation) -> Option<usize> {
     let needs = &situation.daily;
-    let oldest = |place: &usize| std::cmp::Reverse(needs[*place].attempted_at);
-    (0..needs.len()).max_by_key(|place| (needs[*place].traffic, oldest(place)))
+    let promise = |place: &usize| {
+        let DailyNeed { traffic, probed, attempted_at, .. } = &needs[*place];
+        (traffic >> probed.times.min(62), Reverse(probed.times), Reverse(*attempted_at))
+    };
+    (0..needs.len()).max_by_key(promise)
 }

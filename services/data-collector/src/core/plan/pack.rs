@@ -73,6 +73,12 @@ fn step(situation: &Situation, due: &DailyDue, ask: &Ask) -> Step {
     let all = || situation.daily[ask.airport].directions.iter().map(|(direction, _)| *direction).collect();
     let directions = if ask.urgency == Urgency::OnceMore { all() } else { ask.missing.clone() };
     let yesterday = due.target == day::yesterday(situation.now);
-    let days = if yesterday || ask.probing { AskFor::Newest } else { AskFor::DayBefore };
+    let days = if yesterday || ask.probing {
+        AskFor::Newest
+    } else if ask.for_waiting {
+        AskFor::NewestForWaiting
+    } else {
+        AskFor::DayBefore
+    };
     Step::Daily { airport: ask.airport, directions, days }
 }

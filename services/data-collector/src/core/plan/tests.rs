@@ -37,7 +37,15 @@ fn live(airport: &str, position: Position, attempted_at: Option<DateTime<Utc>>) 
 
 fn daily(airport: &str, held: [Option<NaiveDate>; 2], attempted_at: Option<DateTime<Utc>>) -> DailyNeed {
     let directions = Direction::ALL.into_iter().zip(held).collect();
-    DailyNeed { airport: airport.to_owned(), directions, attempted_at, failures: 0, requested: false, traffic: 10 }
+    DailyNeed {
+        airport: airport.to_owned(),
+        directions,
+        attempted_at,
+        failures: 0,
+        requested: false,
+        traffic: 10,
+        probed: Probed::default(),
+    }
 }
 
 #[test]
@@ -111,9 +119,58 @@ fn a_new_airport_is_asked_for_yesterday_first() {
     let step = plan(&situation).step;
     let directions = Direction::ALL.to_vec();
     assert_eq!(step, Some(Step::Daily { airport: 0, directions: directions.clone(), days: AskFor::Newest }));
+    // Another airport has looked for that day in vain, which says nothing about this one.
     situation.probed_at = Some(at("09:59:00"));
     let step = plan(&situation).step;
+    assert_eq!(step, Some(Step::Daily { airport: 0, directions: directions.clone(), days: AskFor::NewestForWaiting }));
+    // The request may come later than the plan.
+    situation.daily[0].requested = false;
+    assert_eq!(plan(&situation).step, step);
+    situation.daily[0].requested = true;
+    // Only where it was itself asked a moment ago.
+    situation.daily[0].probed = Probed { at: Some(at("09:59:00")), times: 1 };
+    let step = plan(&situation).step;
     assert_eq!(step, Some(Step::Daily { airport: 0, directions, days: AskFor::DayBefore }));
+}
+
+#[test]
+fn the_search_for_a_new_day_moves_on_from_an_airport_that_has_nothing_to_say() {
+    let mut situation = situation(at("10:00:00"));
+    let held = Some(date("2026-11-19"));
+    situation.daily = ["LICC", "LFOB", "KSFO"].map(|airport| daily(airport, [held, held], None)).to_vec();
+    situation.flights = Credits { seen_cost: Some(4), ..situation.flights };
+    for (need, traffic) in situation.daily.iter_mut().zip([0, 0, 5]) {
+        need.traffic = traffic;
+    }
+    let mut probed = Vec::new();
+    for _ in 0..9 {
+        let Some(Step::Daily { airport, days: AskFor::Probe, .. }) = plan(&situation).step else { panic!("a probe") };
+        probed.push(airport);
+        situation.daily[airport].probed.times += 1;
+    }
+    assert_eq!(probed, [2, 2, 2, 1, 0, 1, 0, 1, 0], "and so on, each in its turn");
+}
+
+#[test]
+fn stored_times_ahead_of_the_clock_keep_nothing_from_being_asked() {
+    let mut situation = situation(at("10:00:00"));
+    let ahead = Some(situation.now + TimeDelta::hours(6));
+    let held = Some(date("2026-11-19"));
+    situation.cycle_begun_at = ahead;
+    situation.live = vec![live("LFPG", PARIS, ahead)];
+    situation.daily = vec![daily("KSFO", [held, held], ahead)];
+    (situation.probed_at, situation.probe_put_off_at) = (ahead, ahead);
+    situation.daily[0].probed.at = ahead;
+    assert!(plan(&situation).step.is_none(), "which is what they would do");
+    let mended = situation.without_times_ahead();
+    assert!(matches!(plan(&mended).step, Some(Step::Live { .. })));
+    let daily_alone = Situation { live: Vec::new(), ..mended };
+    assert!(matches!(plan(&daily_alone).step, Some(Step::Daily { days: AskFor::Probe, .. })));
+    // A day stays published.
+    let published = Situation { yesterday_published_at: ahead, before_published_at: ahead, ..daily_alone };
+    let published = published.without_times_ahead();
+    assert_eq!(published.yesterday_published_at, Some(at("00:00:00")));
+    assert!(matches!(plan(&published).step, Some(Step::Daily { days: AskFor::Newest, .. })));
 }
 
 #[test]

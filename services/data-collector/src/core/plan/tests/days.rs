@@ -41,7 +41,7 @@ proptest! {
             if let Some(Step::Live { airports, calls, .. }) = plan.step {
                 let cost = boxes::cost(&calls);
                 prop_assert!(cost <= situation.states.remaining);
-                situation.states = situation.states.after_call(cost, None);
+                situation.states = situation.states.after_call(cost, None, situation.now);
                 situation.cycle_begun_at = Some(situation.now);
                 for place in airports {
                     let before = situation.live[place].attempted_at.replace(situation.now);
@@ -128,8 +128,8 @@ impl Day {
             let tried = match days {
                 AskFor::Probe => vec![yesterday],
                 AskFor::DayBefore => vec![day::before(yesterday)],
-                AskFor::Newest if in_vain => vec![day::before(yesterday)],
-                AskFor::Newest => vec![yesterday, day::before(yesterday)],
+                AskFor::Newest | AskFor::NewestForWaiting if in_vain => vec![day::before(yesterday)],
+                AskFor::Newest | AskFor::NewestForWaiting => vec![yesterday, day::before(yesterday)],
             };
             for asked in tried {
                 let answer = self.ask(place, direction, asked)?;
@@ -149,6 +149,8 @@ impl Day {
         }
         if in_vain || (failed && days == AskFor::Probe) {
             self.situation.probed_at = Some(now);
+            let probed = &mut self.situation.daily[place].probed;
+            *probed = Probed { at: Some(now), times: probed.times + 1 };
         }
         let spent = left - self.situation.flights.remaining;
         if days == AskFor::Probe && (in_vain || failed) {
