@@ -124,6 +124,23 @@ mod tests {
     }
 
     #[test]
+    fn each_part_takes_its_own_characters_and_no_others() {
+        let is_taken = |text: String| text.parse::<EmailAddress>().is_ok();
+        for character in (0..=127u8).map(char::from).filter(|character| *character != '@') {
+            let is_atom = character.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(character);
+            assert_eq!(is_taken(format!("a{character}b@example.org")), is_atom || character == '.', "{character:?}");
+            let is_label = character.is_ascii_alphanumeric();
+            for host in [format!("{character}ab.org"), format!("ab{character}.org"), format!("ab.org{character}x")] {
+                let expected = is_label || (matches!(character, '-' | '.') && host.ends_with('x'));
+                assert_eq!(is_taken(format!("ada@{host}")), expected, "{host:?}");
+            }
+        }
+        for host in [format!("{}.org", "a".repeat(64)), format!("{}.org", "a.".repeat(130))] {
+            assert!(!is_taken(format!("ada@{host}")), "{host}");
+        }
+    }
+
+    #[test]
     fn debug_output_does_not_show_the_address() {
         let address: EmailAddress = "ada@example.org".parse().expect("an address");
         assert!(!format!("{address:?}").contains("ada"));

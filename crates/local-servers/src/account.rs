@@ -5,11 +5,12 @@
 
 use std::{
     fs::{self, Permissions},
-    io::ErrorKind,
+    io::{self, ErrorKind},
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown},
     path::{Path, PathBuf},
 };
 
+use nix::unistd::User;
 use tokio::process::Command;
 
 use crate::error::{Doing, Error};
@@ -31,8 +32,10 @@ impl Account {
         if !rustix::process::geteuid().is_root() {
             return Ok(Self { other: None });
         }
-        let users = fs::read_to_string("/etc/passwd").doing(|| "read /etc/passwd".to_owned())?;
-        Ok(Self { other: Some(ids_of(USER, &users).ok_or(Error::NoServerUser)?) })
+        // The system's own look-up, which also knows users that are in no file.
+        let user = User::from_name(USER).map_err(io::Error::from).doing(|| format!("look the {USER} user up"))?;
+        let user = user.ok_or(Error::NoServerUser)?;
+        Ok(Self { other: Some((user.uid.as_raw(), user.gid.as_raw())) })
     }
 
     /// Whether it is another user than ours.
@@ -144,27 +147,9 @@ pub(crate) fn remove_folder_if_there(folder: &Path) -> Result<(), Error> {
     }
 }
 
-/// User and group of `name` in the text of `/etc/passwd`.
-fn ids_of(name: &str, users: &str) -> Option<(u32, u32)> {
-    let mut fields = users.lines().map(|line| line.split(':')).find_map(|mut fields| {
-        let is_it = fields.next() == Some(name);
-        is_it.then_some(fields)
-    })?;
-    let uid = fields.nth(1)?.parse().ok()?;
-    Some((uid, fields.next()?.parse().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_user_is_found_by_its_whole_name() {
-        let users =
-            "root:x:0:0:root:/root:/bin/bash\npostgres2:x:7:8::/:\npostgres:x:101:104:PostgreSQL,,,:/var:/bin/sh\n";
-        assert_eq!(ids_of("postgres", users), Some((101, 104)));
-        assert_eq!(ids_of("nobody", users), None);
-    }
 
     #[test]
     fn a_folder_that_nobody_else_may_pass_is_named() {

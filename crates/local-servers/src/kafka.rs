@@ -3,7 +3,6 @@
 use std::{
     ffi::OsString,
     fs::{self, File},
-    io::Read,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -272,7 +271,7 @@ impl Site {
         remove_folder_if_there(&self.folder.join("data.new"))?;
         let settings = self.broker(options, Ports::default()).properties("data.new");
         self.account.write(&self.folder.join("format.properties"), &settings)?;
-        let cluster = options.member.as_ref().map_or_else(new_cluster_id, |member| Ok(member.cluster.clone()))?;
+        let cluster = options.member.as_ref().map_or_else(new_cluster_id, |member| member.cluster.clone());
         let mut command = Command::new(&self.java.program);
         command.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]);
         command.arg("-Dlog4j2.configurationFile=log4j2.properties").arg("-cp").arg(self.jars.class_path());
@@ -340,11 +339,8 @@ impl Site {
 }
 
 /// A cluster id as Kafka reads it: 22 digits of base 64, of which these are some.
-fn new_cluster_id() -> Result<String, Error> {
-    let mut bytes = [0; 11];
-    let read = File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut bytes));
-    read.doing(|| "read /dev/urandom".to_owned())?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+fn new_cluster_id() -> String {
+    uuid::Uuid::new_v4().simple().to_string().chars().take(22).collect()
 }
 
 /// Several brokers that are one cluster, for tests. None is started again by itself: tests kill and
@@ -364,7 +360,7 @@ impl KafkaCluster {
         let seed = fingerprint(data_dir.as_os_str().as_encoded_bytes());
         let ports = ports::free(seed, 2 * count)?;
         let (clients, voters) = ports.split_at(count);
-        let cluster = new_cluster_id()?;
+        let cluster = new_cluster_id();
         let member = |(index, port): (usize, &u16)| {
             let member = Member { node: index + 1, port: *port, voters: voters.to_vec(), cluster: cluster.clone() };
             KafkaOptions { member: Some(member), ..KafkaOptions::new(places, data_dir, Durability::ForTests) }

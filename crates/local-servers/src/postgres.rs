@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rustix::process::Signal;
 use tokio::process::Command;
 
@@ -318,12 +319,11 @@ fn clear_stale_locks(data: &Path, socket_folder: &Path) -> Result<(), Error> {
     fs::write(&file, text).doing(|| format!("mend {}", file.display()))
 }
 
+/// What stands for itself in every part of a URL (RFC 3986, section 2.3), less the tilde.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
+
 fn percent_encoded(text: &str) -> String {
-    let encoded = text.bytes().map(|byte| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),
-        _ => format!("%{byte:02X}"),
-    });
-    encoded.collect()
+    utf8_percent_encode(text, ENCODED).to_string()
 }
 
 #[cfg(test)]

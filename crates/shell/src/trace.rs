@@ -1,8 +1,10 @@
 //! What caused a piece of work, carried from an HTTP request through Kafka to the last effect.
 
-use std::collections::HashMap;
-
-use opentelemetry::trace::TraceContextExt;
+use opentelemetry::{
+    propagation::{Extractor, TextMapPropagator},
+    trace::{SpanContext, TraceContextExt},
+};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
 use serde::{Deserialize, Serialize};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -31,7 +33,7 @@ impl Cause {
     pub fn carried(request_id: Option<&str>, traceparent: Option<&str>) -> Self {
         Self {
             request_id: request_id.filter(|id| is_request_id(id)).map(ToOwned::to_owned),
-            traceparent: traceparent.filter(|context| is_sampled(context)).map(ToOwned::to_owned),
+            traceparent: traceparent.and_then(sampled),
         }
     }
 
@@ -48,16 +50,15 @@ impl Cause {
         if !context.is_valid() {
             return self.clone();
         }
-        let traceparent = context.is_sampled().then(|| format!("00-{}-{}-01", context.trace_id(), context.span_id()));
-        Self { request_id: self.request_id.clone(), traceparent }
+        Self { request_id: self.request_id.clone(), traceparent: written(context) }
     }
 }
 
 /// Makes `span` a child of what `traceparent` names, also when that is not sampled: whoever starts a
 /// trace decides for everybody after it.
 pub(crate) fn follow(span: &Span, traceparent: &str) {
-    let carrier = HashMap::from([("traceparent".to_owned(), traceparent.to_owned())]);
-    let parent = opentelemetry::global::get_text_map_propagator(|propagator| propagator.extract(&carrier));
+    let parent =
+        opentelemetry::global::get_text_map_propagator(|propagator| propagator.extract(&Carrier { traceparent }));
     // Without an exporter there is nothing to attach to, which is no fault.
     drop(span.set_parent(parent));
 }
@@ -67,24 +68,38 @@ fn is_request_id(id: &str) -> bool {
     (1..=REQUEST_ID_LENGTH).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// A well-formed `traceparent` of version 00 whose sampled flag is set
-/// (W3C Trace Context, section 3.2).
-fn is_sampled(traceparent: &str) -> bool {
-    let mut parts = traceparent.split('-');
-    let mut hex = |length: usize| {
-        parts
-            .next()
-            .filter(|part| part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')))
-    };
-    let (Some("00"), Some(trace), Some(span), Some(flags)) = (hex(2), hex(32), hex(16), hex(2)) else { return false };
-    let some_set = |part: &str| part.bytes().any(|byte| byte != b'0');
-    let sampled = u8::from_str_radix(flags, 16).is_ok_and(|flags| flags & 1 == 1);
-    some_set(trace) && some_set(span) && sampled && parts.next().is_none()
+/// The context of a `traceparent`, where it is well-formed and sampled. Written anew, so that what is carried on has
+/// one form and one length, whatever a caller appended.
+fn sampled(traceparent: &str) -> Option<String> {
+    let context = TraceContextPropagator::new().extract(&Carrier { traceparent });
+    let context = context.span();
+    written(context.span_context())
+}
+
+/// A sampled context as a `traceparent` of version 00 (W3C Trace Context, section 3.2).
+fn written(context: &SpanContext) -> Option<String> {
+    let is_sampled = context.is_valid() && context.is_sampled();
+    is_sampled.then(|| format!("00-{}-{}-01", context.trace_id(), context.span_id()))
+}
+
+/// A header as the propagator reads it.
+struct Carrier<'a> {
+    traceparent: &'a str,
+}
+
+impl Extractor for Carrier<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        (key == "traceparent").then_some(self.traceparent)
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        vec!["traceparent"]
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use opentelemetry_sdk::{propagation::TraceContextPropagator, trace::Sampler::AlwaysOn};
+    use opentelemetry_sdk::trace::Sampler::AlwaysOn;
 
     use super::*;
 

@@ -207,7 +207,7 @@ fn stored_response(status: StatusCode, body: String) -> Response {
 
 /// The caller as the table knows them: keys outlive a deletion by a day, and addresses should not.
 fn nameless(caller: &str) -> String {
-    Sha256::digest(caller).iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:x}", Sha256::digest(caller))
 }
 
 fn fingerprint(request: Fingerprint<'_>) -> Vec<u8> {

@@ -42,7 +42,7 @@ pub(super) async fn observe(State(observer): State<Observer>, mut request: Reque
     let in_progress = observer.metrics.in_progress.with_label_values(&[observer.service]);
     in_progress.inc();
     // A caller who hangs up drops this future; the guard keeps the gauge right.
-    let guard = scopeguard(move || in_progress.dec());
+    let guard = scopeguard::guard(in_progress, |in_progress| in_progress.dec());
 
     let answer = tokio::time::timeout(observer.answer_limit, next.run(request)).instrument(span.clone()).await;
     let mut response =
@@ -91,17 +91,5 @@ fn method_label(method: &Method) -> &'static str {
         Method::HEAD => "HEAD",
         Method::OPTIONS => "OPTIONS",
         _ => "OTHER",
-    }
-}
-
-struct ScopeGuard<F: FnMut()>(F);
-
-fn scopeguard<F: FnMut()>(end: F) -> ScopeGuard<F> {
-    ScopeGuard(end)
-}
-
-impl<F: FnMut()> Drop for ScopeGuard<F> {
-    fn drop(&mut self) {
-        (self.0)();
     }
 }
