@@ -36,7 +36,8 @@ impl Edge {
         let meant = request.user_id.as_deref().map(str::parse).transpose();
         let meant = meant.map_err(|_| Status::invalid_argument("user_id must be a UUID"))?.map(UserId);
         let Ok(email) = request.email.parse::<EmailAddress>() else { return Ok(None) };
-        self.store()?.contact(&email, meant).await.map_err(|error| status(&error))
+        let store = self.store()?;
+        postgres::read(store.pool(), || store.contact(&email, meant)).await.map_err(|error| status(&error))
     }
 
     fn store(&self) -> Result<&Store, Status> {

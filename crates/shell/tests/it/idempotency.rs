@@ -1,14 +1,21 @@
+use std::time::Duration;
+
 use axum::{
     http::{HeaderMap, HeaderValue, Method, StatusCode},
     response::Response,
 };
 use http_body_util::BodyExt;
 use serde_json::json;
-use shell::http::{
-    Problem,
-    idempotency::{Answer, Attempt, Begun, Fingerprint, Key, begin},
+use shell::{
+    Shell,
+    clock::Clock,
+    http::{
+        Problem,
+        idempotency::{Answer, Attempt, Begun, Fingerprint, Key, begin, clean_up, replay},
+    },
 };
 use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
 
 const TABLES: &str = "CREATE TABLE idempotency_keys (caller text NOT NULL, key text NOT NULL, request bytea NOT NULL, \
                       status smallint NOT NULL, body text NOT NULL, created_at timestamptz NOT NULL DEFAULT now(), \
@@ -153,6 +160,41 @@ async fn a_key_older_than_a_day_is_new_again() {
     let aged = "UPDATE idempotency_keys SET created_at = now() - interval '25 hours'";
     sqlx::query(aged).execute(&pool).await.expect("aged");
     fresh(&pool, b"{\"a\":1}").await.finish(Ok(created())).await.expect("answered");
+}
+
+#[tokio::test]
+async fn a_key_from_the_future_of_a_clock_that_stepped_back_still_replays_and_is_kept_a_day_from_now() {
+    let pool = pool().await;
+    fresh(&pool, b"{}").await.finish(Ok(created())).await.expect("answered");
+    let ahead = "UPDATE idempotency_keys SET created_at = now() + interval '3 years'";
+    sqlx::query(ahead).execute(&pool).await.expect("ahead");
+    let shell = Shell::new("test", CancellationToken::new(), Clock::system());
+    shell.tasks.spawn("clean-up", clean_up(shell.clone(), pool.clone()));
+    let begins_now = async || {
+        let asked = "SELECT created_at <= now() FROM idempotency_keys";
+        sqlx::query_scalar::<_, bool>(asked).fetch_one(&pool).await.expect("a key")
+    };
+    testkit::wait_for("its day to begin", Duration::from_secs(10), begins_now).await;
+    assert!(matches!(begin(&pool, key("k"), request(b"{}")).await, Ok(Begun::Replayed(_))));
+    shell.tasks.stopping().cancel();
+    shell.tasks.join().await.expect("a clean stop");
+}
+
+#[tokio::test]
+async fn a_look_at_a_key_neither_waits_nor_keeps_a_connection() {
+    let pool = pool().await;
+    let key = key("k").expect("a key");
+    assert!(replay(&pool, &key, request(b"{}")).await.expect("nothing yet").is_none());
+    let running = fresh(&pool, b"{}").await;
+    assert!(replay(&pool, &key, request(b"{}")).await.expect("nothing yet").is_none());
+    running.finish(Ok(created())).await.expect("answered");
+    let again = replay(&pool, &key, request(b"{}")).await.expect("found").expect("an answer");
+    assert_eq!(
+        (again.status(), &again.headers()["idempotent-replayed"]),
+        (StatusCode::CREATED, &"true".parse().expect("a value"))
+    );
+    let problem = replay(&pool, &key, request(b"{\"a\":1}")).await.expect_err("another request");
+    assert_eq!(problem.status(), StatusCode::UNPROCESSABLE_ENTITY);
 }
 
 #[test]

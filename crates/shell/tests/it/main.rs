@@ -7,5 +7,6 @@ mod edge;
 mod idempotency;
 mod leases;
 mod migrations;
+mod pgbouncer;
 mod pools;
 mod waiting;

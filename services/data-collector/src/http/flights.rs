@@ -1,7 +1,10 @@
 use axum::{Json, extract::State, http::StatusCode};
 use chrono::{DateTime, Datelike, Utc};
 use serde::Serialize;
-use shell::http::{Page, PageQuery, Problem, Segment};
+use shell::{
+    http::{Page, PageQuery, Problem, Segment},
+    postgres::read,
+};
 use utoipa::ToSchema;
 
 use super::{Api, airport, not_found};
@@ -66,7 +69,8 @@ pub(super) async fn list(
         _ => return Err(Problem::new(StatusCode::BAD_REQUEST, "type must be arrivals or departures")),
     };
     let after = page.cursor.as_deref().map(|cursor| after(cursor).ok_or_else(PageQuery::wrong_cursor)).transpose()?;
-    let flights = api.store()?.flights(airport.icao.as_str(), direction, after, i64::from(page.limit) + 1).await;
+    let (store, limit) = (api.store()?, i64::from(page.limit) + 1);
+    let flights = read(store.pool(), || store.flights(airport.icao.as_str(), direction, after.clone(), limit)).await;
     let flights = flights?;
     let bodies = flights.into_iter().map(FlightBody::from).collect();
     Ok(page.page(bodies, |last: &FlightBody| {
@@ -100,7 +104,8 @@ fn seconds(text: &str) -> Option<DateTime<Utc>> {
 )]
 pub(super) async fn average(State(api): State<Api>, Segment(code): Segment) -> Result<Json<AverageBody>, Problem> {
     let airport = airport(&code)?;
-    let held = days_held(api.store()?.pool(), airport.icao.as_str()).await?;
+    let pool = api.store()?.pool();
+    let held = read(pool, || days_held(pool, airport.icao.as_str())).await?;
     if held.days == 0 {
         return Err(not_found("No flights are held for this airport"));
     }
@@ -127,7 +132,8 @@ pub(super) async fn average(State(api): State<Api>, Segment(code): Segment) -> R
 )]
 pub(super) async fn last(State(api): State<Api>, Segment(code): Segment) -> Result<Json<FlightBody>, Problem> {
     let airport = airport(&code)?;
-    let newest = api.store()?.flights(airport.icao.as_str(), None, None, 1).await;
+    let store = api.store()?;
+    let newest = read(store.pool(), || store.flights(airport.icao.as_str(), None, None, 1)).await;
     let newest = newest?.into_iter().next();
     newest.map(|flight| Json(flight.into())).ok_or_else(|| not_found("No flights are held for this airport"))
 }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::json;
 use shell::{
     http::{Given, Problem, Segment, idempotency::Answer},
+    postgres::read,
     trace::Cause,
 };
 use utoipa::ToSchema;
@@ -215,8 +216,9 @@ pub(super) async fn list(
     // What is no address is nobody's.
     let email: EmailAddress = email.parse().map_err(|_| not_found(NO_USER))?;
     let user_id = api.user(&email, &cause).await?.ok_or_else(|| not_found(NO_USER))?;
-    let interests = api.store()?.interests_of(user_id).await?;
-    let planned = api.store()?.next_collections(user_id).await?;
+    let store = api.store()?;
+    let interests = read(store.pool(), || store.interests_of(user_id)).await?;
+    let planned = read(store.pool(), || store.next_collections(user_id)).await?;
     let now = api.clock.now();
     let interests = interests.into_iter().map(|interest| InterestBody {
         id: interest.id,

@@ -2,7 +2,10 @@ use axum::extract::State;
 use chrono::{DateTime, Datelike, Utc};
 use contracts::Metric;
 use serde::Serialize;
-use shell::http::{FieldError, Page, PageQuery, Problem, Segment};
+use shell::{
+    http::{FieldError, Page, PageQuery, Problem, Segment},
+    postgres::read,
+};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -54,7 +57,8 @@ pub(super) async fn list(
     })?;
     let after = page.cursor.as_deref().map(|cursor| after(cursor).ok_or_else(PageQuery::wrong_cursor)).transpose()?;
     let limit = i64::from(page.limit) + 1;
-    let readings = api.store()?.readings(airport.icao.as_str(), metric, after, limit).await;
+    let store = api.store()?;
+    let readings = read(store.pool(), || store.readings(airport.icao.as_str(), metric, after, limit)).await;
     let readings = readings?;
     let bodies = readings.into_iter().map(ReadingBody::from).collect();
     Ok(page.page(bodies, |last: &ReadingBody| format!("{}_{}", last.observed_at.timestamp_micros(), last.id)))

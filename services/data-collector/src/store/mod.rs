@@ -14,6 +14,7 @@ pub mod retention;
 
 use chrono::{DateTime, Utc};
 use contracts::Metric;
+use shell::postgres;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
@@ -80,7 +81,7 @@ impl Store {
     /// # Errors
     /// When the database is away.
     pub async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
-        self.pool.begin().await
+        postgres::begin(&self.pool).await
     }
 }
 

@@ -13,7 +13,7 @@ use shell::{
         idempotency::{Answer, Attempt, Begun},
         whole,
     },
-    postgres::{problem, problem_on_constraint},
+    postgres::{problem, problem_on_constraint, read},
     trace::Cause,
 };
 
@@ -71,7 +71,8 @@ pub(super) async fn register(
 pub(super) async fn list(State(app): State<App>, query: PageQuery) -> Result<Response, Problem> {
     let after = query.cursor.as_deref().map(str::parse).transpose().map_err(|_| PageQuery::wrong_cursor())?;
     // One more than asked for tells whether there is another page.
-    let users = app.store()?.list(after.map(UserId), i64::from(query.limit) + 1).await;
+    let (store, limit) = (app.store()?, i64::from(query.limit) + 1);
+    let users = read(store.pool(), || store.list(after.map(UserId), limit)).await;
     let users = users.map_err(|error| problem(&error))?;
     let page = query.page(users.into_iter().map(UserBody::from).collect(), |user| user.id.to_string());
     Ok(page.into_response())
@@ -87,7 +88,8 @@ pub(super) async fn list(State(app): State<App>, query: PageQuery) -> Result<Res
     )
 )]
 pub(super) async fn show(State(app): State<App>, Addressed(email): Addressed) -> Result<Json<UserBody>, Problem> {
-    let found = app.store()?.find(&email).await.map_err(|error| problem(&error))?;
+    let store = app.store()?;
+    let found = read(store.pool(), || store.find(&email)).await.map_err(|error| problem(&error))?;
     found.map(|user| Json(user.into())).ok_or_else(not_found)
 }
 

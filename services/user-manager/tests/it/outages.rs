@@ -121,3 +121,22 @@ async fn connections_that_the_server_ended_are_replaced() {
     let back = async || world.service.show("ada@example.org").await.status == 200;
     testkit::wait_for("the database to be used again", PATIENCE, back).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_who_reads_or_registers_sees_that_postgresql_restarted() {
+    let world = World::new().await;
+    world.service.register("ada@example.org").await;
+    for round in 0..3 {
+        // Every connection of the pool has just been used, so none is tested before it is lent again.
+        let reading = (0..16).map(|_| world.service.show("ada@example.org"));
+        futures::future::join_all(reading).await.into_iter().for_each(|answer| drop(answer.expect(200)));
+        let ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                     WHERE datname = current_database() AND application_name = 'user-manager'";
+        assert!(world.count(ended).await > 1);
+        let reading = (0..16).map(|_| world.service.show("ada@example.org"));
+        let email = format!("eve{round}@example.org");
+        let (read, ()) = tokio::join!(futures::future::join_all(reading), world.service.register(&email));
+        read.into_iter().for_each(|answer| drop(answer.expect(200)));
+        assert!(world.service.check("ada@example.org", None).await.expect("an answer").exists);
+    }
+}
