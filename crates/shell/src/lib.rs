@@ -1,5 +1,5 @@
 //! What every Flightbell process needs before it does its own work: settings, logs and traces,
-//! metrics, the admin port, an orderly stop, a PostgreSQL pool, a leader's lease, and the manners of
+//! metrics, the admin port, an orderly stop, PostgreSQL pools, a leader's lease, and the manners of
 //! our HTTP and gRPC edges.
 //!
 //! Nothing here knows flights, alerts or people, and nothing here is global: a [`Shell`] is made for

@@ -3,6 +3,7 @@
 mod database;
 mod listen;
 mod migration;
+mod pooler;
 mod retry;
 
 use std::{

@@ -83,6 +83,10 @@ fn the_defaults_that_are_named_are_those_of_the_code() {
     let notifier = notifier::Config::from_vars(&vars).expect("a configuration");
     let (sending, kafka) = (&notifier.sending, &notifier.kafka);
     let expected = [
+        (
+            "DATABASE_POOL_SIZE",
+            format!("default {} and {};", users.database.pool_size, users.database.background_pool_size),
+        ),
         ("KAFKA_PARTITIONS", format!("default {} and {}", kafka.partitions, kafka.replication)),
         ("DEAD_LETTER_RUN_LIMIT", format!("default {} |", kafka.dead_letter_run_limit)),
         ("COLLECT_INTERVAL_SECONDS", format!("default {};", collector.collect_interval.as_secs())),

@@ -11,7 +11,7 @@ use sqlx::{
     migrate::{Migrate as _, MigrateError, Migrator},
 };
 
-use super::{Database, is_unavailable};
+use super::{Database, is_unavailable, pooler::keeps_its_session};
 
 /// Why a database is not as this program needs it.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +47,12 @@ pub enum MigrationError {
     /// Another process migrates, and has not ended within the time that a lock is waited for.
     #[error("another process migrates the database")]
     Busy,
+    /// Sessions are not ours alone.
+    #[error(
+        "PostgreSQL is behind a pooler that lends connections by the transaction, which cannot work: set PgBouncer's \
+         pool_mode to session, or connect past it"
+    )]
+    TransactionPooling,
     /// The database cannot be reached or asked.
     #[error("{0}")]
     Database(#[from] sqlx::Error),
@@ -88,6 +94,7 @@ impl MigrationError {
 /// When the database cannot be reached, belongs to a newer version, or refuses a migration.
 pub async fn migrate(database: &Database, service: &str, migrations: &Migrator) -> Result<Vec<i64>, MigrationError> {
     let mut connection = database.connect_to_migrate(service).await?;
+    require_session(&mut connection, database, service).await?;
     let mut applied = Vec::new();
     // Where nothing is missing, nothing is locked either, and no right to create tables is needed.
     if !missing(&mut connection, migrations).await?.is_empty() {
@@ -109,9 +116,19 @@ pub async fn migrate(database: &Database, service: &str, migrations: &Migrator) 
 /// [`MigrationError::Behind`] when it lacks one; otherwise as [`migrate`].
 pub async fn check(database: &Database, service: &str, migrations: &Migrator) -> Result<(), MigrationError> {
     let mut connection = database.connect(service).await?;
+    require_session(&mut connection, database, service).await?;
     let missing = missing(&mut connection, migrations).await?;
     close(connection).await;
     missing.first().map_or(Ok(()), |version| Err(MigrationError::Behind(*version)))
+}
+
+async fn require_session(
+    connection: &mut PgConnection,
+    database: &Database,
+    service: &str,
+) -> Result<(), MigrationError> {
+    let kept = keeps_its_session(connection, database, service).await?;
+    if kept { Ok(()) } else { Err(MigrationError::TransactionPooling) }
 }
 
 /// The migrations that the database lacks, in their order.

@@ -12,6 +12,7 @@ use sqlx::migrate::Migrator;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    sync::watch,
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -21,22 +22,36 @@ const TAKEN: [&str; 7] =
     ["user", "database", "client_encoding", "DateStyle", "TimeZone", "standard_conforming_strings", "application_name"];
 const SSL_REQUEST: [u8; 4] = 80_877_103_u32.to_be_bytes();
 
+/// How a pooler lends its connections to the server.
+#[derive(Clone, Copy, PartialEq)]
+enum Mode {
+    Session,
+    /// Whoever asks next gets the session that was used last.
+    Transaction,
+}
+
 /// A port in front of the shared PostgreSQL, and what keeps it open.
-async fn pooler() -> (SocketAddr, JoinSet<()>) {
+async fn pooler(mode: Mode) -> (SocketAddr, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let addr = listener.local_addr().expect("an address");
     testkit::servers().await;
     let mut serving = JoinSet::new();
     serving.spawn(async move {
         let mut connections = JoinSet::new();
+        let (taken, _) = watch::channel(());
         while let Ok((client, _)) = listener.accept().await {
-            connections.spawn(async move { drop(serve(client).await) });
+            if mode == Mode::Transaction {
+                taken.send_replace(());
+            }
+            let taken = taken.subscribe();
+            connections.spawn(async move { drop(serve(client, taken).await) });
         }
+        drop(taken);
     });
     (addr, serving)
 }
 
-async fn serve(mut client: TcpStream) -> std::io::Result<()> {
+async fn serve(mut client: TcpStream, mut taken: watch::Receiver<()>) -> std::io::Result<()> {
     let mut packet = startup_packet(&mut client).await?;
     if packet[4..8] == SSL_REQUEST {
         client.write_all(b"N").await?;
@@ -52,7 +67,36 @@ async fn serve(mut client: TcpStream) -> std::io::Result<()> {
     }
     let mut server = TcpStream::connect(testkit::servers().await.postgres).await?;
     server.write_all(&packet).await?;
-    tokio::io::copy_bidirectional(&mut client, &mut server).await.map(drop)
+    let (mut from_client, mut from_server) = (vec![0; 8192], vec![0; 8192]);
+    loop {
+        tokio::select! {
+            biased;
+            // Its session is another client's from now on; it gets a new one.
+            Ok(()) = taken.changed() => server = session(&packet).await?,
+            read = client.read(&mut from_client) => match read? {
+                0 => return Ok(()),
+                read => server.write_all(&from_client[..read]).await?,
+            },
+            read = server.read(&mut from_server) => match read? {
+                0 => return Ok(()),
+                read => client.write_all(&from_server[..read]).await?,
+            },
+        }
+    }
+}
+
+/// A session of the server that is ready for a query.
+async fn session(startup: &[u8]) -> std::io::Result<TcpStream> {
+    let mut server = TcpStream::connect(testkit::servers().await.postgres).await?;
+    server.write_all(startup).await?;
+    loop {
+        let (kind, length) = (server.read_u8().await?, server.read_u32().await?);
+        let mut message = vec![0; usize::try_from(length).expect("small") - 4];
+        server.read_exact(&mut message).await?;
+        if kind == b'Z' {
+            return Ok(server);
+        }
+    }
 }
 
 async fn startup_packet(client: &mut TcpStream) -> std::io::Result<Vec<u8>> {
@@ -73,7 +117,7 @@ fn parse(url: String) -> Database {
 
 #[tokio::test]
 async fn a_service_starts_behind_it_with_its_time_limits() {
-    let (addr, _serving) = pooler().await;
+    let (addr, _serving) = pooler(Mode::Session).await;
     let database = parse(testkit::empty_database().await.url_at(addr));
     let shell = shell();
     let connecting = postgres::connect(&shell, &database, &Migrator::DEFAULT);
@@ -87,7 +131,7 @@ async fn a_service_starts_behind_it_with_its_time_limits() {
 
 #[tokio::test]
 async fn a_parameter_that_an_operator_asked_for_and_that_is_refused_is_named() {
-    let (addr, _serving) = pooler().await;
+    let (addr, _serving) = pooler(Mode::Session).await;
     let url = testkit::empty_database().await.url_at(addr);
     let database = parse(format!("{url}?options=-c%20geqo=off"));
     let shell = shell();
@@ -99,4 +143,18 @@ async fn a_parameter_that_an_operator_asked_for_and_that_is_refused_is_named() {
         details.any(|why| why.contains("unsupported startup parameter: options"))
     };
     testkit::wait_for("readiness names it", Duration::from_secs(20), says_so).await;
+}
+
+#[tokio::test]
+async fn a_pooler_that_lends_connections_by_the_transaction_is_refused_by_name() {
+    let (addr, _serving) = pooler(Mode::Transaction).await;
+    let mut database = parse(testkit::empty_database().await.url_at(addr));
+    for migrate_at_start in [true, false] {
+        database.migrate_at_start = migrate_at_start;
+        let shell = shell();
+        let connecting = postgres::connect(&shell, &database, &Migrator::DEFAULT);
+        let error = tokio::time::timeout(Duration::from_secs(20), connecting).await.expect("in time");
+        let error = error.expect_err("it cannot work");
+        assert!(format!("{error:#}").contains("set PgBouncer's pool_mode to session"), "{error:#}");
+    }
 }
