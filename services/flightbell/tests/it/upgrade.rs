@@ -12,7 +12,7 @@ use testkit::{Process, kafka};
 
 use crate::{
     program::{self, PATIENCE},
-    town::{World, client, folder, is_settled, post},
+    town::{World, client, folder, post},
 };
 use dump::{Restored, is_covered};
 
@@ -32,7 +32,7 @@ const CLEO: i64 = 9;
 
 const HIGH: &str = "(9) exceeded the high threshold of 5";
 
-const TOLD: [Told; 8] = [
+const TOLD: [Told; 9] = [
     // Ada: unread by the notifier; unread by the alert worker; an evaluation in the outbox, of another interest.
     Told { chat: 7, waited: &["(3) is back", HIGH, HIGH], then: Some("(2) is back") },
     // Ben.
@@ -47,6 +47,8 @@ const TOLD: [Told; 8] = [
         waited: &["(8) exceeded the high threshold of 5", "(3) is back", HIGH],
         then: Some("(2) is back"),
     },
+    // Eve, whose deletion was under way.
+    Told { chat: 11, waited: &[], then: None },
     // Fay, whose first alert Telegram had refused.
     Told {
         chat: 12,
@@ -107,7 +109,7 @@ async fn what_an_earlier_version_left_is_kept_and_finished_without_loss_or_repet
     upgraded.world.aircraft(2);
     let everything = |told: &Told| told.waited.iter().copied().chain(told.then).collect();
     upgraded.told(everything).await;
-    is_settled(&restored.databases[3]).await;
+    nothing_waits_but_what_is_for_eve(&restored.databases[3]).await;
     upgraded.told(everything).await;
     up.stop().await;
 }
@@ -229,6 +231,18 @@ impl Upgraded {
 fn texts(sent: &[Sent], chat: i64) -> Vec<String> {
     let of_chat = sent.iter().filter(|sent| sent.is_in_chat() && sent.chat_id == chat);
     of_chat.map(|sent| sent.shown.clone()).collect()
+}
+
+/// Eve is deleted and is told nothing. That her address belongs to no registration is believed after an hour, so her alerts wait.
+async fn nothing_waits_but_what_is_for_eve(ledger: &str) {
+    let mut connection = PgConnection::connect(ledger).await.expect("connected");
+    let query = "SELECT count(*) FROM alerts WHERE status = 'pending' AND email <> 'eve@example.org'";
+    testkit::wait_for("everything to be settled", PATIENCE, async || {
+        let waiting: i64 = sqlx::query_scalar(query).fetch_one(&mut connection).await.expect("a count");
+        waiting == 0
+    })
+    .await;
+    connection.close().await.expect("closed");
 }
 
 /// What the earlier version was about to tell the removal of: by its outbox, and by a deletion not yet called out.
