@@ -16,12 +16,12 @@ use crate::{
     record::{Record, Source},
 };
 
-/// How long Kafka may take to say where a partition ends.
-const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// How long Kafka may take to say where a partition ends; a stop waits for it.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// Reads one partition from a moment on. While Kafka is away it keeps its place, and nothing is committed.
 pub(crate) struct Tail {
-    client: StreamConsumer<Plain>,
+    client: Option<StreamConsumer<Plain>>,
 }
 
 impl Tail {
@@ -55,17 +55,31 @@ impl Tail {
             Ok::<_, KafkaError>(client)
         });
         let opened = opening.await.context("ask where the partition ends")?;
-        opened.map(|client| Self { client }).map_err(|error| anyhow!(error).context("ask where the partition ends"))
+        opened
+            .map(|client| Self { client: Some(client) })
+            .map_err(|error| anyhow!(error).context("ask where the partition ends"))
     }
 
     /// The next record.
     pub(crate) async fn next(&self) -> Record {
+        let Some(client) = &self.client else { return std::future::pending().await };
         loop {
-            match self.client.recv().await {
+            match client.recv().await {
                 Ok(message) => return Record::copied_from(&message, Source::Topic),
                 // The client goes on by itself.
-                Err(error) => self.client.context().0.trouble(&error.to_string()),
+                Err(error) => client.context().0.trouble(&error.to_string()),
             }
+        }
+    }
+}
+
+impl Drop for Tail {
+    /// Closing waits for the client's threads, so it happens on a thread of its own.
+    fn drop(&mut self) {
+        let client = self.client.take();
+        let closing = std::thread::Builder::new().name("kafka-close".to_owned()).spawn(move || drop(client));
+        if let Err(error) = closing {
+            tracing::debug!("close a tail: {error}");
         }
     }
 }

@@ -160,8 +160,8 @@ impl Making<'_> {
                     let Some(plan) = missing.first() else { return Ok(()) };
                     (self.waiting)(format!("waiting for {} to create topic {}", plan.owner, plan.topic));
                 }
-                // The attempt to create them, which follows, says more about it.
-                Err(_) => return Ok(()),
+                Err(Obstacle::Passing(reason)) => (self.waiting)(format!("cannot be reached: {reason}")),
+                Err(Obstacle::Lasting(error)) => return Err(error.into()),
             }
             self.pause(&mut attempt).await?;
         }

@@ -7,9 +7,9 @@ use uuid::Uuid;
 
 use crate::core::{Data, Level, Position, State};
 
-/// How long the row of a removed interest stays: a day longer than Kafka keeps messages, of which
-/// any may still be about it.
-const REMOVED_KEPT_DAYS: i32 = 8;
+/// How long the row of a removed interest stays: a day longer than Kafka keeps anything that may still be
+/// about it. A reading may be a dead letter for 14 days, and wait for 7 more when it is replayed.
+const REMOVED_KEPT_DAYS: i32 = 14 + 7 + 1;
 
 /// The levels in PostgreSQL.
 #[derive(Clone)]
