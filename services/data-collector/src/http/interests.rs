@@ -17,10 +17,7 @@ use super::{
     not_found,
 };
 use crate::{
-    core::{
-        interest::{Change, Coverage, Crossed, Refused, Thresholds, is_hardly_seen},
-        plan::Kind,
-    },
+    core::interest::{Change, Coverage, Crossed, Refused, Thresholds, is_hardly_seen},
     store::interests::{self, Added, Changed, Named},
 };
 
@@ -81,8 +78,7 @@ pub(super) struct InterestsBody {
 struct InterestBody {
     id: Uuid,
     airport_code: String,
-    #[schema(value_type = String)]
-    metric: &'static str,
+    metric: String,
     high_value: Option<i32>,
     low_value: Option<i32>,
     /// When its airport will be collected next, as planned now.
@@ -218,16 +214,15 @@ pub(super) async fn list(
     let user_id = api.user(&email, &cause).await?.ok_or_else(|| not_found(NO_USER))?;
     let store = api.store()?;
     let interests = read(store.pool(), || store.interests_of(user_id)).await?;
-    let planned = read(store.pool(), || store.next_collections(user_id)).await?;
     let now = api.clock.now();
     let interests = interests.into_iter().map(|interest| InterestBody {
         id: interest.id,
-        metric: interest.metric.as_str(),
-        high_value: interest.thresholds.high,
-        low_value: interest.thresholds.low,
+        airport_code: interest.airport_code,
+        metric: interest.metric,
+        high_value: interest.high_value,
+        low_value: interest.low_value,
         // An airport that has no plan yet is about to be collected.
-        next_collection_at: planned.get(&(interest.airport.clone(), Kind::of(interest.metric))).copied().unwrap_or(now),
-        airport_code: interest.airport,
+        next_collection_at: interest.next_at.unwrap_or(now),
     });
     Ok(Json(InterestsBody { email: email.to_string(), interests: interests.collect() }))
 }

@@ -5,9 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use contracts::Metric;
 use sqlx::PgConnection;
-use uuid::Uuid;
 
-use super::{Store, metric};
+use super::Store;
 use crate::core::{
     credits::{Bucket, Credits, Tier},
     day::{self, Direction},
@@ -117,15 +116,21 @@ impl Store {
 
     async fn watches(&self) -> sqlx::Result<HashMap<String, Watch>> {
         let mut watches: HashMap<String, Watch> = HashMap::new();
-        let watched =
-            sqlx::query!("SELECT DISTINCT airport_code, metric FROM interests").fetch_all(self.pool()).await?;
+        // In one order everywhere: readings lock their series in it.
+        let watched = sqlx::query!("SELECT airport_code, metric FROM watched_series ORDER BY airport_code, metric")
+            .fetch_all(self.pool())
+            .await?;
         for row in watched {
-            watches.entry(row.airport_code).or_default().metrics.push(metric(&row.metric)?);
+            // A metric of a newer version is for the replicas that know it.
+            let Ok(metric) = row.metric.parse() else { continue };
+            watches.entry(row.airport_code).or_default().metrics.push(metric);
         }
         let requested =
-            sqlx::query!("SELECT airport_code, metric FROM collection_requests").fetch_all(self.pool()).await?;
+            sqlx::query!("SELECT airport_code, metric FROM collection_requests ORDER BY airport_code, metric")
+                .fetch_all(self.pool())
+                .await?;
         for row in requested {
-            let requested = metric(&row.metric)?;
+            let Ok(requested) = row.metric.parse() else { continue };
             // A request outlives an interest that was removed meanwhile; then nobody waits. And one that came
             // between the two questions has its turn with its interest.
             if let Some(watch) = watches.get_mut(&row.airport_code).filter(|watch| watch.metrics.contains(&requested)) {
@@ -149,32 +154,11 @@ impl Store {
         Ok(attempts.collect())
     }
 
-    /// When the airports that a person watches are planned to be collected next.
-    ///
-    /// # Errors
-    /// When the database is away.
-    pub async fn next_collections(&self, user_id: Uuid) -> sqlx::Result<HashMap<(String, Kind), DateTime<Utc>>> {
-        let rows = sqlx::query!(
-            r#"SELECT airport_code, kind, next_at AS "next_at!" FROM schedule
-               WHERE next_at IS NOT NULL
-                   AND airport_code IN (SELECT airport_code FROM interests WHERE user_id = $1)"#,
-            user_id,
-        )
-        .fetch_all(self.pool())
-        .await?;
-        Ok(rows.into_iter().map(|row| ((row.airport_code, kind(&row.kind)), row.next_at)).collect())
-    }
-
     /// The newest day held of each airport and direction, and how many flights it has.
     async fn newest_days(&self) -> sqlx::Result<HashMap<(String, &'static str), (NaiveDate, i64)>> {
         let rows = sqlx::query!(
-            r#"SELECT d.airport_code, d.direction, d.day AS "day!",
-                   (SELECT count(*) FROM airport_flights a
-                    WHERE a.airport_code = d.airport_code AND a.direction = d.direction AND a.day = d.day) AS "flights!"
-               FROM (SELECT DISTINCT ON (airport_code, direction) airport_code, direction, day
-                     FROM collected_days
-                     WHERE airport_code IN (SELECT DISTINCT airport_code FROM interests)
-                     ORDER BY airport_code, direction, day DESC) d"#
+            "SELECT airport_code, direction, day, flights FROM newest_days
+             WHERE airport_code IN (SELECT airport_code FROM watched_series)"
         )
         .fetch_all(self.pool())
         .await?;
@@ -184,7 +168,7 @@ impl Store {
         };
         Ok(rows
             .into_iter()
-            .map(|row| ((row.airport_code, direction(&row.direction)), (row.day, row.flights)))
+            .map(|row| ((row.airport_code, direction(&row.direction)), (row.day, i64::from(row.flights))))
             .collect())
     }
 
@@ -256,7 +240,7 @@ fn kind(name: &str) -> Kind {
     if name == Kind::Live.as_str() { Kind::Live } else { Kind::Daily }
 }
 
-/// Records when airports will be collected next; only what changed is written.
+/// Records when airports will be collected next; only what changed is locked and written.
 ///
 /// # Errors
 /// When the database is away.
@@ -265,10 +249,11 @@ pub async fn record_plan(connection: &mut PgConnection, next_at: &[(String, Kind
     let kinds: Vec<&str> = next_at.iter().map(|(_, kind, _)| kind.as_str()).collect();
     let times: Vec<_> = next_at.iter().map(|(.., at)| *at).collect();
     sqlx::query!(
-        "INSERT INTO schedule AS known (airport_code, kind, next_at)
-         SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[])
-         ON CONFLICT (airport_code, kind) DO UPDATE SET next_at = excluded.next_at
-         WHERE known.next_at IS DISTINCT FROM excluded.next_at",
+        "INSERT INTO schedule (airport_code, kind, next_at)
+         SELECT planned.* FROM unnest($1::text[], $2::text[], $3::timestamptz[]) planned (airport_code, kind, next_at)
+         LEFT JOIN schedule known USING (airport_code, kind)
+         WHERE known.next_at IS DISTINCT FROM planned.next_at OR known.airport_code IS NULL
+         ON CONFLICT (airport_code, kind) DO UPDATE SET next_at = excluded.next_at",
         &airports as &[&str],
         &kinds as &[&str],
         &times,

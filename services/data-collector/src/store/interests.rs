@@ -28,6 +28,23 @@ pub struct Interest {
     pub version: i64,
 }
 
+/// An interest as its owner sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedInterest {
+    /// Its id.
+    pub id: Uuid,
+    /// ICAO code.
+    pub airport_code: String,
+    /// What is counted, as it was stored: it may be a metric of a newer version.
+    pub metric: String,
+    /// Tell above this.
+    pub high_value: Option<i32>,
+    /// Tell below this.
+    pub low_value: Option<i32>,
+    /// When its airport is planned to be collected; none before the first plan.
+    pub next_at: Option<DateTime<Utc>>,
+}
+
 /// An interest as it is stored.
 pub(super) struct InterestRow {
     pub(super) id: Uuid,
@@ -265,10 +282,10 @@ async fn remove_all(connection: &mut PgConnection, user_ids: &[Uuid], cause: &Ca
     Ok(removed.rows_affected())
 }
 
-/// Wakes who carries out what stands in the outbox, and who collects for what is watched now.
+/// Wakes the replicas that carry out what stands in the outbox. The collection is woken by the database, when
+/// an airport's metric begins or ceases to be watched.
 async fn tell(connection: &mut PgConnection) -> sqlx::Result<()> {
-    notify(connection, wake::OUTBOX).await?;
-    notify(connection, wake::COLLECT).await
+    notify(connection, wake::OUTBOX).await
 }
 
 async fn cause_evaluation(
@@ -292,18 +309,23 @@ async fn cause_evaluation(
 }
 
 impl Store {
-    /// A person's interests in the order of their ids.
+    /// A person's interests in the order of their ids, and when their airports are planned to be
+    /// collected next.
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn interests_of(&self, user_id: Uuid) -> sqlx::Result<Vec<Interest>> {
-        let rows = sqlx::query_as!(
-            InterestRow,
-            "SELECT id, user_id, user_email, airport_code, metric, high_value, low_value, version
-             FROM interests WHERE user_id = $1 ORDER BY id",
+    pub async fn interests_of(&self, user_id: Uuid) -> sqlx::Result<Vec<PlannedInterest>> {
+        sqlx::query_as!(
+            PlannedInterest,
+            r#"SELECT i.id AS "id!", i.airport_code AS "airport_code!", i.metric AS "metric!", i.high_value, i.low_value,
+                   s.next_at AS "next_at?"
+               FROM interests i LEFT JOIN schedule s ON s.airport_code = i.airport_code
+                   AND s.kind = CASE WHEN i.metric = 'live' THEN 'live' ELSE 'daily' END
+               WHERE i.user_id = $1 ORDER BY i.id"#,
             user_id,
-        );
-        rows.fetch_all(self.pool()).await?.into_iter().map(Interest::try_from).collect()
+        )
+        .fetch_all(self.pool())
+        .await
     }
 
     /// Removes every interest of a registration that has ended, and refuses new ones for it from then
@@ -353,13 +375,12 @@ impl Store {
 /// When the database is away.
 pub async fn coverage(connection: &mut PgConnection, airport: &str, metric: Metric) -> sqlx::Result<Coverage> {
     if metric == Metric::Live {
-        let row = sqlx::query!(
-            r#"SELECT count(value) AS "looked!", coalesce(sum(value), 0) AS "seen!"
-               FROM readings WHERE airport_code = $1 AND metric = 'live'"#,
+        let row = sqlx::query_as!(
+            Coverage,
+            "SELECT looked, seen FROM series WHERE airport_code = $1 AND metric = 'live'",
             airport,
         );
-        let row = row.fetch_one(connection).await?;
-        return Ok(Coverage { looked: row.looked, seen: row.seen });
+        return Ok(row.fetch_optional(connection).await?.unwrap_or_default());
     }
     let held = flights::days_held(connection, airport).await?;
     Ok(Coverage { looked: held.days, seen: held.flights })

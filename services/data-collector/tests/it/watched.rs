@@ -1,0 +1,112 @@
+//! Which series are watched, kept with the interests.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
+
+use chrono::Utc;
+use contracts::{EmailAddress, Metric};
+use data_collector::{
+    core::interest::Thresholds,
+    store::{CHANNEL, MIGRATOR, Store, interests},
+};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use shell::trace::Cause;
+use sqlx::{PgPool, postgres::PgListener};
+use testkit::Database;
+use uuid::Uuid;
+
+use crate::kept_counts::{named, watched};
+
+const AIRPORTS: [&str; 3] = ["EGLL", "KSFO", "LFPG"];
+
+async fn add(pool: &PgPool, user_id: Uuid, email: &EmailAddress, airport: &str, metric: Metric) {
+    let mut transaction = pool.begin().await.expect("a transaction");
+    let (named, thresholds) = (named(user_id, airport, metric), Thresholds { high: Some(5), low: None });
+    interests::add(&mut transaction, named, email, thresholds, 100, Utc::now(), &Cause::none()).await.expect("added");
+    transaction.commit().await.expect("committed");
+}
+
+async fn remove(pool: &PgPool, user_id: Uuid, airport: &str, metric: Metric) {
+    let mut transaction = pool.begin().await.expect("a transaction");
+    interests::remove(&mut transaction, named(user_id, airport, metric), &Cause::none()).await.expect("removed");
+    transaction.commit().await.expect("committed");
+}
+
+fn email(number: usize) -> EmailAddress {
+    format!("user{number}@example.org").parse().expect("an address")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_many_changes_at_once_the_watched_series_are_those_of_the_interests() {
+    let database = testkit::database(&MIGRATOR).await;
+    let pool = sqlx::postgres::PgPoolOptions::new().max_connections(16).connect(&database.url).await.expect("a pool");
+    // Few people and few series, so that changes meet.
+    let users: Vec<Uuid> = (0..6).map(|_| Uuid::now_v7()).collect();
+    for round in 0..4 {
+        let workers = (0..12).map(|worker| {
+            let (pool, users) = (pool.clone(), users.clone());
+            tokio::spawn(async move {
+                let mut random = StdRng::seed_from_u64(round * 100 + worker);
+                for _ in 0..25 {
+                    let place = random.random_range(0..users.len());
+                    let airport = AIRPORTS[random.random_range(0..AIRPORTS.len())];
+                    let metric = Metric::ALL[random.random_range(0..2)];
+                    match random.random_range(0..100) {
+                        0..45 => add(&pool, users[place], &email(place), airport, metric).await,
+                        45..90 => remove(&pool, users[place], airport, metric).await,
+                        _ => {
+                            let store = Store::new(pool.clone());
+                            store.remove_under(&email(place), &Cause::none()).await.expect("removed");
+                        }
+                    }
+                }
+            })
+        });
+        for worker in workers.collect::<Vec<_>>() {
+            worker.await.expect("no change failed");
+        }
+        assert_eq!(watched(&pool).await, of_interests(&pool).await, "round {round}");
+    }
+    for user in &users {
+        Store::new(pool.clone()).delete_user(*user, Utc::now(), &Cause::none()).await.expect("deleted");
+    }
+    assert_eq!(watched(&pool).await, BTreeSet::new());
+}
+
+async fn of_interests(pool: &PgPool) -> BTreeSet<(String, String)> {
+    let rows = sqlx::query_as("SELECT DISTINCT airport_code, metric FROM interests").fetch_all(pool).await;
+    rows.expect("the interests").into_iter().collect()
+}
+
+/// How often each thing was told on the service's channel.
+async fn told(database: &Database, listener: &mut PgListener) -> HashMap<String, u32> {
+    sqlx::query("SELECT pg_notify($1, 'end')").bind(CHANNEL).execute(&database.pool).await.expect("told");
+    let mut told = HashMap::new();
+    loop {
+        let next = tokio::time::timeout(Duration::from_secs(30), listener.recv()).await.expect("in time");
+        let what = next.expect("a notification").payload().to_owned();
+        if what == "end" {
+            return told;
+        }
+        *told.entry(what).or_default() += 1;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_planner_is_woken_only_when_a_series_begins_or_ceases_to_be_watched() {
+    let database = testkit::database(&MIGRATOR).await;
+    let mut listener = PgListener::connect(&database.url).await.expect("a listener");
+    listener.listen(CHANNEL).await.expect("listening");
+    let (ada, bob) = (Uuid::now_v7(), Uuid::now_v7());
+    let mut collects = async || told(&database, &mut listener).await.get("collect").copied().unwrap_or_default();
+    add(&database.pool, ada, &email(0), "LFPG", Metric::Live).await;
+    assert_eq!(collects().await, 1, "the first who watches it");
+    add(&database.pool, bob, &email(1), "LFPG", Metric::Live).await;
+    remove(&database.pool, ada, "LFPG", Metric::Live).await;
+    remove(&database.pool, ada, "LFPG", Metric::Live).await;
+    assert_eq!(collects().await, 0, "it is watched as before");
+    remove(&database.pool, bob, "LFPG", Metric::Live).await;
+    assert_eq!(collects().await, 1, "the last who watched it");
+}
