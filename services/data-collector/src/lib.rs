@@ -42,8 +42,16 @@ use stream::{KafkaConfig, Producer, Profile};
 pub use config::Config;
 
 use self::{
-    collect::Collector, core::credits::Tier, fan_out::FanOut, http::Api, metrics::Metrics, opensky::OpenSky,
-    relay::Relay, store::Store, users::Users, wake::Wake,
+    collect::Collector,
+    core::credits::Tier,
+    fan_out::FanOut,
+    http::Api,
+    metrics::Metrics,
+    opensky::OpenSky,
+    relay::{BatchLimit, Relay},
+    store::Store,
+    users::Users,
+    wake::Wake,
 };
 
 /// What a process must know of this service.
@@ -111,7 +119,15 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
     let wake = Wake::default();
 
     let fan_out = FanOut { store: store.clone(), producer: fan_out, topic: topic.clone() };
-    let relay = Relay { store: store.clone(), producer: at_once, topic, clock: shell.clock, interval };
+    let relay = Relay {
+        store: store.clone(),
+        producer: at_once,
+        topic,
+        clock: shell.clock,
+        interval,
+        metrics: metrics.clone(),
+        batch: BatchLimit::default(),
+    };
     let collector = Collector {
         shell: shell.clone(),
         store: store.clone(),
@@ -179,6 +195,6 @@ fn spawn(
         "collection",
         lease::lead(shell.clone(), database.clone(), COLLECTION, move |term| collector.clone().lead(term)),
     );
-    tasks.spawn_droppable("retention", retention::run(shell.clone(), store.clone(), retention_days));
+    tasks.spawn_droppable("retention", retention::run(shell.clone(), database.clone(), store.clone(), retention_days));
     tasks.spawn_droppable("idempotency keys", idempotency::clean_up(shell.clone(), store.pool().clone()));
 }

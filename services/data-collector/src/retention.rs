@@ -1,9 +1,10 @@
-//! Removes what is older than the retention time, once an hour of the service's clock.
+//! Removes what is older than the retention time, once an hour of the service's clock. One replica does, the
+//! holder of a lease: the others would only wait for its locks.
 
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use shell::{Shell, periodic::every_on};
+use shell::{Shell, lease, periodic::every_on, postgres::Database};
 
 use crate::{clock_check::ClockCheck, core::day, store::Store};
 
@@ -14,11 +15,18 @@ const LIMIT: Duration = Duration::from_secs(600);
 /// How long it is known when an airport was tried that nobody watches any more.
 const TRIED_FOR: TimeDelta = TimeDelta::days(1);
 
+/// The name of the lease.
+const RETENTION: &str = "data-collector-retention";
+
 /// Runs until the shell stops.
 ///
 /// # Errors
 /// Never; a database that is away is tried again at the next turn.
-pub async fn run(shell: Shell, store: Store, days: u32) -> anyhow::Result<()> {
+pub async fn run(shell: Shell, database: Database, store: Store, days: u32) -> anyhow::Result<()> {
+    lease::lead(shell.clone(), database, RETENTION, move |_| remove_hourly(shell.clone(), store.clone(), days)).await
+}
+
+async fn remove_hourly(shell: Shell, store: Store, days: u32) -> anyhow::Result<()> {
     let (clock, store) = (shell.clock, &store);
     let check = &ClockCheck::begin(clock);
     every_on(clock, shell, "retention", INTERVAL, LIMIT, || async move {

@@ -1,11 +1,12 @@
 //! Removing what is older than the retention time.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 
 use super::Store;
 
-/// Rows that one statement removes at most, so that none holds locks for long.
-const BATCH: i64 = 10_000;
+/// Rows that one statement removes at most, so that each ends well before the server's statement time-out and
+/// holds its locks briefly.
+const BATCH: i64 = 2_000;
 
 /// How much was removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,38 +26,71 @@ impl Store {
     /// When the database is away.
     pub async fn remove_before(&self, cutoff: DateTime<Utc>, tried_before: DateTime<Utc>) -> sqlx::Result<Removed> {
         let day = cutoff.date_naive();
-        let mut removed = Removed::default();
+        // Days go first and whole, so that averages are right at every moment in between.
+        self.remove_days(day).await?;
+        self.remove_listed(day).await?;
+        let readings = self.remove_readings(cutoff).await?;
+        let flights = self.remove_flights(cutoff).await?;
+        self.forget_unwatched(tried_before).await?;
+        Ok(Removed { readings, flights })
+    }
+
+    async fn remove_days(&self, day: NaiveDate) -> sqlx::Result<()> {
+        sqlx::query!("DELETE FROM published_days WHERE day < $1", day).execute(self.pool()).await?;
+        sqlx::query!("DELETE FROM probes WHERE day < $1", day).execute(self.pool()).await?;
         loop {
-            let readings = sqlx::query!(
-                "DELETE FROM readings WHERE id IN (
-                     SELECT id FROM readings r WHERE observed_at < $1
-                         AND NOT EXISTS (SELECT 1 FROM fan_outs WHERE reading_id = r.id)
-                     LIMIT $2
-                 )",
-                cutoff,
-                BATCH,
-            );
-            let listed = sqlx::query!(
-                "DELETE FROM airport_flights WHERE ctid = ANY (ARRAY(
-                     SELECT ctid FROM airport_flights WHERE day < $1 LIMIT $2
+            let removing = sqlx::query!(
+                "DELETE FROM collected_days WHERE ctid = ANY (ARRAY(
+                     SELECT ctid FROM collected_days WHERE day < $1 LIMIT $2
                  ))",
                 day,
                 BATCH,
             );
-            let readings = readings.execute(self.pool()).await?.rows_affected();
-            let listed = listed.execute(self.pool()).await?.rows_affected();
-            removed.readings += readings;
-            if readings + listed == 0 {
-                break;
+            if removing.execute(self.pool()).await?.rows_affected() == 0 {
+                return Ok(());
             }
         }
-        sqlx::query!("DELETE FROM collected_days WHERE day < $1", day).execute(self.pool()).await?;
-        sqlx::query!("DELETE FROM published_days WHERE day < $1", day).execute(self.pool()).await?;
-        sqlx::query!("DELETE FROM probes WHERE day < $1", day).execute(self.pool()).await?;
-        self.forget_unwatched(tried_before).await?;
+    }
+
+    async fn remove_listed(&self, day: NaiveDate) -> sqlx::Result<()> {
+        loop {
+            let removing = sqlx::query!(
+                "DELETE FROM airport_flights WHERE ctid = ANY (ARRAY(
+                     SELECT ctid FROM airport_flights WHERE day < $1 LIMIT $2 FOR UPDATE SKIP LOCKED
+                 ))",
+                day,
+                BATCH,
+            );
+            if removing.execute(self.pool()).await?.rows_affected() == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn remove_readings(&self, cutoff: DateTime<Utc>) -> sqlx::Result<u64> {
+        let mut removed = 0;
+        loop {
+            let removing = sqlx::query!(
+                "DELETE FROM readings WHERE id = ANY (ARRAY(
+                     SELECT id FROM readings r WHERE observed_at < $1
+                         AND NOT EXISTS (SELECT 1 FROM fan_outs WHERE reading_id = r.id)
+                     LIMIT $2
+                 ))",
+                cutoff,
+                BATCH,
+            );
+            match removing.execute(self.pool()).await?.rows_affected() {
+                0 => return Ok(removed),
+                rows => removed += rows,
+            }
+        }
+    }
+
+    async fn remove_flights(&self, cutoff: DateTime<Utc>) -> sqlx::Result<u64> {
+        let mut removed = 0;
         loop {
             // One that a collection lists at this very moment is kept by the foreign key's lock.
-            let flights = sqlx::query!(
+            let removing = sqlx::query!(
                 "DELETE FROM flights WHERE ctid = ANY (ARRAY(
                      SELECT ctid FROM flights f WHERE first_seen < $1 AND NOT EXISTS (
                          SELECT 1 FROM airport_flights a WHERE a.icao24 = f.icao24 AND a.first_seen = f.first_seen
@@ -65,11 +99,10 @@ impl Store {
                 cutoff,
                 BATCH,
             );
-            let flights = flights.execute(self.pool()).await?.rows_affected();
-            if flights == 0 {
-                return Ok(removed);
+            match removing.execute(self.pool()).await?.rows_affected() {
+                0 => return Ok(removed),
+                rows => removed += rows,
             }
-            removed.flights += flights;
         }
     }
 
@@ -77,7 +110,7 @@ impl Store {
     async fn forget_unwatched(&self, tried_before: DateTime<Utc>) -> sqlx::Result<()> {
         sqlx::query!(
             "DELETE FROM collection_requests c WHERE NOT EXISTS (
-                 SELECT 1 FROM interests i WHERE i.airport_code = c.airport_code AND i.metric = c.metric
+                 SELECT 1 FROM watched_series w WHERE w.airport_code = c.airport_code AND w.metric = c.metric
              )"
         )
         .execute(self.pool())
@@ -86,7 +119,7 @@ impl Store {
         // has nothing asked twice.
         sqlx::query!(
             "DELETE FROM schedule s WHERE next_at IS NULL AND coalesce(attempted_at, '-infinity') < $1
-                 AND NOT EXISTS (SELECT 1 FROM interests i WHERE i.airport_code = s.airport_code)",
+                 AND NOT EXISTS (SELECT 1 FROM watched_series w WHERE w.airport_code = s.airport_code)",
             tried_before,
         )
         .execute(self.pool())
