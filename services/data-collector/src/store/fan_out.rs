@@ -5,6 +5,7 @@
 //! ends a transaction whose owner is silent for 30 s. Beside it, a shared lock on the series keeps the
 //! removal of an interest from being told before a page that still holds it.
 
+use contracts::Metric;
 use shell::trace::Cause;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -47,11 +48,13 @@ pub async fn claim_page(connection: &mut PgConnection, size: i64) -> sqlx::Resul
         "SELECT f.after_interest, r.id, r.airport_code, r.metric, r.seq, r.value, r.window_begin, r.window_end,
                 r.observed_at, r.source
          FROM fan_outs f JOIN readings r ON r.id = f.reading_id
-         WHERE NOT EXISTS (
+         WHERE f.metric = ANY ($1) AND NOT EXISTS (
              SELECT 1 FROM fan_outs e
              WHERE e.airport_code = f.airport_code AND e.metric = f.metric AND e.seq < f.seq
          )
          ORDER BY f.pages, r.observed_at LIMIT 1 FOR UPDATE OF f SKIP LOCKED",
+        // A metric of a newer version is for the replicas that know it.
+        &Metric::ALL.map(Metric::as_str) as &[&str],
     )
     .fetch_optional(&mut *connection)
     .await?;

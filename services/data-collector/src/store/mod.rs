@@ -63,6 +63,15 @@ pub struct Reading {
     pub source: String,
 }
 
+impl Reading {
+    /// Whether a new interest may be judged by it: it has a value, and is from `since` or later.
+    #[must_use]
+    pub fn is_usable(&self, since: DateTime<Utc>) -> bool {
+        let of = if self.metric == Metric::Live { self.observed_at } else { self.window_end };
+        self.value.is_some() && of >= since
+    }
+}
+
 impl Store {
     /// Over connections to a migrated database.
     #[must_use]

@@ -1,5 +1,8 @@
 //! What changes of interests still have to cause. Rows are locked while they are worked on and gone
-//! when they are done; one whose worker died is free again at once.
+//! when they are done; one whose worker died is free again at once. An evaluation that fails by itself
+//! is set aside for a while and then claimed alone.
+
+use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use contracts::Metric;
@@ -8,22 +11,32 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
-    fan_out,
+    Reading, fan_out,
     interests::{Interest, InterestRow},
-    notify, wake,
+    metric, notify, wake,
 };
 
-/// Rows that are worked on together at most.
+/// Removals that are told together at most.
 const BATCH: i64 = 500;
 
-/// A new or changed interest that is to be judged by the newest reading.
+/// A claimed row: an interest that was added or changed is to be judged by the newest reading.
 pub struct Evaluation {
     /// The row.
     pub id: i64,
-    /// The interest as it is now; none when it was removed since.
-    pub interest: Option<Interest>,
+    /// The interest.
+    pub interest_id: Uuid,
+    /// How often it has failed by itself.
+    pub failures: i32,
     /// What caused the change.
     pub cause: Cause,
+}
+
+/// An interest as it is now, and the newest reading of its series that has a value, however old.
+pub struct Judged {
+    /// The interest.
+    pub interest: Interest,
+    /// The reading.
+    pub reading: Option<Reading>,
 }
 
 /// Interests of one series whose removal is to be told.
@@ -36,41 +49,122 @@ pub struct Removals {
     pub rows: Vec<(i64, Uuid, Cause)>,
 }
 
-/// Claims evaluations, oldest first.
+/// Claims at most `limit` evaluations, oldest first; those that have failed before wait for their time, and are
+/// claimed one at a time when there are no others.
 ///
 /// # Errors
 /// When the database is away.
-pub async fn claim_evaluations(connection: &mut PgConnection) -> sqlx::Result<Vec<Evaluation>> {
-    // Locked first and joined second: the interest must be read after the lock is there.
-    let rows = sqlx::query!(
-        "SELECT id, interest_id, request_id, traceparent FROM interest_outbox
-         WHERE kind = 'evaluate' ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED",
-        BATCH,
+pub async fn claim_evaluations(connection: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<Evaluation>> {
+    let fresh = sqlx::query_as!(
+        EvaluationRow,
+        "SELECT id, interest_id, failures, request_id, traceparent FROM interest_outbox
+         WHERE kind = 'evaluate' AND retry_at IS NULL ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED",
+        limit,
     )
     .fetch_all(&mut *connection)
     .await?;
-    if rows.is_empty() {
-        return Ok(Vec::new());
+    if !fresh.is_empty() {
+        return Ok(fresh.into_iter().map(Evaluation::from).collect());
     }
-    let ids: Vec<Uuid> = rows.iter().map(|row| row.interest_id).collect();
-    let mut found = std::collections::HashMap::new();
-    let interests = sqlx::query_as!(
-        InterestRow,
-        "SELECT id, user_id, user_email, airport_code, metric, high_value, low_value, version
-         FROM interests WHERE id = ANY ($1)",
+    let failed = sqlx::query_as!(
+        EvaluationRow,
+        "SELECT id, interest_id, failures, request_id, traceparent FROM interest_outbox
+         WHERE kind = 'evaluate' AND retry_at <= now() ORDER BY retry_at LIMIT 1 FOR UPDATE SKIP LOCKED",
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(failed.into_iter().map(Evaluation::from).collect())
+}
+
+struct EvaluationRow {
+    id: i64,
+    interest_id: Uuid,
+    failures: i32,
+    request_id: Option<String>,
+    traceparent: Option<String>,
+}
+
+impl From<EvaluationRow> for Evaluation {
+    fn from(row: EvaluationRow) -> Self {
+        let cause = fan_out::cause(row.request_id.as_deref(), row.traceparent.as_deref());
+        Self { id: row.id, interest_id: row.interest_id, failures: row.failures, cause }
+    }
+}
+
+/// What the claimed evaluations are about, by interest; those of interests that were removed since are not there.
+/// One that cannot be read has its own error.
+///
+/// # Errors
+/// When the database is away.
+pub async fn judged(
+    connection: &mut PgConnection,
+    evaluations: &[Evaluation],
+) -> sqlx::Result<HashMap<Uuid, sqlx::Result<Judged>>> {
+    let ids: Vec<Uuid> = evaluations.iter().map(|evaluation| evaluation.interest_id).collect();
+    // A statement after the claim: the interest must be read after the row is locked.
+    let rows = sqlx::query!(
+        r#"SELECT i.id AS "id!", i.user_id AS "user_id!", i.user_email AS "user_email!",
+                  i.airport_code AS "airport_code!", i.metric AS "metric!", i.high_value, i.low_value,
+                  i.version AS "version!",
+                  r.id AS "reading_id?", r.seq AS "seq?", r.value AS "value?", r.window_begin AS "window_begin?",
+                  r.window_end AS "window_end?", r.observed_at AS "observed_at?", r.source AS "source?"
+           FROM interests i
+           LEFT JOIN series s ON s.airport_code = i.airport_code AND s.metric = i.metric
+           LEFT JOIN readings r
+               ON r.airport_code = i.airport_code AND r.metric = i.metric AND r.seq = s.newest_valued_seq
+           WHERE i.id = ANY ($1)"#,
         &ids,
     )
     .fetch_all(connection)
     .await?;
-    for row in interests {
-        found.insert(row.id, Interest::try_from(row)?);
+    let mut judged = HashMap::with_capacity(rows.len());
+    for row in rows {
+        let reading = row.reading_id.zip(row.seq).zip(row.window_begin).zip(row.window_end).zip(row.observed_at);
+        let reading = reading.zip(row.source);
+        let one = metric(&row.metric).and_then(|metric| {
+            let reading = reading.map(|(((((id, seq), window_begin), window_end), observed_at), source)| Reading {
+                id,
+                airport: row.airport_code.clone(),
+                metric,
+                seq,
+                value: row.value,
+                window_begin,
+                window_end,
+                observed_at,
+                source,
+            });
+            let interest = InterestRow {
+                id: row.id,
+                user_id: row.user_id,
+                user_email: row.user_email,
+                airport_code: row.airport_code,
+                metric: row.metric,
+                high_value: row.high_value,
+                low_value: row.low_value,
+                version: row.version,
+            };
+            Ok(Judged { interest: interest.try_into()?, reading })
+        });
+        judged.insert(row.id, one);
     }
-    let evaluations = rows.into_iter().map(|row| Evaluation {
-        id: row.id,
-        interest: found.get(&row.interest_id).cloned(),
-        cause: fan_out::cause(row.request_id.as_deref(), row.traceparent.as_deref()),
-    });
-    Ok(evaluations.collect())
+    Ok(judged)
+}
+
+/// Sets an evaluation that failed by itself aside for `wait` of real time.
+///
+/// # Errors
+/// When the database is away.
+pub async fn set_aside(connection: &mut PgConnection, id: i64, wait: Duration) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE interest_outbox
+         SET failures = failures + 1, retry_at = now() + make_interval(secs => $2::double precision)
+         WHERE id = $1",
+        id,
+        wait.as_secs_f64(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Claims the removals of one series, and waits until no page that may hold these interests is on its
@@ -81,7 +175,11 @@ pub async fn claim_evaluations(connection: &mut PgConnection) -> sqlx::Result<Ve
 pub async fn claim_removals(connection: &mut PgConnection) -> sqlx::Result<Option<Removals>> {
     let rows = sqlx::query!(
         "WITH oldest AS (
-             SELECT airport_code, metric FROM interest_outbox WHERE kind = 'removed' ORDER BY id LIMIT 1
+             SELECT airport_code, metric FROM interest_outbox r
+             WHERE kind = 'removed' AND NOT EXISTS (
+                 SELECT 1 FROM interest_outbox e WHERE e.interest_id = r.interest_id AND e.id < r.id
+             )
+             ORDER BY id LIMIT 1
          )
          SELECT o.id, o.interest_id, o.airport_code, o.metric, o.request_id, o.traceparent
          FROM interest_outbox o JOIN oldest USING (airport_code, metric)
@@ -113,24 +211,30 @@ pub async fn settle(connection: &mut PgConnection, ids: &[i64]) -> sqlx::Result<
     notify(connection, wake::OUTBOX).await
 }
 
-/// Asks the leader to collect an airport. Asking twice is asking once.
+/// Asks the leader to collect these airports and metrics. Asking twice is asking once.
 ///
 /// # Errors
 /// When the database is away.
-pub async fn request_collection(
+pub async fn request_collections(
     connection: &mut PgConnection,
-    airport: &str,
-    metric: Metric,
+    wanted: &[(&str, Metric)],
     now: DateTime<Utc>,
 ) -> sqlx::Result<()> {
-    sqlx::query!(
-        "INSERT INTO collection_requests (airport_code, metric, requested_at) VALUES ($1, $2, $3)
+    let airports: Vec<&str> = wanted.iter().map(|(airport, _)| *airport).collect();
+    let metrics: Vec<&str> = wanted.iter().map(|(_, metric)| metric.as_str()).collect();
+    // In one order everywhere, so that two replicas cannot wait for each other.
+    let requested = sqlx::query!(
+        "INSERT INTO collection_requests (airport_code, metric, requested_at)
+         SELECT DISTINCT wanted.*, $3::timestamptz FROM unnest($1::text[], $2::text[]) wanted ORDER BY 1, 2
          ON CONFLICT DO NOTHING",
-        airport,
-        metric.as_str(),
+        &airports as &[&str],
+        &metrics as &[&str],
         now,
     )
     .execute(&mut *connection)
     .await?;
+    if requested.rows_affected() == 0 {
+        return Ok(());
+    }
     notify(connection, wake::COLLECT).await
 }
