@@ -22,6 +22,18 @@ pub(super) struct FlightBody {
     callsign: Option<String>,
     departure_airport: Option<String>,
     arrival_airport: Option<String>,
+    /// Metres on the ground between the first position and the departure airport.
+    departure_airport_horiz_distance: Option<i32>,
+    /// Metres of height between the first position and the departure airport.
+    departure_airport_vert_distance: Option<i32>,
+    /// Metres on the ground between the last position and the arrival airport.
+    arrival_airport_horiz_distance: Option<i32>,
+    /// Metres of height between the last position and the arrival airport.
+    arrival_airport_vert_distance: Option<i32>,
+    /// Airports that were near the first position.
+    departure_airport_candidates_count: Option<i32>,
+    /// Airports that were near the last position.
+    arrival_airport_candidates_count: Option<i32>,
     first_seen: DateTime<Utc>,
     last_seen: DateTime<Utc>,
     #[serde(skip)]
@@ -36,7 +48,7 @@ pub(super) struct AverageBody {
     average_flights_per_day: f64,
     /// UTC days held.
     days: i64,
-    /// Different flights on them.
+    /// Different flights of each day, added up. One that left from and arrived at the airport counts once a day.
     flights: i64,
 }
 
@@ -133,22 +145,26 @@ pub(super) async fn average(State(api): State<Api>, Segment(code): Segment) -> R
 pub(super) async fn last(State(api): State<Api>, Segment(code): Segment) -> Result<Json<FlightBody>, Problem> {
     let airport = airport(&code)?;
     let store = api.store()?;
-    let newest = read(store.pool(), || store.flights(airport.icao.as_str(), None, None, 1)).await;
-    let newest = newest?.into_iter().next();
+    let newest = read(store.pool(), || store.newest_flight(airport.icao.as_str())).await?;
     newest.map(|flight| Json(flight.into())).ok_or_else(|| not_found("No flights are held for this airport"))
 }
 
 impl From<ListedFlight> for FlightBody {
-    fn from(listed: ListedFlight) -> Self {
-        let flight = listed.flight;
+    fn from(flight: ListedFlight) -> Self {
         Self {
             icao24: flight.icao24,
             callsign: flight.callsign,
             departure_airport: flight.departure_airport,
             arrival_airport: flight.arrival_airport,
+            departure_airport_horiz_distance: flight.departure_airport_horiz_distance,
+            departure_airport_vert_distance: flight.departure_airport_vert_distance,
+            arrival_airport_horiz_distance: flight.arrival_airport_horiz_distance,
+            arrival_airport_vert_distance: flight.arrival_airport_vert_distance,
+            departure_airport_candidates_count: flight.departure_airport_candidates_count,
+            arrival_airport_candidates_count: flight.arrival_airport_candidates_count,
             first_seen: flight.first_seen,
             last_seen: flight.last_seen,
-            happened_at: listed.happened_at,
+            happened_at: flight.happened_at,
         }
     }
 }

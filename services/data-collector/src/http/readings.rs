@@ -1,3 +1,4 @@
+use airports::Airport;
 use axum::extract::State;
 use chrono::{DateTime, Datelike, Utc};
 use contracts::Metric;
@@ -10,7 +11,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Api, airport};
-use crate::store::{self, readings::After};
+use crate::store::readings::{After, ListedReading};
 
 /// One reading.
 #[derive(Serialize, ToSchema)]
@@ -18,8 +19,7 @@ use crate::store::{self, readings::After};
 pub(super) struct ReadingBody {
     id: Uuid,
     airport_code: String,
-    #[schema(value_type = String)]
-    metric: &'static str,
+    metric: String,
     /// Rises with every reading of one airport and metric.
     seq: i64,
     /// The value; null when it is unknown, which is not zero.
@@ -60,7 +60,7 @@ pub(super) async fn list(
     let store = api.store()?;
     let readings = read(store.pool(), || store.readings(airport.icao.as_str(), metric, after, limit)).await;
     let readings = readings?;
-    let bodies = readings.into_iter().map(ReadingBody::from).collect();
+    let bodies = readings.into_iter().map(|reading| ReadingBody::new(&airport, reading)).collect();
     Ok(page.page(bodies, |last: &ReadingBody| format!("{}_{}", last.observed_at.timestamp_micros(), last.id)))
 }
 
@@ -71,12 +71,12 @@ fn after(cursor: &str) -> Option<After> {
     (1900..10_000).contains(&observed_at.year()).then_some(After { observed_at, id: id.parse().ok()? })
 }
 
-impl From<store::Reading> for ReadingBody {
-    fn from(reading: store::Reading) -> Self {
+impl ReadingBody {
+    fn new(airport: &Airport, reading: ListedReading) -> Self {
         Self {
             id: reading.id,
-            airport_code: reading.airport,
-            metric: reading.metric.as_str(),
+            airport_code: airport.icao.to_string(),
+            metric: reading.metric,
             seq: reading.seq,
             value: reading.value,
             window_begin: reading.window_begin,

@@ -7,6 +7,7 @@
 mod breaker;
 mod client;
 mod error;
+mod flight_details;
 mod sign_in;
 pub mod wire;
 

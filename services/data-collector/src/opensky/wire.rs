@@ -8,6 +8,9 @@ use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+pub use super::flight_details::FlightDetails;
+
+use super::flight_details;
 use crate::core::{
     geo::Position,
     live::{Aircraft, Sky},
@@ -54,6 +57,8 @@ pub struct Flight {
     pub departure_airport: Option<String>,
     /// The nearest airport at its end, where there was one.
     pub arrival_airport: Option<String>,
+    /// How good these guesses are.
+    pub details: FlightDetails,
 }
 
 #[derive(Deserialize)]
@@ -110,6 +115,9 @@ pub fn token(body: &[u8]) -> Result<Token, Unreadable> {
 pub fn flights(body: &[u8]) -> Result<Vec<Flight>, Unreadable> {
     let rows: Vec<WireFlight> = serde_json::from_slice(body)?;
     let mut flights = rows.into_iter().map(flight).collect::<Result<Vec<_>, _>>()?;
+    for (flight, details) in flights.iter_mut().zip(flight_details::read(body)) {
+        flight.details = details;
+    }
     flights.sort_by(|one, other| (&one.icao24, one.first_seen).cmp(&(&other.icao24, other.first_seen)));
     flights.dedup_by(|one, other| one.icao24 == other.icao24 && one.first_seen == other.first_seen);
     Ok(flights)
@@ -131,6 +139,7 @@ fn flight(row: WireFlight) -> Result<Flight, Unreadable> {
         callsign: callsign(row.callsign)?,
         departure_airport: airport(row.est_departure_airport)?,
         arrival_airport: airport(row.est_arrival_airport)?,
+        details: FlightDetails::default(),
     })
 }
 

@@ -1,27 +1,52 @@
 //! Flights, and which days of which airports are held.
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use sqlx::{PgConnection, PgExecutor};
 
 use super::Store;
-use crate::{core::day::Direction, opensky::wire::Flight};
+use crate::{
+    core::day::Direction,
+    opensky::wire::{Flight, FlightDetails},
+};
 
 /// What is held of an airport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
     /// UTC days of which at least one direction is held.
     pub days: i64,
-    /// Different flights on them.
+    /// Different flights of each day, added up.
     pub flights: i64,
 }
 
-/// A flight in a list, and where the list goes on.
-#[derive(Clone, Debug)]
+/// A flight in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedFlight {
-    /// The flight.
-    pub flight: Flight,
     /// When it arrived or left: the list's order.
     pub happened_at: DateTime<Utc>,
+    /// The transponder's address.
+    pub icao24: String,
+    /// When it was first seen.
+    pub first_seen: DateTime<Utc>,
+    /// When it was last seen.
+    pub last_seen: DateTime<Utc>,
+    /// Its callsign, where it has one.
+    pub callsign: Option<String>,
+    /// The nearest airport at its start, where there was one.
+    pub departure_airport: Option<String>,
+    /// The nearest airport at its end, where there was one.
+    pub arrival_airport: Option<String>,
+    /// Metres from the departure airport.
+    pub departure_airport_horiz_distance: Option<i32>,
+    /// Metres above the departure airport.
+    pub departure_airport_vert_distance: Option<i32>,
+    /// Metres from the arrival airport.
+    pub arrival_airport_horiz_distance: Option<i32>,
+    /// Metres above the arrival airport.
+    pub arrival_airport_vert_distance: Option<i32>,
+    /// How many airports were near its start.
+    pub departure_airport_candidates_count: Option<i32>,
+    /// How many airports were near its end.
+    pub arrival_airport_candidates_count: Option<i32>,
 }
 
 /// Stores one direction of an airport's day as the source lists it now: flights are added or
@@ -93,20 +118,35 @@ async fn store_flights(
     let callsign: Vec<_> = flights.iter().map(|flight| flight.callsign.as_deref()).collect();
     let departure: Vec<_> = flights.iter().map(|flight| flight.departure_airport.as_deref()).collect();
     let arrival: Vec<_> = flights.iter().map(|flight| flight.arrival_airport.as_deref()).collect();
+    let detail = |of: fn(&FlightDetails) -> Option<i32>| flights.iter().map(|one| of(&one.details)).collect::<Vec<_>>();
     sqlx::query!(
-        "INSERT INTO flights AS known (icao24, first_seen, last_seen, callsign, departure_airport, arrival_airport)
-         SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[], $4::text[], $5::text[], $6::text[])
+        "INSERT INTO flights AS known (icao24, first_seen, last_seen, callsign, departure_airport, arrival_airport,
+             departure_airport_horiz_distance, departure_airport_vert_distance, arrival_airport_horiz_distance,
+             arrival_airport_vert_distance, departure_airport_candidates_count, arrival_airport_candidates_count)
+         SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[], $4::text[], $5::text[], $6::text[],
+             $7::integer[], $8::integer[], $9::integer[], $10::integer[], $11::integer[], $12::integer[])
          ON CONFLICT (icao24, first_seen) DO UPDATE
          SET last_seen = excluded.last_seen, callsign = excluded.callsign,
-             departure_airport = excluded.departure_airport, arrival_airport = excluded.arrival_airport
-         WHERE (known.last_seen, known.callsign, known.departure_airport, known.arrival_airport)
-             IS DISTINCT FROM (excluded.last_seen, excluded.callsign, excluded.departure_airport, excluded.arrival_airport)",
+             departure_airport = excluded.departure_airport, arrival_airport = excluded.arrival_airport,
+             departure_airport_horiz_distance = excluded.departure_airport_horiz_distance,
+             departure_airport_vert_distance = excluded.departure_airport_vert_distance,
+             arrival_airport_horiz_distance = excluded.arrival_airport_horiz_distance,
+             arrival_airport_vert_distance = excluded.arrival_airport_vert_distance,
+             departure_airport_candidates_count = excluded.departure_airport_candidates_count,
+             arrival_airport_candidates_count = excluded.arrival_airport_candidates_count
+         WHERE known.* IS DISTINCT FROM excluded.*",
         icao24 as &[&str],
         first_seen,
         &last_seen,
         &callsign as &[Option<&str>],
         &departure as &[Option<&str>],
         &arrival as &[Option<&str>],
+        &detail(|details| details.departure_airport_horiz_distance) as &[Option<i32>],
+        &detail(|details| details.departure_airport_vert_distance) as &[Option<i32>],
+        &detail(|details| details.arrival_airport_horiz_distance) as &[Option<i32>],
+        &detail(|details| details.arrival_airport_vert_distance) as &[Option<i32>],
+        &detail(|details| details.departure_airport_candidates_count) as &[Option<i32>],
+        &detail(|details| details.arrival_airport_candidates_count) as &[Option<i32>],
     )
     .execute(connection)
     .await?;
@@ -148,6 +188,14 @@ pub struct After {
     pub first_seen: DateTime<Utc>,
 }
 
+impl After {
+    /// Before the first flight: later than any can be.
+    fn nothing() -> Self {
+        let end = NaiveDate::from_ymd_opt(10_000, 1, 1).unwrap_or(NaiveDate::MAX).and_time(NaiveTime::MIN).and_utc();
+        Self { happened_at: end, icao24: String::new(), first_seen: end }
+    }
+}
+
 impl Store {
     /// Flights of an airport, newest first, each once.
     ///
@@ -160,52 +208,79 @@ impl Store {
         after: Option<After>,
         limit: i64,
     ) -> sqlx::Result<Vec<ListedFlight>> {
-        let direction = direction.map(Direction::as_str);
-        let rows = sqlx::query!(
-            "SELECT a.happened_at, f.* FROM airport_flights a JOIN flights f USING (icao24, first_seen)
-             WHERE a.airport_code = $1 AND ($2::text IS NULL OR a.direction = $2)
-                 AND ($3::timestamptz IS NULL OR (a.happened_at, a.icao24, a.first_seen) < ($3, $4, $5))
-                 AND NOT EXISTS (
-                     SELECT 1 FROM airport_flights o
-                     WHERE o.icao24 = a.icao24 AND o.first_seen = a.first_seen AND o.airport_code = a.airport_code
-                         AND ($2::text IS NULL OR o.direction = $2)
-                         AND (o.happened_at, o.direction, o.day) > (a.happened_at, a.direction, a.day)
-                 )
-             ORDER BY a.happened_at DESC, a.icao24 DESC, a.first_seen DESC LIMIT $6",
+        let After { happened_at, icao24, first_seen } = after.unwrap_or_else(After::nothing);
+        // Each list has its own index, which the page is read from in order. PostgreSQL would plan anew for
+        // each LIMIT that is a parameter; one that it computes may share a plan.
+        let Some(direction) = direction else {
+            return sqlx::query_as!(
+                ListedFlight,
+                "SELECT happened_at, icao24, first_seen, last_seen, callsign, departure_airport, arrival_airport,
+                        departure_airport_horiz_distance, departure_airport_vert_distance,
+                        arrival_airport_horiz_distance, arrival_airport_vert_distance,
+                        departure_airport_candidates_count, arrival_airport_candidates_count
+                 FROM airport_flights
+                 WHERE airport_code = $1 AND newest AND (happened_at, icao24, first_seen) < ($2, $3, $4)
+                 ORDER BY happened_at DESC, icao24 DESC, first_seen DESC LIMIT (SELECT $5::bigint)",
+                airport,
+                happened_at,
+                icao24,
+                first_seen,
+                limit,
+            )
+            .fetch_all(self.pool())
+            .await;
+        };
+        sqlx::query_as!(
+            ListedFlight,
+            "SELECT happened_at, icao24, first_seen, last_seen, callsign, departure_airport, arrival_airport,
+                    departure_airport_horiz_distance, departure_airport_vert_distance,
+                    arrival_airport_horiz_distance, arrival_airport_vert_distance,
+                    departure_airport_candidates_count, arrival_airport_candidates_count
+             FROM airport_flights
+             WHERE airport_code = $1 AND direction = $6 AND newest_of_direction
+                 AND (happened_at, icao24, first_seen) < ($2, $3, $4)
+             ORDER BY happened_at DESC, icao24 DESC, first_seen DESC LIMIT (SELECT $5::bigint)",
             airport,
-            direction,
-            after.as_ref().map(|after| after.happened_at),
-            after.as_ref().map(|after| after.icao24.as_str()),
-            after.as_ref().map(|after| after.first_seen),
+            happened_at,
+            icao24,
+            first_seen,
             limit,
+            direction.as_str(),
         )
         .fetch_all(self.pool())
-        .await?;
-        let flights = rows.into_iter().map(|row| ListedFlight {
-            happened_at: row.happened_at,
-            flight: Flight {
-                icao24: row.icao24,
-                first_seen: row.first_seen,
-                last_seen: row.last_seen,
-                callsign: row.callsign,
-                departure_airport: row.departure_airport,
-                arrival_airport: row.arrival_airport,
-            },
-        });
-        Ok(flights.collect())
+        .await
+    }
+
+    /// The newest flight of an airport.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn newest_flight(&self, airport: &str) -> sqlx::Result<Option<ListedFlight>> {
+        sqlx::query_as!(
+            ListedFlight,
+            "SELECT happened_at, icao24, first_seen, last_seen, callsign, departure_airport, arrival_airport,
+                    departure_airport_horiz_distance, departure_airport_vert_distance,
+                    arrival_airport_horiz_distance, arrival_airport_vert_distance,
+                    departure_airport_candidates_count, arrival_airport_candidates_count
+             FROM airport_flights WHERE airport_code = $1 AND newest
+             ORDER BY happened_at DESC, icao24 DESC, first_seen DESC LIMIT 1",
+            airport,
+        )
+        .fetch_optional(self.pool())
+        .await
     }
 }
 
-/// How much is held of an airport.
+/// How much is held of an airport. The numbers are kept with the days, so it takes as long for a large
+/// airport as for a small one.
 ///
 /// # Errors
 /// When the database is away.
 pub async fn days_held(connection: impl PgExecutor<'_>, airport: &str) -> sqlx::Result<Held> {
     sqlx::query_as!(
         Held,
-        r#"SELECT (SELECT count(DISTINCT day) FROM collected_days WHERE airport_code = $1) AS "days!",
-                  (SELECT count(DISTINCT (icao24, first_seen)) FROM airport_flights WHERE airport_code = $1)
-                      AS "flights!""#,
+        r#"SELECT count(*) AS "days!", coalesce(sum(flights), 0) AS "flights!" FROM airport_days
+           WHERE airport_code = $1"#,
         airport,
     )
     .fetch_one(connection)

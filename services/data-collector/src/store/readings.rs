@@ -1,11 +1,11 @@
 //! Readings.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use contracts::Metric;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Reading, Store, metric, notify, wake};
+use super::{Store, notify, wake};
 
 /// A reading that has no number yet.
 #[derive(Clone, Debug)]
@@ -70,38 +70,33 @@ pub async fn insert(connection: &mut PgConnection, reading: &NewReading<'_>) -> 
     Ok(id)
 }
 
-/// The newest reading that has a value and is recent enough to judge by.
-///
-/// # Errors
-/// When the database is away.
-pub async fn newest_usable(
-    connection: &mut PgConnection,
-    airport: &str,
-    of: Metric,
-    since: DateTime<Utc>,
-) -> sqlx::Result<Option<Reading>> {
-    let row = sqlx::query!(
-        "SELECT id, seq, value, window_begin, window_end, observed_at, source FROM readings
-         WHERE airport_code = $1 AND metric = $2 AND value IS NOT NULL
-             AND (CASE WHEN metric = 'live' THEN observed_at ELSE window_end END) >= $3
-         ORDER BY seq DESC LIMIT 1",
-        airport,
-        of.as_str(),
-        since,
-    )
-    .fetch_optional(connection)
-    .await?;
-    Ok(row.map(|row| Reading {
-        id: row.id,
-        airport: airport.to_owned(),
-        metric: of,
-        seq: row.seq,
-        value: row.value,
-        window_begin: row.window_begin,
-        window_end: row.window_end,
-        observed_at: row.observed_at,
-        source: row.source,
-    }))
+/// A reading in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedReading {
+    /// Its id.
+    pub id: Uuid,
+    /// What was counted, as it was stored: it may be a metric of a newer version.
+    pub metric: String,
+    /// Rises with every reading of the airport and metric.
+    pub seq: i64,
+    /// The value; none when it is unknown.
+    pub value: Option<i32>,
+    /// Start of the time it covers.
+    pub window_begin: DateTime<Utc>,
+    /// End of the time it covers.
+    pub window_end: DateTime<Utc>,
+    /// When the source was asked.
+    pub observed_at: DateTime<Utc>,
+    /// The source, in words.
+    pub source: String,
+}
+
+impl After {
+    /// Before the first reading: later than any can be.
+    fn nothing() -> Self {
+        let end = NaiveDate::from_ymd_opt(10_000, 1, 1).unwrap_or(NaiveDate::MAX).and_time(NaiveTime::MIN).and_utc();
+        Self { observed_at: end, id: Uuid::nil() }
+    }
 }
 
 impl Store {
@@ -115,33 +110,36 @@ impl Store {
         of: Option<Metric>,
         after: Option<After>,
         limit: i64,
-    ) -> sqlx::Result<Vec<Reading>> {
-        let rows = sqlx::query!(
+    ) -> sqlx::Result<Vec<ListedReading>> {
+        let After { observed_at, id } = after.unwrap_or_else(After::nothing);
+        // Each list has its own index. PostgreSQL would plan anew for each LIMIT that is a parameter; one that it
+        // computes may share a plan.
+        let Some(metric) = of else {
+            return sqlx::query_as!(
+                ListedReading,
+                "SELECT id, metric, seq, value, window_begin, window_end, observed_at, source FROM readings
+                 WHERE airport_code = $1 AND (observed_at, id) < ($2, $3)
+                 ORDER BY observed_at DESC, id DESC LIMIT (SELECT $4::bigint)",
+                airport,
+                observed_at,
+                id,
+                limit,
+            )
+            .fetch_all(self.pool())
+            .await;
+        };
+        sqlx::query_as!(
+            ListedReading,
             "SELECT id, metric, seq, value, window_begin, window_end, observed_at, source FROM readings
-             WHERE airport_code = $1 AND ($2::text IS NULL OR metric = $2)
-                 AND ($3::timestamptz IS NULL OR (observed_at, id) < ($3, $4))
-             ORDER BY observed_at DESC, id DESC LIMIT $5",
+             WHERE airport_code = $1 AND metric = $5 AND (observed_at, id) < ($2, $3)
+             ORDER BY observed_at DESC, id DESC LIMIT (SELECT $4::bigint)",
             airport,
-            of.map(Metric::as_str),
-            after.map(|after| after.observed_at),
-            after.map(|after| after.id),
+            observed_at,
+            id,
             limit,
+            metric.as_str(),
         )
         .fetch_all(self.pool())
-        .await?;
-        let read = rows.into_iter().map(|row| {
-            Ok(Reading {
-                id: row.id,
-                airport: airport.to_owned(),
-                metric: metric(&row.metric)?,
-                seq: row.seq,
-                value: row.value,
-                window_begin: row.window_begin,
-                window_end: row.window_end,
-                observed_at: row.observed_at,
-                source: row.source,
-            })
-        });
-        read.collect()
+        .await
     }
 }

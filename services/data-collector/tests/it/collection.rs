@@ -130,7 +130,12 @@ async fn a_flight_that_returns_counts_once_and_is_stored_once() {
     world.person("ada@example.org");
     let day = world.yesterday();
     let noon = day.and_hms_opt(12, 0, 0).expect("noon").and_utc().timestamp();
-    let round = Flight::new("391cd9", noon, noon + 600).from("LFPG").to("LFPG").callsign("FGSAT");
+    let mut round = Flight::new("391cd9", noon, noon + 600).from("LFPG").to("LFPG").callsign("FGSAT");
+    round.est_departure_airport_horiz_distance = Some(7934);
+    round.est_departure_airport_vert_distance = Some(-12);
+    // No distance is as long, and none is as many candidates.
+    round.est_arrival_airport_horiz_distance = Some(1 << 40);
+    round.arrival_airport_candidates_count = -1;
     let away = Flight::new("391cda", noon, noon + 3600).from("LFPG").to("EGLL").callsign("AFR1");
     world.scripted.set_flights("LFPG", Direction::Arrival, day, vec![round.clone()]);
     world.scripted.set_flights("LFPG", Direction::Departure, day, vec![round, away.clone()]);
@@ -144,6 +149,14 @@ async fn a_flight_that_returns_counts_once_and_is_stored_once() {
     let all = app.get("/flights/lfpg").await.body;
     assert_eq!(all.as_array().expect("a list").len(), 2);
     assert_eq!((&all[0]["icao24"], &all[0]["callsign"]), (&json!("391cd9"), &json!("FGSAT")), "newest first: {all}");
+    let details = |name: &str| all[0][name].clone();
+    assert_eq!(details("departure_airport_horiz_distance"), 7934);
+    assert_eq!(details("departure_airport_vert_distance"), -12);
+    assert_eq!(details("departure_airport_candidates_count"), 1);
+    assert_eq!(details("arrival_airport_vert_distance"), 0);
+    assert_eq!(details("arrival_airport_horiz_distance"), json!(null));
+    assert_eq!(details("arrival_airport_candidates_count"), json!(null));
+    assert!(all[1].as_object().expect("a flight").contains_key("arrival_airport_horiz_distance"));
     assert_eq!(app.get("/flights/CDG?type=arrivals").await.body.as_array().expect("a list").len(), 1);
     assert_eq!(app.get("/flights/LFPG?type=departures").await.body.as_array().expect("a list").len(), 2);
     assert_eq!(app.get("/flights/LFPG?type=both").await.status, 400);
@@ -345,7 +358,11 @@ async fn one_replica_collects_and_another_takes_over() {
     assert_eq!(says(&second).await, (true, "this replica does not collect".to_owned()), "only one plans");
     let (up, said) = says(&first).await;
     assert!(up && said.contains("states: "), "{said}");
-    assert_eq!(world.scalar("SELECT epoch FROM leases").await, 1, "the first has led all the time");
+    assert_eq!(
+        world.scalar("SELECT epoch FROM leases WHERE name = 'data-collector-collection'").await,
+        1,
+        "the first has led all the time"
+    );
     first.stop().await;
     let before = world.scalar("SELECT last_seq FROM series WHERE airport_code = 'LFPG'").await;
     wait_for("the second to collect", async || {
