@@ -267,7 +267,14 @@ impl Movement {
                 Flight::new(&*self.icao24, self.at, self.at + reckoned).from(FLIGHTS_OF).to(self.other.as_str())
             }
         };
-        flight.callsign(&self.callsign)
+        // The recording does not tell how near the first and the last position were.
+        Flight {
+            est_departure_airport_horiz_distance: None,
+            est_departure_airport_vert_distance: None,
+            est_arrival_airport_horiz_distance: None,
+            est_arrival_airport_vert_distance: None,
+            ..flight.callsign(&self.callsign)
+        }
     }
 
     /// How long the flight is reckoned to have taken: the recording has only the time at San Francisco.
@@ -346,6 +353,10 @@ mod tests {
     fn a_flight_is_one_row_by_address_and_first_seen() {
         let recording = Recording::load().expect("the recording");
         let flights: Vec<_> = recording.movements.iter().map(Movement::to_flight).collect();
+        assert!(
+            flights.iter().all(|flight| flight.est_arrival_airport_horiz_distance.is_none()),
+            "a distance that was not recorded is not made up"
+        );
         let keys: std::collections::HashSet<_> =
             flights.iter().map(|flight| (flight.icao24.clone(), flight.first_seen)).collect();
         assert_eq!((flights.len(), keys.len()), (4401, 4401));
