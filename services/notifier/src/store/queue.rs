@@ -47,6 +47,62 @@ pub struct Postponed {
     pub is_gone: bool,
 }
 
+/// A due queue and its head as the columns have them.
+struct DueRow {
+    email: String,
+    awaits_chat: bool,
+    refused_chat: Option<i64>,
+    refused_link: Option<i64>,
+    refusals: i32,
+    is_resting: bool,
+    gone_for: Option<f64>,
+    shown: f64,
+    event_id: Option<Uuid>,
+    user_id: Option<Uuid>,
+    content: Option<Json<Alert>>,
+    request_id: Option<String>,
+    traceparent: Option<String>,
+    failures: Option<i32>,
+    detours: Option<i32>,
+    plain_text: Option<bool>,
+    unclear: Option<i32>,
+    age: Option<f64>,
+    missed: Option<String>,
+}
+
+impl From<DueRow> for Queue {
+    fn from(row: DueRow) -> Self {
+        let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        let count = |count: Option<i32>| count.unwrap_or_default().unsigned_abs();
+        let refusal = row.refused_chat.zip(row.refused_link).map(|(chat, version)| Refusal {
+            link: Link { chat: ChatId(chat), version },
+            times: row.refusals.unsigned_abs(),
+            is_resting: row.is_resting,
+        });
+        let email = row.email.clone();
+        let head = row.event_id.zip(row.content).map(|(event_id, content)| DueAlert {
+            event_id,
+            email: row.email,
+            user_id: row.user_id,
+            alert: content.0,
+            cause: Cause { request_id: row.request_id, traceparent: row.traceparent },
+            history: History {
+                failures: count(row.failures),
+                detours: count(row.detours),
+                plain_text: row.plain_text.unwrap_or_default(),
+                unclear: count(row.unclear),
+                refusals: 0,
+            },
+            age: seconds(row.age.unwrap_or_default()),
+            was_awaited: row.awaits_chat,
+            refusal,
+            gone_for: row.gone_for.map(seconds),
+            missed: row.missed,
+        });
+        Self { email, head }
+    }
+}
+
 impl Store {
     /// Queues that are due, at most `limit` of them, but none of those in `except`.
     ///
@@ -55,7 +111,8 @@ impl Store {
     pub async fn due(&self, except: &[String], limit: usize) -> sqlx::Result<Round> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let asked = Instant::now();
-        let rows = sqlx::query!(
+        let rows = sqlx::query_as!(
+            DueRow,
             r#"SELECT q.email, q.awaits_chat, q.refused_chat, q.refused_link, q.refusals,
                       coalesce(q.chat_retry_at > now(), false) AS "is_resting!",
                       extract(epoch FROM now() - q.gone_since)::float8 AS gone_for,
@@ -85,36 +142,7 @@ impl Store {
         .await?;
         let answered = Instant::now();
         let clock = rows.first().map(|row| Sample { shown: row.shown, asked, answered });
-        let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
-        let queues = rows.into_iter().map(|row| {
-            let refusal = row.refused_chat.zip(row.refused_link).map(|(chat, version)| Refusal {
-                link: Link { chat: ChatId(chat), version },
-                times: row.refusals.unsigned_abs(),
-                is_resting: row.is_resting,
-            });
-            let email = row.email.clone();
-            let head = row.event_id.zip(row.content).map(|(event_id, content)| DueAlert {
-                event_id,
-                email: row.email,
-                user_id: row.user_id,
-                alert: content.0,
-                cause: Cause { request_id: row.request_id, traceparent: row.traceparent },
-                history: History {
-                    failures: row.failures.unwrap_or_default().unsigned_abs(),
-                    detours: row.detours.unwrap_or_default().unsigned_abs(),
-                    plain_text: row.plain_text.unwrap_or_default(),
-                    unclear: row.unclear.unwrap_or_default().unsigned_abs(),
-                    refusals: 0,
-                },
-                age: seconds(row.age.unwrap_or_default()),
-                was_awaited: row.awaits_chat,
-                refusal,
-                gone_for: row.gone_for.map(seconds),
-                missed: row.missed,
-            });
-            Queue { email, head }
-        });
-        Ok(Round { queues: queues.collect(), clock })
+        Ok(Round { queues: rows.into_iter().map(Queue::from).collect(), clock })
     }
 
     /// What the clock shows, how long until something that is not due yet becomes due, and the position of

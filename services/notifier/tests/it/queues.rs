@@ -15,10 +15,10 @@ use notifier::{
         pacing::ChatId,
         reach::{Link, Reason},
     },
-    store::{NewAlert, Postponed, Store},
+    store::{DueAlert, NewAlert, Postponed, Store},
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use shell::trace::Cause;
+use shell::{lease::Term, trace::Cause};
 use sqlx::{PgPool, migrate::Migrator};
 use uuid::Uuid;
 
@@ -32,6 +32,36 @@ fn alert(email: &str) -> NewAlert {
 
 async fn count(pool: &PgPool, sql: &'static str) -> i64 {
     sqlx::query_scalar(sql).fetch_one(pool).await.expect("a count")
+}
+
+/// Attempts at each of these alerts, which end in every way, or not at all. Answers which were sent.
+async fn try_at_random(store: &Store, term: &Term, heads: &[DueAlert], random: &mut StdRng) -> Vec<(String, Uuid)> {
+    let link = Link { chat: ChatId(7), version: 1 };
+    let short = Duration::from_millis(2);
+    let ids: Vec<_> = heads.iter().map(|head| (head.event_id, link.chat)).collect();
+    let begun = store.begin(term, &ids).await.expect("begun");
+    assert_eq!(begun.len(), ids.len());
+    let mut sent = Vec::new();
+    for (event_id, attempt) in begun {
+        let (outcome, next) = match random.random_range(0..10) {
+            0 => (Outcome::ChannelFailure, Next::Unchanged),
+            1 => (Outcome::Unclear, Next::Repeat(short)),
+            2 => (Outcome::ChatGone, Next::Kept { reason: Reason::Blocked, wait: short }),
+            3 => {
+                // As if the process had died; the next leader declares it unclear.
+                let declared = store.declare_unclear(term, &[], Duration::ZERO, &[Duration::ZERO]).await;
+                declared.expect("declared");
+                continue;
+            }
+            _ => (Outcome::Sent, Next::Delivered { message_id: None }),
+        };
+        let ended = store.end(attempt, link, &Ending { outcome, next }, short).await.expect("ended");
+        if ended && outcome == Outcome::Sent {
+            let head = heads.iter().find(|head| head.event_id == event_id).expect("it was asked for");
+            sent.push((head.email.clone(), event_id));
+        }
+    }
+    sent
 }
 
 /// Replicas add alerts, in batches of random people, while a leader sends, postpones, settles and retires
@@ -59,7 +89,6 @@ async fn random_intake_beside_random_sending_loses_and_repeats_nothing_and_keeps
             }
         }
     };
-    let link = Link { chat: ChatId(7), version: 1 };
     let sending = async {
         let (mut random, mut sent) = (StdRng::seed_from_u64(seed), HashMap::<String, Vec<Uuid>>::new());
         loop {
@@ -84,28 +113,8 @@ async fn random_intake_beside_random_sending_loses_and_repeats_nothing_and_keeps
                 let later = |email: String| Postponed { email, wait: Duration::from_millis(3), is_gone: false };
                 store.postpone(&term, &[later(heads.remove(0).email)]).await.expect("postponed");
             }
-            let ids: Vec<_> = heads.iter().map(|head| (head.event_id, link.chat)).collect();
-            let begun = store.begin(&term, &ids).await.expect("begun");
-            assert_eq!(begun.len(), ids.len());
-            for (event_id, attempt) in begun {
-                let email =
-                    heads.iter().find(|head| head.event_id == event_id).expect("it was asked for").email.clone();
-                let (outcome, next) = match random.random_range(0..10) {
-                    0 => (Outcome::ChannelFailure, Next::Unchanged),
-                    1 => (Outcome::Unclear, Next::Repeat(Duration::from_millis(2))),
-                    2 => (Outcome::ChatGone, Next::Kept { reason: Reason::Blocked, wait: Duration::from_millis(2) }),
-                    3 => {
-                        // As if the process had died; the next leader declares it unclear.
-                        let repeats = [Duration::ZERO];
-                        store.declare_unclear(&term, &[], Duration::ZERO, &repeats).await.expect("declared");
-                        continue;
-                    }
-                    _ => (Outcome::Sent, Next::Delivered { message_id: None }),
-                };
-                let ended = store.end(attempt, link, &Ending { outcome, next }, Duration::from_millis(2)).await;
-                if ended.expect("ended") && outcome == Outcome::Sent {
-                    sent.entry(email).or_default().push(event_id);
-                }
+            for (email, event_id) in try_at_random(&store, &term, &heads, &mut random).await {
+                sent.entry(email).or_default().push(event_id);
             }
         }
     };
