@@ -9,4 +9,5 @@ mod leases;
 mod migrations;
 mod pgbouncer;
 mod pools;
+mod proxies;
 mod waiting;

@@ -109,3 +109,20 @@ async fn doctor_says_that_the_disk_is_too_full() {
     assert!(said.contains("WRONG  disk") && said.contains("64 MiB are free"), "{said}");
     assert!(said.contains("mend: make room there, or choose another --data-dir"), "{said}");
 }
+
+#[tokio::test]
+async fn a_proxy_that_cannot_be_used_ends_the_start_and_doctor_names_it_and_asks_nobody() {
+    let parent = folder();
+    let data = parent.path().join("data").display().to_string();
+    let environment = [
+        ("HOME", parent.path().display().to_string()),
+        ("TELEGRAM_BOT_TOKEN", "1:a".to_owned()),
+        ("https_proxy", "ftp://ada:hush@proxy.test".to_owned()),
+    ];
+    let (code, said) = run(&["up", "--data-dir", &data], &environment).await;
+    assert!(code == 2 && said.contains("https_proxy=\"ftp://***@proxy.test\""), "{code} {said}");
+    assert_eq!(said.matches("https_proxy").count(), 1, "it is told once: {said}");
+    let (code, said) = run(&["doctor", "--data-dir", &data], &environment).await;
+    assert!(code == 1 && said.contains("https_proxy=") && said.contains("not asked"), "{code} {said}");
+    assert!(!said.contains("hush") && !said.contains("opensky-network.org"), "{said}");
+}
