@@ -62,7 +62,7 @@ async fn serve(mut client: TcpStream, mut taken: watch::Receiver<()>) -> std::io
     if let Some(refused) = parameters.find(|name| !TAKEN.contains(&name.as_ref())) {
         let error = format!("SFATAL\0C08P01\0Munsupported startup parameter: {refused}\0\0");
         let length = u32::try_from(error.len() + 4).expect("short");
-        client.write_all(&[&[b'E'], &length.to_be_bytes()[..], error.as_bytes()].concat()).await?;
+        client.write_all(&[&b"E"[..], &length.to_be_bytes()[..], error.as_bytes()].concat()).await?;
         return client.shutdown().await;
     }
     let mut server = TcpStream::connect(testkit::servers().await.postgres).await?;

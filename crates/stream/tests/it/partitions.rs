@@ -98,7 +98,7 @@ struct Failing(Seen, u32);
 impl Handler for Failing {
     async fn handle(&mut self, batch: &[Record]) -> Result<Vec<Settled>, Failure> {
         self.1 += 1;
-        if self.1 % 3 != 0 {
+        if !self.1.is_multiple_of(3) {
             return Err(away());
         }
         self.0.note(batch);

@@ -45,9 +45,10 @@ async fn after_many_changes_at_once_the_watched_series_are_those_of_the_interest
     // Few people and few series, so that changes meet.
     let users: Vec<Uuid> = (0..6).map(|_| Uuid::now_v7()).collect();
     for round in 0..4 {
-        let workers = (0..12).map(|worker| {
+        let mut workers = tokio::task::JoinSet::new();
+        for worker in 0..12 {
             let (pool, users) = (pool.clone(), users.clone());
-            tokio::spawn(async move {
+            workers.spawn(async move {
                 let mut random = StdRng::seed_from_u64(round * 100 + worker);
                 for _ in 0..25 {
                     let place = random.random_range(0..users.len());
@@ -62,11 +63,9 @@ async fn after_many_changes_at_once_the_watched_series_are_those_of_the_interest
                         }
                     }
                 }
-            })
-        });
-        for worker in workers.collect::<Vec<_>>() {
-            worker.await.expect("no change failed");
+            });
         }
+        workers.join_all().await;
         assert_eq!(watched(&pool).await, of_interests(&pool).await, "round {round}");
     }
     for user in &users {

@@ -23,6 +23,14 @@ pub struct CutOff {
     pub next_in: Option<Duration>,
 }
 
+/// Why an alert is kept although its chat cannot be reached, and in how many seconds the chat is tried again.
+fn kept(next: &Next) -> (Option<&'static str>, Option<f64>) {
+    match next {
+        Next::Kept { reason, wait } => (Some(reason.as_str()), Some(wait.as_secs_f64())),
+        _ => (None, None),
+    }
+}
+
 impl Store {
     /// Writes down how an attempt in the chat of `link` ended, what becomes of its alert, and when its
     /// queue is due again, which is looked at after `look_wait` where a chat could not be reached. `false`
@@ -41,10 +49,7 @@ impl Store {
             self.remember_migration(from, to).await?;
         }
         let change = Change::of(&ending.next, look_wait);
-        let (reason, retry) = match &ending.next {
-            Next::Kept { reason, wait } => (Some(reason.as_str()), Some(wait.as_secs_f64())),
-            _ => (None, None),
-        };
+        let (reason, retry) = kept(&ending.next);
         let given_up = (ending.next == Next::GivenUp).then_some(Reason::Refused.as_str());
         let ended = sqlx::query_scalar!(
             r#"WITH attempt AS (

@@ -124,13 +124,17 @@ async fn random_intake_beside_random_sending_loses_and_repeats_nothing_and_keeps
     };
     let both = async { tokio::join!(taking, sending) };
     let ((), sent) = tokio::time::timeout(Duration::from_secs(180), both).await.expect("everything is sent");
-    let expected: Vec<(String, Uuid)> = sqlx::query_as("SELECT email, event_id FROM alerts ORDER BY position")
-        .fetch_all(&world.database.pool)
-        .await
-        .expect("alerts");
-    let mut in_order = HashMap::<String, Vec<Uuid>>::new();
-    expected.into_iter().for_each(|(email, id)| in_order.entry(email).or_default().push(id));
-    assert_eq!(sent, in_order);
+    assert_eq!(sent, in_order(&world.database.pool).await);
+}
+
+/// Every alert of the ledger, by person and in the ledger's order.
+async fn in_order(pool: &PgPool) -> HashMap<String, Vec<Uuid>> {
+    let asked = sqlx::query_as::<_, (String, Uuid)>("SELECT email, event_id FROM alerts ORDER BY position");
+    let mut alerts = HashMap::<String, Vec<Uuid>>::new();
+    for (email, id) in asked.fetch_all(pool).await.expect("alerts") {
+        alerts.entry(email).or_default().push(id);
+    }
+    alerts
 }
 
 #[tokio::test]
