@@ -10,6 +10,7 @@ use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, CommitMode, Consumer},
+    error::{KafkaError, RDKafkaErrorCode},
     message::{BorrowedMessage, Header, Headers, OwnedHeaders},
     producer::{FutureProducer, FutureRecord},
 };
@@ -34,6 +35,13 @@ pub struct Record {
     pub headers: Vec<(String, Vec<u8>)>,
     /// When it was produced, in Unix milliseconds; 0 when the record does not say it.
     pub timestamp: i64,
+}
+
+/// Whether a broker that has just come back may answer otherwise in a moment.
+fn may_pass(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator};
+    let code = error.rdkafka_error_code();
+    matches!(code, Some(NotCoordinator | CoordinatorNotAvailable | CoordinatorLoadInProgress))
 }
 
 impl Record {
@@ -221,7 +229,14 @@ impl Reader {
         for partition in &self.partitions {
             wanted.add_partition(&self.topic, *partition);
         }
-        let committed = self.consumer.committed_offsets(wanted, CALL_LIMIT).expect("committed offsets");
+        // A broker that was frozen or has just started is not the group's coordinator for a moment.
+        let deadline = Instant::now() + CALL_LIMIT;
+        let committed = loop {
+            match self.consumer.committed_offsets(wanted.clone(), CALL_LIMIT) {
+                Err(error) if may_pass(&error) && Instant::now() < deadline => std::thread::sleep(POLL),
+                answer => break answer.expect("committed offsets"),
+            }
+        };
         let of = |partition: i32| match committed.find_partition(&self.topic, partition).map(|found| found.offset()) {
             Some(Offset::Offset(offset)) => Some((partition, offset)),
             _ => None,
