@@ -73,7 +73,8 @@ impl Queue {
         let left: Vec<_> = of_topic.into_iter().filter(|queue| is_meant(&filter.group, &queue.of.group)).collect();
         if left.is_empty() {
             let known: Vec<_> = Self::all().filter(|queue| !queue.is_legacy).map(|queue| queue.to_string()).collect();
-            bail!("no such topic and group: there are {}", known.join(" and "));
+            let asked: Vec<_> = filter.topic.iter().chain(&filter.group).map(String::as_str).collect();
+            bail!("nothing here reads {}: there are {}", asked.join(" as "), known.join(" and "));
         }
         Ok(left)
     }
