@@ -147,9 +147,9 @@ async fn a_second_up_on_the_same_folder_names_folder_and_pid_and_touches_nothing
     assert!(said.contains("runs as process") && said.contains("every service is ready"), "{said}");
     let mut dlq = program::start("flightbell", &["dlq", "list", "--data-dir", &name], &environment).await;
     assert_eq!(dlq.code().await, 0, "{}", dlq.log());
-    assert!(dlq.out().contains("to-notifier: 0 dead letters"), "{}", dlq.out());
-    let mut accept = program::start("flightbell", &["dlq", "accept", "--data-dir", &name], &environment).await;
-    assert_eq!(accept.code().await, 0, "{}", accept.log());
+    assert!(dlq.out().contains("to-notifier/notifier: 0 dead letters"), "{}", dlq.out());
+    let mut reset = program::start("flightbell", &["dlq", "reset", "--data-dir", &name], &environment).await;
+    assert_eq!(reset.code().await, 0, "{}", reset.log());
     first.stop().await;
 }
 
