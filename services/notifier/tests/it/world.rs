@@ -73,7 +73,7 @@ impl World {
             telegram: Telegram::start(None).await,
             people: People::start().await,
             producer,
-            next_chat: AtomicI64::new(1000),
+            next_chat: AtomicI64::new(7_415_926_535),
         }
     }
 
