@@ -12,7 +12,7 @@ use rdkafka::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::kafka;
+use crate::topic_io;
 
 /// How long one call to the broker may take.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
@@ -68,8 +68,9 @@ impl KafkaDump {
     pub async fn take(bootstrap: &str, topics: &[&str], groups: &[&str]) -> Self {
         let mut dump = Self { topics: Vec::new(), committed: Vec::new() };
         for name in topics {
-            let mut partitions: Vec<Vec<RecordDump>> = vec![Vec::new(); kafka::partition_count(bootstrap, name).await];
-            for record in kafka::consume_all(bootstrap, name).await {
+            let mut partitions: Vec<Vec<RecordDump>> =
+                vec![Vec::new(); topic_io::partition_count(bootstrap, name).await];
+            for record in topic_io::consume_all(bootstrap, name).await {
                 let of_partition = &mut partitions[usize::try_from(record.partition).expect("a partition")];
                 let offset = usize::try_from(record.offset).expect("an offset");
                 assert_eq!(offset, of_partition.len(), "{name} has lost records of partition {}", record.partition);
@@ -81,7 +82,7 @@ impl KafkaDump {
                 partitions,
             });
             for group in groups {
-                for (partition, offset) in kafka::committed(bootstrap, name, group).await {
+                for (partition, offset) in topic_io::committed(bootstrap, name, group).await {
                     let (group, topic) = ((*group).to_owned(), (*name).to_owned());
                     dump.committed.push(CommittedOffset { group, topic, partition, offset });
                 }
@@ -136,7 +137,7 @@ impl TopicDump {
 }
 
 impl RecordDump {
-    fn of(record: kafka::Record) -> Self {
+    fn of(record: topic_io::Record) -> Self {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
         Self {
             key: record.key.map(text),

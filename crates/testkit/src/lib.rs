@@ -6,7 +6,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a helper that cannot help has found the test's failure")]
 
-pub mod kafka;
+pub mod topic_io;
 
 mod authority;
 mod databases;
@@ -36,7 +36,7 @@ pub use watchdog::Folder;
 
 use std::net::SocketAddr;
 
-use contracts::topics::Namespace;
+use events::topics::Namespace;
 use uuid::Uuid;
 
 /// The shared Kafka's bootstrap servers.
@@ -58,16 +58,16 @@ pub fn topics() -> Namespace {
 
 /// Creates the topics of a namespace, each with `partitions` partitions, and their dead letter topics.
 pub async fn make_topics(bootstrap: &str, names: &Namespace, partitions: u16) {
-    let mut config = stream::KafkaConfig::plain(bootstrap);
+    let mut config = kafka::KafkaConfig::plain(bootstrap);
     config.partitions = partitions;
     let stopping = tokio_util::sync::CancellationToken::new();
-    stream::topics::create(&config, names, &stopping, |_| {}).await.expect("topics");
+    kafka::topics::create(&config, names, &stopping, |_| {}).await.expect("topics");
 }
 
 /// An HTTP client, with what TLS needs installed.
 #[must_use]
 pub fn http_client() -> reqwest::Client {
-    shell::choose_tls();
+    runtime::choose_tls();
     reqwest::Client::new()
 }
 

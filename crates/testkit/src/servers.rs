@@ -6,8 +6,8 @@ use anyhow::Context;
 use local_servers::{
     Durability, KafkaCluster, KafkaOptions, Places, Postgres, PostgresOptions, Protected, Proxied, Watch,
 };
+use runtime::config::{ProcessEnv, Vars};
 use rustix::process::{Pid, Signal, kill_process};
-use shell::config::{ProcessEnv, Vars};
 
 use crate::{authority::Authority, watchdog::Folder};
 

@@ -5,7 +5,7 @@ use std::{
     thread,
 };
 
-use shell::config::{ProcessEnv, Vars};
+use runtime::config::{ProcessEnv, Vars};
 
 use crate::servers::{OwnServers, Servers};
 

@@ -2,7 +2,7 @@
 
 use std::{fs::OpenOptions, io::Write, thread};
 
-use shell::config::{ProcessEnv, Vars};
+use runtime::config::{ProcessEnv, Vars};
 
 /// The environment key by which `with-servers` tells in which file skipped tests are written down, a line each.
 pub const SKIPPED: &str = "FLIGHTBELL_TEST_SKIPPED";

@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use testkit::{Proxy, kafka};
+use testkit::{Proxy, topic_io};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -27,13 +27,13 @@ async fn a_record_is_read_back_as_it_was_written() {
     let names = testkit::topics();
     testkit::make_topics(&bootstrap, &names, 3).await;
     let topic = names.to_notifier();
-    kafka::produce(&bootstrap, &topic, Some(b"k"), Some(b"v"), &[("ce_type", b"x")]).await;
-    kafka::produce(&bootstrap, &topic, Some(b"k"), None, &[]).await;
-    let records = kafka::consume_all(&bootstrap, &topic).await;
+    topic_io::produce(&bootstrap, &topic, Some(b"k"), Some(b"v"), &[("ce_type", b"x")]).await;
+    topic_io::produce(&bootstrap, &topic, Some(b"k"), None, &[]).await;
+    let records = topic_io::consume_all(&bootstrap, &topic).await;
     assert_eq!(records.len(), 2);
     assert_eq!((records[0].value.as_deref(), records[1].value.as_deref()), (Some(&b"v"[..]), None));
     assert_eq!(records[0].header("ce_type"), Some(&b"x"[..]));
-    let found = kafka::consume_until(&bootstrap, &topic, SOON, |records| records.len() == 2).await;
+    let found = topic_io::consume_until(&bootstrap, &topic, SOON, |records| records.len() == 2).await;
     assert_eq!(found, records);
 }
 
@@ -68,15 +68,15 @@ async fn clients_of_a_broker_behind_a_proxy_stay_behind_it() {
     let topic = names.to_notifier();
     proxy.cut();
     let sent = async {
-        kafka::produce(&through, &topic, None, Some(b"late"), &[]).await;
+        topic_io::produce(&through, &topic, None, Some(b"late"), &[]).await;
     };
     let story = async {
-        kafka::produce(&direct, &topic, None, Some(b"early"), &[]).await;
+        topic_io::produce(&direct, &topic, None, Some(b"early"), &[]).await;
         proxy.heal();
     };
     tokio::join!(sent, story);
     let values: Vec<_> =
-        kafka::consume_all(&direct, &topic).await.into_iter().filter_map(|found| found.value).collect();
+        topic_io::consume_all(&direct, &topic).await.into_iter().filter_map(|found| found.value).collect();
     assert_eq!(values, [b"early".to_vec(), b"late".to_vec()]);
 }
 

@@ -1,11 +1,9 @@
 //! The worker's settings.
 
-use contracts::topics::Namespace;
-use shell::{
-    config::{ConfigError, Reader, ShellConfig, Vars},
-    postgres::Database,
-};
-use stream::KafkaConfig;
+use events::topics::Namespace;
+use kafka::KafkaConfig;
+use pg::Database;
+use runtime::config::{ConfigError, Reader, ShellConfig, Vars};
 
 /// The worker's settings.
 #[derive(Clone)]

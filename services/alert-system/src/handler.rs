@@ -12,9 +12,10 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use contracts::headers;
-use shell::{fault, postgres::is_unavailable, trace::Cause};
-use stream::{Failure, Handler, Offset, Outgoing, Partition, Producer, Record, Settled, by_partition};
+use events::headers;
+use kafka::{Failure, Handler, Offset, Outgoing, Partition, Producer, Record, Settled, by_partition};
+use pg::is_unavailable;
+use runtime::{fault, trace::Cause};
 use uuid::Uuid;
 
 use crate::{
@@ -41,7 +42,7 @@ pub struct AlertHandler {
 impl AlertHandler {
     /// A handler that remembers nothing yet.
     #[must_use]
-    pub fn new(store: LevelStore, producer: Producer, metrics: Metrics, topics: &contracts::topics::Namespace) -> Self {
+    pub fn new(store: LevelStore, producer: Producer, metrics: Metrics, topics: &events::topics::Namespace) -> Self {
         let (readings_topic, alerts_topic) = (topics.to_alert_system().into(), topics.to_notifier());
         Self { store, producer, metrics, readings_topic, alerts_topic, partitions: HashMap::new() }
     }
@@ -130,7 +131,7 @@ impl AlertHandler {
         })
     }
 
-    async fn hand_over(&self, sending: &mut stream::Batch, alert: &Raised<'_>, cause: &Cause) -> Result<(), Failure> {
+    async fn hand_over(&self, sending: &mut kafka::Batch, alert: &Raised<'_>, cause: &Cause) -> Result<(), Failure> {
         let id = alert.event.event_id;
         let span = tracing::info_span!("raise alert", alert.id = %id, alert.kind = alert.kind.as_str());
         let cause = cause.enter(&span);

@@ -26,15 +26,14 @@ mod memory;
 use std::time::Duration;
 
 use anyhow::Context;
-use shell::{
+use kafka::{Consumer, Producer, Profile, Subscription, topics};
+use runtime::{
     Shell,
     config::{ConfigError, Vars},
     periodic::every,
-    postgres,
     readiness::Need,
-    service::{Bound, ClockKind, Configured, Launch, ServiceSpec},
 };
-use stream::{Consumer, Producer, Profile, Subscription, topics};
+use service::{Bound, ClockKind, Configured, Launch, ServiceSpec};
 
 pub use config::Config;
 
@@ -78,7 +77,7 @@ pub struct Running;
 /// When the shell stops first, or the database or the topics cannot be prepared.
 pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
     let (pools, ()) = tokio::try_join!(
-        postgres::connect(shell, &config.database, &MIGRATOR),
+        pg::connect(shell, &config.database, &MIGRATOR),
         topics::ensure(&config.kafka, &config.topics, SERVICE.name, Need::Required, shell),
     )?;
     let store = LevelStore::new(pools.background);

@@ -4,5 +4,5 @@ use std::process::ExitCode;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    shell::service::run(&alert_system::SERVICE).await
+    service::run(&alert_system::SERVICE).await
 }

@@ -1,6 +1,6 @@
 //! What the worker counts, beside what the consume loop counts.
 
-use contracts::AlertKind;
+use events::AlertKind;
 use prometheus::{IntCounterVec, Opts, Registry};
 
 /// The worker's own metrics.

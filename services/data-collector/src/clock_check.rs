@@ -6,7 +6,7 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use shell::clock::Clock;
+use runtime::clock::Clock;
 
 use crate::{
     core::clock::{ClockDoubt, ClockWitnesses, confirm_clock},

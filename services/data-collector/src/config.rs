@@ -2,15 +2,14 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use contracts::topics::Namespace;
-use shell::{
+use events::topics::Namespace;
+use kafka::KafkaConfig;
+use pg::Database;
+use runtime::{
     config::{ConfigError, Reader, ShellConfig, Vars},
-    grpc,
     listen::Listen,
     outside::Proxies,
-    postgres::Database,
 };
-use stream::KafkaConfig;
 use tonic::transport::Endpoint;
 
 use crate::opensky::{Credentials, OpenSkyConfig};
@@ -78,7 +77,7 @@ impl Config {
         let http: SocketAddr = reader.or(HTTP_ADDR, SocketAddr::from(([0, 0, 0, 0], 5000)));
         let grpc: SocketAddr = reader.or(GRPC_ADDR, SocketAddr::from(([0, 0, 0, 0], 50052)));
         let user_manager =
-            grpc::endpoint(&mut reader, USER_MANAGER_GRPC_URL, "user-manager", "http://user-manager:50051");
+            grpc_edge::endpoint(&mut reader, USER_MANAGER_GRPC_URL, "user-manager", "http://user-manager:50051");
         let open_sky = open_sky(&mut reader);
         let collect_interval = reader.seconds(COLLECT_INTERVAL_SECONDS, 300);
         let retention_days = small(reader.number(RETENTION_DAYS, 90, 1, 36_500));

@@ -1,8 +1,8 @@
 //! Brings each reading to the interests that watch it, a page at a time, in constant memory.
 
 use anyhow::Context;
-use shell::fault;
-use stream::Producer;
+use kafka::Producer;
+use runtime::fault;
 
 use crate::{
     message::{Messages, record},

@@ -1,10 +1,11 @@
 //! The gRPC edge: `flightbell.v1.DataCollectorService`.
 
+use grpc_edge::cause;
 use proto::v1::{
     DeleteInterestsResponse, UserRequest,
     data_collector_service_server::{DataCollectorService, DataCollectorServiceServer},
 };
-use shell::{clock::Clock, grpc::cause, postgres};
+use runtime::clock::Clock;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
@@ -19,7 +20,7 @@ pub struct Service {
 /// The service's gRPC calls.
 #[must_use]
 pub fn service(stored: Stored, clock: Clock) -> DataCollectorServiceServer<Service> {
-    DataCollectorServiceServer::new(Service { stored, clock }).max_decoding_message_size(shell::grpc::MESSAGE_LIMIT)
+    DataCollectorServiceServer::new(Service { stored, clock }).max_decoding_message_size(grpc_edge::MESSAGE_LIMIT)
 }
 
 impl Service {
@@ -56,7 +57,7 @@ impl DataCollectorService for Service {
 }
 
 fn status(error: &sqlx::Error) -> Status {
-    if postgres::is_unavailable(error) {
+    if pg::is_unavailable(error) {
         tracing::warn!("the database is unavailable: {error}");
         return away();
     }

@@ -27,17 +27,16 @@ use std::{
 
 use anyhow::Context;
 use chrono::TimeDelta;
-use contracts::topics::Namespace;
-use shell::{
+use events::topics::Namespace;
+use http_edge::idempotency;
+use kafka::{KafkaConfig, Producer, Profile};
+use pg::{Database, lease};
+use runtime::{
     Shell, StoppedEarly,
     config::{ConfigError, Vars},
-    http::idempotency,
-    lease,
-    postgres::{self, Database},
     readiness::Need,
-    service::{Bound, ClockKind, Configured, Launch, ServiceSpec},
 };
-use stream::{KafkaConfig, Producer, Profile};
+use service::{Bound, ClockKind, Configured, Launch, ServiceSpec};
 
 pub use config::Config;
 
@@ -79,7 +78,7 @@ fn configure(vars: &dyn Vars) -> Result<Configured, ConfigError> {
 const COLLECTION: &str = "data-collector-collection";
 
 /// The store, once there is one.
-pub type Stored = postgres::Stored<Store>;
+pub type Stored = pg::Stored<Store>;
 
 /// Where the service answers.
 #[derive(Clone, Copy, Debug)]
@@ -102,12 +101,12 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
     let stored = Stored::default();
     let users = Users::new(shell, config.user_manager);
     let api = Api { stored: stored.clone(), users, clock: shell.clock, interests_per_user: config.interests_per_user };
-    let http = shell::http::serve(shell, http, http::routes(api)).await?;
-    let grpc = shell::grpc::serve(shell, grpc, grpc::service(stored.clone(), shell.clock)).await?;
+    let http = http_edge::serve(shell, http, http::routes(api)).await?;
+    let grpc = grpc_edge::serve(shell, grpc, grpc::service(stored.clone(), shell.clock)).await?;
 
     // What only needs PostgreSQL is answered while Kafka is still away.
     shell.tasks.spawn("kafka topics", create_topics(kafka.clone(), topics.clone(), shell.clone()));
-    let pools = postgres::connect(shell, &database, &store::MIGRATOR).await?;
+    let pools = pg::connect(shell, &database, &store::MIGRATOR).await?;
     stored.set(Store::new(pools.requests));
     grpc.set_serving().await;
     // From here on everything is background work.
@@ -147,7 +146,7 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
 
 /// Creates what the readings are written to, as long as Kafka is away.
 async fn create_topics(kafka: KafkaConfig, topics: Namespace, shell: Shell) -> anyhow::Result<()> {
-    match stream::topics::ensure(&kafka, &topics, SERVICE.name, Need::Optional, &shell).await {
+    match kafka::topics::ensure(&kafka, &topics, SERVICE.name, Need::Optional, &shell).await {
         Err(error) if error.is::<StoppedEarly>() => Ok(()),
         Err(error) => Err(error),
         Ok(()) => {

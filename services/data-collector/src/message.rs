@@ -1,15 +1,15 @@
 //! What is sent for a reading: one message for each interest.
 //!
 //! A fan-out writes many messages that differ in a few fields, so what they share is written once:
-//! the rest of a message is filled in between. It is the same JSON that [`contracts::ReadingEvent`]
+//! the rest of a message is filled in between. It is the same JSON that [`events::ReadingEvent`]
 //! makes, and a test compares them.
 
 use std::io::Write as _;
 
-use contracts::{headers, reading_event_id};
+use events::{headers, reading_event_id};
+use kafka::Outgoing;
+use runtime::trace::Cause;
 use serde::Serialize;
-use shell::trace::Cause;
-use stream::Outgoing;
 use uuid::Uuid;
 
 use crate::store::{Reading, fan_out::Recipient, interests::Interest};
@@ -32,7 +32,7 @@ struct Middle<'a> {
 
 #[derive(Serialize)]
 struct Tail<'a> {
-    reading: contracts::ReadingRef<'a>,
+    reading: events::ReadingRef<'a>,
 }
 
 impl Messages {
@@ -44,7 +44,7 @@ impl Messages {
         let middle =
             Middle { airport_code: &reading.airport, metric: reading.metric.as_str(), flight_count: reading.value };
         let tail = Tail {
-            reading: contracts::ReadingRef {
+            reading: events::ReadingRef {
                 id: reading.id,
                 seq: reading.seq,
                 window_begin: reading.window_begin,
@@ -124,7 +124,7 @@ pub fn removal<'a>(topic: &'a str, key: &'a str, cause: &'a Cause) -> Outgoing<'
 
 #[cfg(test)]
 mod tests {
-    use contracts::{Metric, ReadingEvent};
+    use events::{Metric, ReadingEvent};
 
     use super::*;
 
@@ -169,7 +169,7 @@ mod tests {
                 flight_count: value.map(i64::from),
                 high_value: high.map(i64::from),
                 low_value: low.map(i64::from),
-                reading: contracts::ReadingRef {
+                reading: events::ReadingRef {
                     id: reading.id,
                     seq: reading.seq,
                     window_begin: reading.window_begin,

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, sync::Mutex, sync::PoisonError, time
 
 use chrono::{DateTime, Utc};
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
-use shell::metrics::LATENCY_BUCKETS;
+use runtime::metrics::LATENCY_BUCKETS;
 
 use crate::core::credits::Bucket;
 

@@ -11,9 +11,9 @@ use std::sync::{
 
 use anyhow::Context;
 use chrono::TimeDelta;
-use shell::{clock::Clock, fault, postgres};
+use kafka::{Producer, SendError};
+use runtime::{clock::Clock, fault};
 use sqlx::{Postgres, Transaction};
-use stream::{Producer, SendError};
 
 use crate::{
     core::{
@@ -191,5 +191,5 @@ impl Relay {
 }
 
 fn is_database_away(error: &anyhow::Error) -> bool {
-    error.chain().filter_map(|cause| cause.downcast_ref::<sqlx::Error>()).any(postgres::is_unavailable)
+    error.chain().filter_map(|cause| cause.downcast_ref::<sqlx::Error>()).any(pg::is_unavailable)
 }

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use shell::{Shell, lease, periodic::every_on, postgres::Database};
+use pg::{Database, lease};
+use runtime::{Shell, periodic::every_on};
 
 use crate::{clock_check::ClockCheck, core::day, store::Store};
 

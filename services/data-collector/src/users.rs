@@ -1,8 +1,8 @@
 //! Asks user-manager who somebody is.
 
-use contracts::EmailAddress;
+use events::EmailAddress;
 use proto::v1::{UserRequest, user_service_client::UserServiceClient};
-use shell::{Shell, grpc, trace::Cause};
+use runtime::{Shell, trace::Cause};
 use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
 
@@ -28,8 +28,8 @@ impl Users {
     /// was collected is shown, and brought to those who watch, also while it is down.
     #[must_use]
     pub fn new(shell: &Shell, endpoint: Endpoint) -> Self {
-        let channel = grpc::channel(endpoint);
-        grpc::name_in_readiness(shell, "user-manager", channel.clone());
+        let channel = grpc_edge::channel(endpoint);
+        grpc_edge::name_in_readiness(shell, "user-manager", channel.clone());
         Self { client: UserServiceClient::new(channel) }
     }
 
@@ -39,7 +39,7 @@ impl Users {
     /// When user-manager does not answer within the deadline: then nobody knows.
     pub async fn find(&self, email: &EmailAddress, cause: &Cause) -> Result<Option<Uuid>, UsersError> {
         let request = UserRequest { email: email.as_str().to_owned(), user_id: None };
-        let answer = self.client.clone().check_user_exists(grpc::request(request, cause)).await?.into_inner();
+        let answer = self.client.clone().check_user_exists(grpc_edge::request(request, cause)).await?.into_inner();
         if !answer.exists {
             return Ok(None);
         }

@@ -3,10 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use shell::{
-    Shell,
-    postgres::{self, Database},
-};
+use pg::Database;
+use runtime::Shell;
 use tokio::sync::Notify;
 
 use crate::store::{CHANNEL, wake};
@@ -56,7 +54,7 @@ impl Wake {
 /// # Errors
 /// Never; a database that is away is tried again.
 pub async fn listen(shell: Shell, database: Database, wake: Wake) -> anyhow::Result<()> {
-    postgres::listen(shell, database, CHANNEL, move |what| match what {
+    pg::listen(shell, database, CHANNEL, move |what| match what {
         Some(what) => wake.tell(what),
         // What was told while nobody listened is found by looking.
         None => wake.tell_all(),

@@ -8,13 +8,13 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, ensure};
 use local_servers::{DataDir, leftovers};
-use serde_json::{Value, json};
-use shell::{
+use runtime::{
     clock::Clock,
     config::{Overlay, Vars},
     outside,
 };
-use standins::{
+use serde_json::{Value, json};
+use simulators::{
     ClockFn,
     opensky::{self, OpenSky, Recording, Source},
     telegram::{self, Page, Telegram},
@@ -244,7 +244,7 @@ fn invite(page: &str, addr: SocketAddr, certificate: &Path) {
 
 #[cfg(test)]
 mod tests {
-    use shell::config::Reader;
+    use runtime::config::Reader;
 
     use super::*;
 

@@ -3,12 +3,12 @@
 use std::{borrow::Cow, fmt};
 
 use anyhow::{Context, bail};
-use contracts::topics::{GroupTopic, Namespace};
-use shell::config::{Reader, Vars};
-use stream::{
+use events::topics::{GroupTopic, Namespace};
+use kafka::{
     KafkaConfig,
     dlq::{Dlq, Letter, LetterId, Letters},
 };
+use runtime::config::{Reader, Vars};
 
 use crate::{
     cli::{self, DlqAction, DlqFilter},

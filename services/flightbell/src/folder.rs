@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use shell::config::{ConfigError, Reader, Vars};
+use runtime::config::{ConfigError, Reader, Vars};
 
 /// The data directory: the one named, or `$XDG_DATA_HOME/flightbell`, or `~/.local/share/flightbell`.
 ///

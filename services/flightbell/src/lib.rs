@@ -21,8 +21,8 @@ pub mod up;
 
 use std::process::ExitCode;
 
+use runtime::config::ProcessEnv;
 use rustix::fs::Mode;
-use shell::config::ProcessEnv;
 
 use crate::{cli::Command, services::ServiceList};
 
@@ -30,7 +30,7 @@ pub use services::SERVICES;
 
 /// Does what the command line asks of a program that consists of `services`.
 pub async fn run(services: ServiceList) -> ExitCode {
-    shell::choose_tls();
+    runtime::choose_tls();
     // Whatever the umask lets others do: nothing that this process or its servers make can be changed by them.
     let umask = rustix::process::umask(Mode::empty());
     rustix::process::umask(umask | Mode::WGRP | Mode::WOTH);
@@ -42,5 +42,5 @@ pub async fn run(services: ServiceList) -> ExitCode {
         Command::Migrate(args) => migrate::run(args, services, &ProcessEnv).await,
         Command::Dlq(args) => dlq::run(args, &ProcessEnv).await,
     };
-    shell::exit_code(ended)
+    runtime::exit_code(ended)
 }

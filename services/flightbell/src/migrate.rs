@@ -3,12 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use pg::{Database, MigrationError};
+use runtime::config::{ConfigError, Reader, Vars};
 use secrecy::SecretString;
-use shell::{
-    config::{ConfigError, Reader, Vars},
-    postgres::{self, Database, MigrationError},
-    service::ServiceSpec,
-};
+use service::ServiceSpec;
 use sqlx::migrate::Migrator;
 
 use crate::{cli, services::ServiceList};
@@ -44,7 +42,7 @@ pub async fn run(args: cli::Migrate, services: ServiceList, vars: &dyn Vars) -> 
 async fn migrate(target: &Target) -> Result<Vec<i64>, MigrationError> {
     let begun = Instant::now();
     loop {
-        match postgres::migrate(&target.database, target.service, target.migrations).await {
+        match pg::migrate(&target.database, target.service, target.migrations).await {
             Err(error) if error.may_pass() && begun.elapsed() < PATIENCE => tokio::time::sleep(RETRY_INTERVAL).await,
             ended => return ended,
         }

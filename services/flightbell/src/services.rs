@@ -4,12 +4,8 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use anyhow::Context;
 use http::uri::Authority;
-use shell::{
-    Process, Shell,
-    clock::Clock,
-    listen::Listen,
-    service::{ClockKind, Configured, Launch, ServiceSpec},
-};
+use runtime::{Process, Shell, clock::Clock, listen::Listen};
+use service::{ClockKind, Configured, Launch, ServiceSpec};
 
 use crate::gateway::Upstreams;
 

@@ -3,11 +3,9 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
+use runtime::config::{ConfigError, Overlay, Reader, ShellConfig, Vars};
 use secrecy::{ExposeSecret, SecretString};
-use shell::{
-    config::{ConfigError, Overlay, Reader, ShellConfig, Vars},
-    service::{Configured, ServiceSpec},
-};
+use service::{Configured, ServiceSpec};
 
 use crate::services::{GrpcAddresses, ServiceList};
 

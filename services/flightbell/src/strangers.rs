@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use shell::config::ConfigError;
+use runtime::config::ConfigError;
 
 /// Until people sign in, whoever reaches an address can read and change everything behind it.
 ///

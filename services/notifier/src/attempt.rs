@@ -9,11 +9,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use shell::{
-    clock::Clock,
-    lease::{HoldError, Term},
-    tasks::Tasks,
-};
+use pg::lease::{HoldError, Term};
+use runtime::{clock::Clock, tasks::Tasks};
 use tokio::{sync::Notify, time::timeout};
 use tracing::Instrument;
 use uuid::Uuid;

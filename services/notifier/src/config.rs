@@ -2,16 +2,15 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use contracts::topics::Namespace;
-use secrecy::{ExposeSecret, SecretString};
-use shell::{
+use events::topics::Namespace;
+use kafka::KafkaConfig;
+use pg::Database;
+use runtime::{
     config::{ConfigError, Reader, ShellConfig, Vars},
-    grpc,
     listen::Listen,
     outside::Proxies,
-    postgres::Database,
 };
-use stream::KafkaConfig;
+use secrecy::{ExposeSecret, SecretString};
 use tonic::transport::Endpoint;
 
 use crate::{core::schedule::Schedule, telegram::TelegramConfig};
@@ -90,7 +89,7 @@ impl Config {
         let database = Database::read(&mut reader, "notifier");
         let kafka = KafkaConfig::read(&mut reader);
         let user_manager =
-            grpc::endpoint(&mut reader, "USER_MANAGER_GRPC_URL", "user-manager", "http://user-manager:50051");
+            grpc_edge::endpoint(&mut reader, "USER_MANAGER_GRPC_URL", "user-manager", "http://user-manager:50051");
         let telegram = telegram(&mut reader);
         let sending = Sending {
             per_second: limit(&mut reader, "TELEGRAM_MESSAGES_PER_SECOND", 30),

@@ -4,7 +4,11 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::anyhow;
 use proto::v1::{UndeliveredReason, UndeliveredReport, UserRequest, user_service_client::UserServiceClient};
-use shell::{Shell, readiness::Need, readiness::Part, trace::Cause};
+use runtime::{
+    Shell,
+    readiness::{Need, Part},
+    trace::Cause,
+};
 use tonic::{
     Status,
     transport::{Channel, Endpoint},
@@ -50,7 +54,7 @@ impl Directory {
     pub fn new(shell: &Shell, endpoint: Endpoint) -> Self {
         let part = shell.readiness.part("user-manager", Need::Optional, "not asked yet");
         part.up_with("not asked yet");
-        Self { client: UserServiceClient::new(shell::grpc::channel(endpoint)), part: Arc::new(Mutex::new(part)) }
+        Self { client: UserServiceClient::new(grpc_edge::channel(endpoint)), part: Arc::new(Mutex::new(part)) }
     }
 
     /// Where the person with this address, and this id where one is known, reads messages.
@@ -59,7 +63,7 @@ impl Directory {
     /// When user-manager cannot say.
     pub async fn contact(&self, email: &str, user_id: Option<Uuid>, cause: &Cause) -> anyhow::Result<Contact> {
         let request = UserRequest { email: email.to_owned(), user_id: user_id.map(|id| id.to_string()) };
-        let answer = self.client.clone().get_contact(shell::grpc::request(request, cause)).await;
+        let answer = self.client.clone().get_contact(grpc_edge::request(request, cause)).await;
         let answer = self.heard(answer)?;
         match answer.telegram_chat_id {
             _ if !answer.exists && user_id.is_some() => self.successor(email, cause).await,
@@ -73,7 +77,7 @@ impl Directory {
     /// user-manager knows its people and that this one was deleted.
     async fn successor(&self, email: &str, cause: &Cause) -> anyhow::Result<Contact> {
         let request = UserRequest { email: email.to_owned(), user_id: None };
-        let answer = self.client.clone().check_user_exists(shell::grpc::request(request, cause)).await;
+        let answer = self.client.clone().check_user_exists(grpc_edge::request(request, cause)).await;
         let answer = self.heard(answer)?;
         Ok(if answer.exists { Contact::Replaced } else { Contact::Unknown })
     }

@@ -1,17 +1,16 @@
 //! The gRPC edge.
 
-use contracts::EmailAddress;
+use events::EmailAddress;
 use proto::v1::{
     ChatLinkedResponse, UserRequest,
     notifier_service_server::{NotifierService, NotifierServiceServer},
 };
-use shell::postgres;
 use tonic::{Request, Response, Status};
 
 use crate::store::Store;
 
 /// The store, once there is one.
-pub type Stored = postgres::Stored<Store>;
+pub type Stored = pg::Stored<Store>;
 
 /// Answers from the ledger.
 pub struct Edge {
@@ -21,7 +20,7 @@ pub struct Edge {
 /// What is served, before `stored`.
 #[must_use]
 pub fn service(stored: Stored) -> NotifierServiceServer<Edge> {
-    NotifierServiceServer::new(Edge { stored }).max_decoding_message_size(shell::grpc::MESSAGE_LIMIT)
+    NotifierServiceServer::new(Edge { stored }).max_decoding_message_size(grpc_edge::MESSAGE_LIMIT)
 }
 
 #[tonic::async_trait]
@@ -34,7 +33,7 @@ impl NotifierService for Edge {
         let store = self.stored.get().ok_or_else(away)?;
         match store.chat_was_named(email.as_str()).await {
             Ok(woken) => Ok(Response::new(ChatLinkedResponse { woken })),
-            Err(error) if postgres::is_unavailable(&error) => Err(away()),
+            Err(error) if pg::is_unavailable(&error) => Err(away()),
             Err(error) => {
                 tracing::error!("wake what waits for a chat: {error}");
                 Err(Status::internal("internal error"))

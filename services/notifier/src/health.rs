@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use shell::{
+use runtime::{
     Shell,
     readiness::{Need, Part},
 };

@@ -4,9 +4,10 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::anyhow;
-use contracts::headers;
-use shell::{fault, postgres::is_unavailable};
-use stream::{Failure, Handler, Record, Settled};
+use events::headers;
+use kafka::{Failure, Handler, Record, Settled};
+use pg::is_unavailable;
+use runtime::fault;
 use tokio::{sync::Notify, time::timeout};
 use uuid::Uuid;
 

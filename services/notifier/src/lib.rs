@@ -42,15 +42,15 @@ mod upkeep;
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
-use shell::{
+use kafka::{Consumer, Producer, Profile, Subscription, topics};
+use pg::lease;
+use runtime::{
     Shell,
     config::{ConfigError, Vars},
-    lease, postgres,
     readiness::Need,
-    service::{Bound, ClockKind, Configured, Launch, ServiceSpec},
 };
+use service::{Bound, ClockKind, Configured, Launch, ServiceSpec};
 use sqlx::migrate::Migrator;
-use stream::{Consumer, Producer, Profile, Subscription, topics};
 use tokio::sync::Notify;
 
 use crate::{
@@ -107,10 +107,10 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
     let telegram = Telegram::new(&config.telegram)?;
     let health = Health::new(shell);
     let stored = grpc::Stored::default();
-    let grpc = shell::grpc::serve(shell, config.grpc, grpc::service(stored.clone())).await?;
+    let grpc = grpc_edge::serve(shell, config.grpc, grpc::service(stored.clone())).await?;
 
     let (pools, ()) = tokio::try_join!(
-        postgres::connect(shell, &config.database, &MIGRATOR),
+        pg::connect(shell, &config.database, &MIGRATOR),
         topics::ensure(&config.kafka, &config.topics, SERVICE.name, Need::Required, shell),
     )?;
     stored.set(Store::new(pools.requests));

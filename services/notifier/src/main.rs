@@ -4,5 +4,5 @@ use std::process::ExitCode;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    shell::service::run(&notifier::SERVICE).await
+    service::run(&notifier::SERVICE).await
 }

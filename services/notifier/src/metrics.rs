@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
-use shell::metrics::LATENCY_BUCKETS;
+use runtime::metrics::LATENCY_BUCKETS;
 
 use crate::core::ending::{Outcome, Unsent};
 

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use shell::Shell;
+use runtime::Shell;
 
 use crate::{
     core::schedule::Schedule,

@@ -17,9 +17,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shell::{
+use pg::{
+    is_unavailable,
     lease::{HoldError, Term},
-    postgres::is_unavailable,
 };
 use tokio::time::timeout;
 

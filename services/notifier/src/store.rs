@@ -2,7 +2,7 @@
 //!
 //! All times are the database's, so that replicas whose clocks differ agree on what is due.
 //!
-//! Whoever decides what is sent holds the term ([`shell::lease::Term::hold`]), and a later leader's database
+//! Whoever decides what is sent holds the term ([`pg::lease::Term::hold`]), and a later leader's database
 //! refuses it. The outcome of an attempt is no decision but a fact, and is fenced by the attempt
 //! itself: it is accepted from whoever made the attempt, a leader that was deposed meanwhile too,
 //! for as long as the attempt has no outcome. Refusing it would repeat a message that is known to
@@ -16,7 +16,7 @@ mod undelivered;
 
 use std::time::Duration;
 
-use shell::trace::Cause;
+use runtime::trace::Cause;
 use sqlx::{PgPool, types::Json};
 use uuid::Uuid;
 

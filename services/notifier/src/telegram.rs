@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use reqwest::{Client, Response, header::RETRY_AFTER, redirect::Policy};
+use runtime::outside::{Proxies, client_for};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
-use shell::outside::{Proxies, client_for};
 use url::Url;
 
 use crate::core::{

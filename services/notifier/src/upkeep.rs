@@ -6,11 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shell::{
-    Shell,
-    periodic::every,
-    postgres::{self, Database},
-};
+use pg::Database;
+use runtime::{Shell, periodic::every};
 use tokio::sync::Notify;
 
 use crate::{
@@ -36,7 +33,7 @@ const CLEANED_AT_ONCE: i64 = 1000;
 /// # Errors
 /// Never; an outage is waited out.
 pub async fn hear(shell: Shell, database: Database, news: Arc<Notify>) -> anyhow::Result<()> {
-    postgres::listen(shell, database, NEWS, move |_| news.notify_one()).await
+    pg::listen(shell, database, NEWS, move |_| news.notify_one()).await
 }
 
 /// Counts what waits, until the shell stops.

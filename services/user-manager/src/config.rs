@@ -2,11 +2,10 @@
 
 use std::net::SocketAddr;
 
-use shell::{
+use pg::Database;
+use runtime::{
     config::{ConfigError, Reader, ShellConfig, Vars},
-    grpc,
     listen::Listen,
-    postgres::Database,
 };
 use tonic::transport::Endpoint;
 
@@ -37,11 +36,15 @@ impl Config {
         let http_addr = reader.or("HTTP_ADDR", SocketAddr::from(([0, 0, 0, 0], 5000)));
         let grpc_addr = reader.or("GRPC_ADDR", SocketAddr::from(([0, 0, 0, 0], 50051)));
         let database = Database::read(&mut reader, "user-manager");
-        let data_collector =
-            grpc::endpoint(&mut reader, "DATA_COLLECTOR_GRPC_URL", "data-collector", "http://data-collector:50052");
+        let data_collector = grpc_edge::endpoint(
+            &mut reader,
+            "DATA_COLLECTOR_GRPC_URL",
+            "data-collector",
+            "http://data-collector:50052",
+        );
         let notifier = reader
             .raw("NOTIFIER_GRPC_URL")
-            .and_then(|_| grpc::endpoint(&mut reader, "NOTIFIER_GRPC_URL", "notifier", "http://notifier:50053"));
+            .and_then(|_| grpc_edge::endpoint(&mut reader, "NOTIFIER_GRPC_URL", "notifier", "http://notifier:50053"));
         reader.finish(|| {
             Some(Self {
                 shell,

@@ -1,12 +1,11 @@
 //! The gRPC edge: answers other services' questions about people.
 
 use chrono::DateTime;
-use contracts::EmailAddress;
+use events::EmailAddress;
 use proto::v1::{
     ContactResponse, UndeliveredReason, UndeliveredReport, UndeliveredReportResponse, UserRequest, UserResponse,
     user_service_server::UserService,
 };
-use shell::postgres;
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -37,7 +36,7 @@ impl Edge {
         let meant = meant.map_err(|_| Status::invalid_argument("user_id must be a UUID"))?.map(UserId);
         let Ok(email) = request.email.parse::<EmailAddress>() else { return Ok(None) };
         let store = self.store()?;
-        postgres::read(store.pool(), || store.contact(&email, meant)).await.map_err(|error| status(&error))
+        pg::read(store.pool(), || store.contact(&email, meant)).await.map_err(|error| status(&error))
     }
 
     fn store(&self) -> Result<&Store, Status> {
@@ -98,7 +97,7 @@ const fn reason(reason: UndeliveredReason) -> Reason {
 }
 
 fn status(error: &sqlx::Error) -> Status {
-    if postgres::is_unavailable(error) {
+    if pg::is_unavailable(error) {
         tracing::warn!("the database is unavailable: {error}");
         return away();
     }

@@ -25,14 +25,13 @@ pub mod store;
 
 use std::{net::SocketAddr, sync::Arc};
 
+use http_edge::idempotency;
 use proto::v1::user_service_server::UserServiceServer;
-use shell::{
+use runtime::{
     Shell,
     config::{ConfigError, Vars},
-    http::idempotency,
-    postgres,
-    service::{Bound, ClockKind, Configured, Launch, ServiceSpec},
 };
+use service::{Bound, ClockKind, Configured, Launch, ServiceSpec};
 use sqlx::migrate::Migrator;
 use tokio::sync::Notify;
 
@@ -73,7 +72,7 @@ pub struct Running {
 }
 
 /// The store, once there is one.
-pub type Stored = postgres::Stored<Store>;
+pub type Stored = pg::Stored<Store>;
 
 /// Begins to answer, waits for the database, and starts to relay deletions.
 ///
@@ -84,12 +83,12 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
     let deleted = Arc::new(Notify::new());
     let notifier = Notifier::new(shell, config.notifier);
     let routes = http::routes(stored.clone(), deleted.clone(), notifier);
-    let http = shell::http::serve(shell, config.http_addr, routes).await?;
+    let http = http_edge::serve(shell, config.http_addr, routes).await?;
     let edge =
-        UserServiceServer::new(grpc::Edge::new(stored.clone())).max_decoding_message_size(shell::grpc::MESSAGE_LIMIT);
-    let grpc = shell::grpc::serve(shell, config.grpc_addr, edge).await?;
+        UserServiceServer::new(grpc::Edge::new(stored.clone())).max_decoding_message_size(grpc_edge::MESSAGE_LIMIT);
+    let grpc = grpc_edge::serve(shell, config.grpc_addr, edge).await?;
 
-    let pools = postgres::connect(shell, &config.database, &MIGRATOR).await?;
+    let pools = pg::connect(shell, &config.database, &MIGRATOR).await?;
     stored.set(Store::new(pools.requests));
     let store = Store::new(pools.background.clone());
     grpc.set_serving().await;

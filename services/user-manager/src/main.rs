@@ -4,5 +4,5 @@ use std::process::ExitCode;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    shell::service::run(&user_manager::SERVICE).await
+    service::run(&user_manager::SERVICE).await
 }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use proto::v1::{UserRequest, notifier_service_client::NotifierServiceClient};
-use shell::{Shell, tasks::Tasks, trace::Cause};
+use runtime::{Shell, tasks::Tasks, trace::Cause};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::core::patience::wait_after;
@@ -27,7 +27,7 @@ impl Notifier {
     /// Connects when it is first called.
     #[must_use]
     pub fn new(shell: &Shell, endpoint: Option<Endpoint>) -> Self {
-        let client = endpoint.map(|endpoint| NotifierServiceClient::new(shell::grpc::channel(endpoint)));
+        let client = endpoint.map(|endpoint| NotifierServiceClient::new(grpc_edge::channel(endpoint)));
         Self { client, tasks: shell.tasks.clone() }
     }
 
@@ -38,7 +38,7 @@ impl Notifier {
         let stopping = self.tasks.stopping().clone();
         self.tasks.spawn_short("word of a chat", async move {
             for failures in 1..=TRIES {
-                let request = shell::grpc::request(message.clone(), &cause);
+                let request = grpc_edge::request(message.clone(), &cause);
                 let mut client = client.clone();
                 match tokio::time::timeout(CALL_LIMIT, client.chat_linked(request)).await {
                     Ok(Ok(_)) => return,

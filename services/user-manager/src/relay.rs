@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::bail;
 use proto::v1::{UserRequest, data_collector_service_client::DataCollectorServiceClient};
-use shell::{Shell, fault, periodic::every, trace::Cause};
+use runtime::{Shell, fault, periodic::every, trace::Cause};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
@@ -57,8 +57,8 @@ impl Relay {
     /// data-collector from now on, without deciding by it.
     #[must_use]
     pub fn new(shell: &Shell, store: Store, data_collector: Endpoint, deleted: Arc<Notify>) -> Self {
-        let channel = shell::grpc::channel(data_collector);
-        shell::grpc::name_in_readiness(shell, "data-collector", channel.clone());
+        let channel = grpc_edge::channel(data_collector);
+        grpc_edge::name_in_readiness(shell, "data-collector", channel.clone());
         let data_collector = DataCollectorServiceClient::new(channel);
         Self { store, data_collector, deleted, stopping: shell.tasks.stopping().clone() }
     }
@@ -134,7 +134,7 @@ impl Relay {
     /// How many interests data-collector removed.
     async fn call(&self, deletion: &Deletion, cause: &Cause) -> anyhow::Result<i64> {
         let message = UserRequest { email: deletion.email.clone(), user_id: Some(deletion.user_id.0.to_string()) };
-        let called = self.data_collector.clone().delete_user_interests(shell::grpc::request(message, cause)).await;
+        let called = self.data_collector.clone().delete_user_interests(grpc_edge::request(message, cause)).await;
         match called.map(tonic::Response::into_inner) {
             Ok(answer) if answer.success => Ok(answer.deleted_count),
             Ok(_) => bail!("it answered without success"),

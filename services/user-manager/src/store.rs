@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use contracts::EmailAddress;
-use shell::trace::Cause;
+use events::EmailAddress;
+use runtime::trace::Cause;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 

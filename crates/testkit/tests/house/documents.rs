@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use contracts::topics::{TO_ALERT_SYSTEM, TO_NOTIFIER};
+use events::topics::{TO_ALERT_SYSTEM, TO_NOTIFIER};
 
 use super::{code, files, read, root, services};
 

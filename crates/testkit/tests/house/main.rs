@@ -94,7 +94,7 @@ fn only_stream_names_rdkafka() {
         let name = manifest.parent().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or_default();
         let relative = manifest.strip_prefix(root()).expect("inside").to_string_lossy().into_owned();
         if !["stream", "testkit"].contains(&name) {
-            assert!(!dependencies(&relative).contains("rdkafka"), "{relative}: only crates/stream names rdkafka");
+            assert!(!dependencies(&relative).contains("rdkafka"), "{relative}: only crates/kafka names rdkafka");
         }
     }
 }

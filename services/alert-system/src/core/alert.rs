@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use contracts::{AlertEvent, Metric, alert_event_id};
+use events::{AlertEvent, Metric, alert_event_id};
 
 use super::{decide::Crossing, message::Reading};
 
@@ -44,14 +44,14 @@ pub fn compose<'a>(reading: &'a Reading<'_>, crossing: &Crossing) -> AlertEvent<
 
 #[cfg(test)]
 mod tests {
-    use contracts::AlertKind;
+    use events::AlertKind;
 
     use super::*;
     use crate::core::{Message, WireRecord, read};
 
-    const READING: &str = include_str!("../../../../crates/contracts/tests/golden/reading.json");
-    const ALERT: &str = include_str!("../../../../crates/contracts/tests/golden/alert.json");
-    const BARE_READING: &str = include_str!("../../../../crates/contracts/tests/golden/bare_reading.json");
+    const READING: &str = include_str!("../../../../crates/events/tests/golden/reading.json");
+    const ALERT: &str = include_str!("../../../../crates/events/tests/golden/alert.json");
+    const BARE_READING: &str = include_str!("../../../../crates/events/tests/golden/bare_reading.json");
 
     fn reading(value: &'static str) -> Reading<'static> {
         let key: Option<&[u8]> = Some(b"0193a5e2-7b1c-7c3e-8f00-000000000001");

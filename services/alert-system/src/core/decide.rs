@@ -1,6 +1,6 @@
 //! Where an interest stands, and what one message changes about it.
 
-use contracts::AlertKind;
+use events::AlertKind;
 
 /// Where an interest stands.
 ///

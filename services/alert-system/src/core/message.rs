@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt};
 
-use contracts::{BareReading, EmailAddress, ReadingEvent, headers};
+use events::{BareReading, EmailAddress, ReadingEvent, headers};
 use serde::{Deserialize, de::IgnoredAny};
 use uuid::Uuid;
 
@@ -270,7 +270,7 @@ fn check_thresholds(high: Option<i64>, low: Option<i64>) -> Result<(), Rejection
 
 fn email(text: Cow<'_, str>) -> Result<Cow<'_, str>, Rejection> {
     let address: EmailAddress =
-        text.parse().map_err(|wrong: contracts::WrongEmailAddress| Rejection::new(format!("user_email {wrong}")))?;
+        text.parse().map_err(|wrong: events::WrongEmailAddress| Rejection::new(format!("user_email {wrong}")))?;
     Ok(if address.as_str() == text { text } else { Cow::Owned(address.as_str().to_owned()) })
 }
 
@@ -290,9 +290,9 @@ mod tests {
     use super::*;
 
     const INTEREST: &str = "0193a5e2-7b1c-7c3e-8f00-000000000001";
-    const GOLDEN: &str = include_str!("../../../../crates/contracts/tests/golden/reading.json");
-    const GOLDEN_UNKNOWN: &str = include_str!("../../../../crates/contracts/tests/golden/reading_unknown.json");
-    const GOLDEN_BARE: &str = include_str!("../../../../crates/contracts/tests/golden/bare_reading.json");
+    const GOLDEN: &str = include_str!("../../../../crates/events/tests/golden/reading.json");
+    const GOLDEN_UNKNOWN: &str = include_str!("../../../../crates/events/tests/golden/reading_unknown.json");
+    const GOLDEN_BARE: &str = include_str!("../../../../crates/events/tests/golden/bare_reading.json");
 
     fn record<'a>(key: Option<&'a str>, value: Option<&'a [u8]>) -> WireRecord<'a> {
         let key = key.map(str::as_bytes);

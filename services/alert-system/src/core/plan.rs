@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use contracts::{AlertEvent, AlertKind};
+use events::{AlertEvent, AlertKind};
 use uuid::Uuid;
 
 use super::{Kept, Message, Outcome, Rejection, State, Step, compose, settle};

@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use contracts::{AlertKind, ReadingEvent, ReadingRef, reading_event_id};
+use events::{AlertKind, ReadingEvent, ReadingRef, reading_event_id};
 use proptest::prelude::*;
 use uuid::Uuid;
 

@@ -1,8 +1,8 @@
 //! What the consume loop hands over at once.
 
 use alert_system::{handler::AlertHandler, metrics::Metrics, store::LevelStore};
+use kafka::{Handler, Offset, Partition, Producer, Profile, Record, Settled};
 use prometheus::Registry;
-use stream::{Handler, Offset, Partition, Producer, Profile, Record, Settled};
 
 use crate::world::{Interest, Sent, World, bare};
 

@@ -1,6 +1,6 @@
 //! What is told, and what is not.
 
-use contracts::{AlertEvent, headers};
+use events::{AlertEvent, headers};
 
 use crate::world::{Interest, Sent, World, bare};
 
@@ -39,7 +39,7 @@ async fn an_alert_says_whom_what_and_why_and_carries_its_cause_on() {
     assert_eq!(records.len(), 1);
     let alert: AlertEvent<'_> = serde_json::from_slice(records[0].value.as_deref().unwrap()).unwrap();
     let cause = interest.event(1, Some(11));
-    assert_eq!(alert.event_id, contracts::alert_event_id(cause.event_id));
+    assert_eq!(alert.event_id, events::alert_event_id(cause.event_id));
     assert_eq!((alert.interest_id, alert.user_id), (Some(interest.id), Some(cause.user_id)));
     assert_eq!(alert.condition, "The number of flights (11) exceeded the high threshold of 10.");
     assert_eq!((alert.threshold, alert.reading), (Some(10), Some(cause.reading)));

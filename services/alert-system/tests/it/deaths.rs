@@ -1,6 +1,6 @@
 //! The real process, ended by SIGTERM, by SIGKILL, and at every point between two effects.
 
-use shell::fault::FAULT_POINT;
+use runtime::fault::FAULT_POINT;
 use testkit::last_words;
 use uuid::Uuid;
 
@@ -34,7 +34,7 @@ async fn a_death_at_any_point_between_two_effects_loses_no_alert_and_invents_non
         "alert-system.decided-not-told",
         "alert-system.told-not-written",
         "alert-system.written-not-stored",
-        "stream.settled-not-stored",
+        "kafka.settled-not-stored",
     ];
     for (seq, point) in (1..).zip(points) {
         world.send(&round(&interests, seq)).await;

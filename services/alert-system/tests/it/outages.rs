@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use alert_system::Config;
-use shell::{Shell, clock::Clock};
+use runtime::{Shell, clock::Clock};
 use testkit::Proxy;
 use tokio_util::sync::CancellationToken;
 
@@ -82,7 +82,7 @@ async fn a_stop_while_everything_is_away_is_prompt_and_clean() {
         shell.tasks.stopping().cancel();
     };
     let (started, ()) = tokio::join!(alert_system::start(config, &shell), story);
-    assert!(started.expect_err("stopped first").is::<shell::StoppedEarly>());
+    assert!(started.expect_err("stopped first").is::<runtime::StoppedEarly>());
 }
 
 #[tokio::test]

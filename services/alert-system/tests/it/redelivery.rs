@@ -1,6 +1,6 @@
 //! Repeated, late, removed, shared.
 
-use testkit::kafka;
+use testkit::topic_io;
 
 use crate::world::{Interest, PATIENCE, Sent, World, bare};
 
@@ -26,7 +26,7 @@ async fn a_topic_that_comes_again_as_a_whole_tells_nothing() {
     assert_eq!(told, 50 * TOLD.len() + 2);
 
     let (topic, group) = (world.topics.to_alert_system(), world.topics.alert_system_group());
-    kafka::rewind(&world.kafka.bootstrap, &topic, &group).await;
+    topic_io::rewind(&world.kafka.bootstrap, &topic, &group).await;
     let worker = world.start().await;
     world.settled().await;
     assert_eq!(world.told().await.len(), told);

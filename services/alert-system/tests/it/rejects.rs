@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use contracts::headers;
+use events::headers;
 use serde_json::{Value, json};
 
 use crate::{

@@ -3,12 +3,12 @@
 use std::{collections::HashMap, time::Duration};
 
 use alert_system::{Config, MIGRATOR, start};
-use contracts::{AlertEvent, BareReading, ReadingEvent, ReadingRef, headers, reading_event_id, topics::Namespace};
-use stream::{
+use events::{AlertEvent, BareReading, ReadingEvent, ReadingRef, headers, reading_event_id, topics::Namespace};
+use kafka::{
     KafkaConfig, Outgoing, Producer, Profile,
     dlq::{Dlq, Letters},
 };
-use testkit::kafka;
+use testkit::topic_io;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -33,7 +33,7 @@ pub struct LoneWorld {
 
 /// One replica in this process.
 pub struct Worker {
-    pub shell: shell::Shell,
+    pub shell: runtime::Shell,
 }
 
 /// What was told, as far as tests look at it.
@@ -81,7 +81,7 @@ impl World {
         let mut kafka = KafkaConfig::plain(bootstrap).with("auto.commit.interval.ms", "100");
         kafka.partitions = 3;
         let database = testkit::database(&MIGRATOR).await;
-        stream::topics::create(&kafka, &topics, &CancellationToken::new(), |_| {}).await.expect("topics");
+        kafka::topics::create(&kafka, &topics, &CancellationToken::new(), |_| {}).await.expect("topics");
         let producer = Producer::unwatched(&kafka, Profile::Throughput).expect("a producer");
         Self { kafka, topics, database, producer }
     }
@@ -116,11 +116,11 @@ impl World {
         testkit::wait_for("Kafka to keep them", PATIENCE, async || self.try_to_send(messages).await.is_ok()).await;
     }
 
-    async fn try_to_send(&self, messages: &[Sent]) -> Result<(), stream::SendError> {
+    async fn try_to_send(&self, messages: &[Sent]) -> Result<(), kafka::SendError> {
         self.send_to(&self.topics.to_alert_system(), messages).await
     }
 
-    async fn send_to(&self, topic: &str, messages: &[Sent]) -> Result<(), stream::SendError> {
+    async fn send_to(&self, topic: &str, messages: &[Sent]) -> Result<(), kafka::SendError> {
         let outgoing = messages.iter().map(|message| {
             let mut outgoing = Outgoing::to(topic);
             if let Some(key) = &message.key {
@@ -142,7 +142,7 @@ impl World {
     /// Writes this message as a dead letter, and has it replayed.
     pub async fn retry(&self, message: &Sent) {
         let (topic, group) = (self.topics.to_alert_system(), self.topics.alert_system_group());
-        self.send_to(&contracts::topics::dead_letter_topic(&topic, &group), std::slice::from_ref(message))
+        self.send_to(&events::topics::dead_letter_topic(&topic, &group), std::slice::from_ref(message))
             .await
             .expect("a letter");
         let letters = self.dlq().list(100).await.expect("a list").letters;
@@ -153,13 +153,13 @@ impl World {
     /// Waits until every message so far is settled and committed.
     pub async fn settled(&self) {
         let (topic, group) = (self.topics.to_alert_system(), self.topics.alert_system_group());
-        let done = async || kafka::behind(&self.kafka.bootstrap, &topic, &group).await == 0;
+        let done = async || topic_io::behind(&self.kafka.bootstrap, &topic, &group).await == 0;
         testkit::wait_for("every message to be settled", PATIENCE, done).await;
     }
 
     /// Every record on `to-notifier`, repeats included.
-    pub async fn alert_records(&self) -> Vec<kafka::Record> {
-        kafka::consume_all(&self.kafka.bootstrap, &self.topics.to_notifier()).await
+    pub async fn alert_records(&self) -> Vec<topic_io::Record> {
+        topic_io::consume_all(&self.kafka.bootstrap, &self.topics.to_notifier()).await
     }
 
     /// Every alert, repeats included, those of one person in their order.
@@ -185,10 +185,10 @@ impl World {
         interest.told_in(&self.ledger().await)
     }
 
-    pub async fn dead_letters(&self) -> Vec<kafka::Record> {
+    pub async fn dead_letters(&self) -> Vec<topic_io::Record> {
         let topic =
-            contracts::topics::dead_letter_topic(&self.topics.to_alert_system(), &self.topics.alert_system_group());
-        kafka::consume_all(&self.kafka.bootstrap, &topic).await
+            events::topics::dead_letter_topic(&self.topics.to_alert_system(), &self.topics.alert_system_group());
+        topic_io::consume_all(&self.kafka.bootstrap, &topic).await
     }
 
     pub async fn wait_until_told(&self, count: usize) {
@@ -199,7 +199,7 @@ impl World {
 
 impl Worker {
     pub async fn start(config: Config) -> Self {
-        let shell = shell::Shell::new("alert-system", CancellationToken::new(), shell::clock::Clock::system());
+        let shell = runtime::Shell::new("alert-system", CancellationToken::new(), runtime::clock::Clock::system());
         start(config, &shell).await.expect("the worker to start");
         Self { shell }
     }
@@ -212,14 +212,14 @@ impl Worker {
 
     /// The sum of a metric over its labels.
     pub fn metric(&self, name: &str, label: &str) -> f64 {
-        let text = shell::metrics::render([&self.shell.registry].into_iter()).expect("metrics");
+        let text = runtime::metrics::render([&self.shell.registry].into_iter()).expect("metrics");
         let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(label));
         lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
     }
 }
 
 impl Told {
-    fn from_record(record: &kafka::Record) -> Self {
+    fn from_record(record: &topic_io::Record) -> Self {
         let event: AlertEvent<'_> =
             serde_json::from_slice(record.value.as_deref().expect("a value")).expect("an alert");
         Self {

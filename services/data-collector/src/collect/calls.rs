@@ -1,7 +1,7 @@
 //! Asking OpenSky, with what it costs written down.
 
 use chrono::NaiveDate;
-use shell::lease::Term;
+use pg::lease::Term;
 
 use super::{Collector, TurnError};
 use crate::{

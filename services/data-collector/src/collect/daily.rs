@@ -1,8 +1,9 @@
 //! One airport's finished days.
 
 use chrono::{DateTime, NaiveDate, Utc};
-use contracts::Metric;
-use shell::{fault, lease::Term};
+use events::Metric;
+use pg::lease::Term;
+use runtime::fault;
 use sqlx::PgConnection;
 
 use super::{Collector, DATABASE_LIMIT, Doubted, TurnError, within};

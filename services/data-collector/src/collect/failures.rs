@@ -1,6 +1,6 @@
 //! Answers that cannot be used, in the log.
 
-use shell::log_limit::LogLimit;
+use runtime::log_limit::LogLimit;
 
 use super::calls::in_words;
 use crate::{core::credits::Bucket, opensky::CallError};

@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use contracts::Metric;
-use shell::{fault, lease::Term};
+use events::Metric;
+use pg::lease::Term;
+use runtime::fault;
 
 use super::{Collector, DATABASE_LIMIT, Doubted, TurnError, within};
 use crate::{

@@ -14,10 +14,10 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use shell::{
+use pg::lease::{HoldError, Term};
+use runtime::{
     Shell,
     clock::{Look, Woken},
-    lease::{HoldError, Term},
     readiness::{Need, Part, Readiness},
 };
 use tokio::{sync::Notify, time::timeout};

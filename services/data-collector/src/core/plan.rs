@@ -14,7 +14,8 @@ mod neighbours;
 mod pack;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use contracts::Metric;
+use due::{DailyDue, LiveDue};
+use events::Metric;
 
 use super::{
     boxes::BoxCall,
@@ -22,7 +23,6 @@ use super::{
     day::Direction,
     geo::Position,
 };
-use due::{DailyDue, LiveDue};
 
 /// All that the plan depends on.
 #[derive(Clone, Debug)]

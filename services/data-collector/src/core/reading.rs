@@ -1,7 +1,7 @@
 //! Readings: which are still usable, and which a collection gives.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use contracts::Metric;
+use events::Metric;
 
 use super::day::{self, Direction};
 

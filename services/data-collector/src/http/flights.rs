@@ -1,10 +1,8 @@
 use axum::{Json, extract::State, http::StatusCode};
 use chrono::{DateTime, Datelike, Utc};
+use http_edge::{Page, PageQuery, Problem, Segment};
+use pg::read;
 use serde::Serialize;
-use shell::{
-    http::{Page, PageQuery, Problem, Segment},
-    postgres::read,
-};
 use utoipa::ToSchema;
 
 use super::{Api, airport, not_found};
@@ -64,8 +62,8 @@ pub(super) struct AverageBody {
     ),
     responses(
         (status = 200, description = "A page; the next one is in the Link header", body = [FlightBody]),
-        (status = 400, description = "Unknown airport code or type", body = shell::http::ProblemBody),
-        (status = 422, description = "Wrong limit or cursor", body = shell::http::ProblemBody),
+        (status = 400, description = "Unknown airport code or type", body = http_edge::ProblemBody),
+        (status = 422, description = "Wrong limit or cursor", body = http_edge::ProblemBody),
     )
 )]
 pub(super) async fn list(
@@ -110,8 +108,8 @@ fn seconds(text: &str) -> Option<DateTime<Utc>> {
     params(("icao" = String, Path, description = "ICAO or IATA code")),
     responses(
         (status = 200, description = "The average", body = AverageBody),
-        (status = 400, description = "Unknown airport code", body = shell::http::ProblemBody),
-        (status = 404, description = "No days are held", body = shell::http::ProblemBody),
+        (status = 400, description = "Unknown airport code", body = http_edge::ProblemBody),
+        (status = 404, description = "No days are held", body = http_edge::ProblemBody),
     )
 )]
 pub(super) async fn average(State(api): State<Api>, Segment(code): Segment) -> Result<Json<AverageBody>, Problem> {
@@ -138,8 +136,8 @@ pub(super) async fn average(State(api): State<Api>, Segment(code): Segment) -> R
     params(("icao" = String, Path, description = "ICAO or IATA code")),
     responses(
         (status = 200, description = "The flight", body = FlightBody),
-        (status = 400, description = "Unknown airport code", body = shell::http::ProblemBody),
-        (status = 404, description = "No flights are held", body = shell::http::ProblemBody),
+        (status = 400, description = "Unknown airport code", body = http_edge::ProblemBody),
+        (status = 404, description = "No flights are held", body = http_edge::ProblemBody),
     )
 )]
 pub(super) async fn last(State(api): State<Api>, Segment(code): Segment) -> Result<Json<FlightBody>, Problem> {

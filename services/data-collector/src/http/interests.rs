@@ -1,13 +1,11 @@
 use axum::{Extension, Json, extract::State, http::StatusCode, response::Response};
 use chrono::{DateTime, Utc};
-use contracts::{EmailAddress, Metric};
+use events::{EmailAddress, Metric};
+use http_edge::{Given, Problem, Segment, idempotency::Answer};
+use pg::read;
+use runtime::trace::Cause;
 use serde::Serialize;
 use serde_json::json;
-use shell::{
-    http::{Given, Problem, Segment, idempotency::Answer},
-    postgres::read,
-    trace::Cause,
-};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -94,10 +92,10 @@ struct InterestBody {
     responses(
         (status = 201, description = "Added", body = Done),
         (status = 200, description = "It was there already; nothing changed", body = Done),
-        (status = 400, description = "Something is missing, unknown, or contradicts itself", body = shell::http::ProblemBody),
-        (status = 404, description = "User does not exist", body = shell::http::ProblemBody),
-        (status = 422, description = "Wrong fields, or too many interests", body = shell::http::ProblemBody),
-        (status = 503, description = "The user cannot be checked now", body = shell::http::ProblemBody),
+        (status = 400, description = "Something is missing, unknown, or contradicts itself", body = http_edge::ProblemBody),
+        (status = 404, description = "User does not exist", body = http_edge::ProblemBody),
+        (status = 422, description = "Wrong fields, or too many interests", body = http_edge::ProblemBody),
+        (status = 503, description = "The user cannot be checked now", body = http_edge::ProblemBody),
     )
 )]
 pub(super) async fn add(State(api): State<Api>, Mutation { mut fields, call }: Mutation) -> Result<Response, Problem> {
@@ -132,10 +130,10 @@ pub(super) async fn add(State(api): State<Api>, Mutation { mut fields, call }: M
     request_body = inline(NewInterest),
     responses(
         (status = 200, description = "Updated", body = Done),
-        (status = 400, description = "Something is missing, unknown, or contradicts itself", body = shell::http::ProblemBody),
-        (status = 404, description = "Interest not found", body = shell::http::ProblemBody),
-        (status = 422, description = "Wrong fields", body = shell::http::ProblemBody),
-        (status = 503, description = "The user cannot be checked now", body = shell::http::ProblemBody),
+        (status = 400, description = "Something is missing, unknown, or contradicts itself", body = http_edge::ProblemBody),
+        (status = 404, description = "Interest not found", body = http_edge::ProblemBody),
+        (status = 422, description = "Wrong fields", body = http_edge::ProblemBody),
+        (status = 503, description = "The user cannot be checked now", body = http_edge::ProblemBody),
     )
 )]
 pub(super) async fn change(
@@ -175,10 +173,10 @@ pub(super) async fn change(
     request_body = inline(InterestName),
     responses(
         (status = 200, description = "Removed", body = Done),
-        (status = 400, description = "Something is missing or unknown", body = shell::http::ProblemBody),
-        (status = 404, description = "Interest not found", body = shell::http::ProblemBody),
-        (status = 422, description = "Wrong fields", body = shell::http::ProblemBody),
-        (status = 503, description = "The user cannot be checked now", body = shell::http::ProblemBody),
+        (status = 400, description = "Something is missing or unknown", body = http_edge::ProblemBody),
+        (status = 404, description = "Interest not found", body = http_edge::ProblemBody),
+        (status = 422, description = "Wrong fields", body = http_edge::ProblemBody),
+        (status = 503, description = "The user cannot be checked now", body = http_edge::ProblemBody),
     )
 )]
 pub(super) async fn remove(State(api): State<Api>, Mutation { fields, call }: Mutation) -> Result<Response, Problem> {
@@ -200,8 +198,8 @@ pub(super) async fn remove(State(api): State<Api>, Mutation { fields, call }: Mu
     params(("email" = String, Path, description = "E-mail address")),
     responses(
         (status = 200, description = "The interests", body = InterestsBody),
-        (status = 404, description = "User does not exist", body = shell::http::ProblemBody),
-        (status = 503, description = "The user cannot be checked now", body = shell::http::ProblemBody),
+        (status = 404, description = "User does not exist", body = http_edge::ProblemBody),
+        (status = 503, description = "The user cannot be checked now", body = http_edge::ProblemBody),
     )
 )]
 pub(super) async fn list(

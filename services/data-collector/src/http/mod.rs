@@ -9,12 +9,9 @@ use std::time::Duration;
 
 use airports::Airport;
 use axum::http::StatusCode;
-use contracts::EmailAddress;
-use shell::{
-    clock::Clock,
-    http::{Problem, Routes},
-    trace::Cause,
-};
+use events::EmailAddress;
+use http_edge::{Problem, Routes};
+use runtime::{clock::Clock, trace::Cause};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
@@ -45,7 +42,7 @@ pub struct Api {
             count, what says nothing of its kind (categories 0 and 1, or none) does. A value that is not known is null, \
             which is not zero."
     ),
-    components(schemas(shell::http::ProblemBody, shell::http::FieldError))
+    components(schemas(http_edge::ProblemBody, http_edge::FieldError))
 )]
 struct Document;
 
@@ -66,7 +63,7 @@ pub fn routes(api: Api) -> Routes {
 
 impl Api {
     fn store(&self) -> Result<&Store, Problem> {
-        self.stored.reached()
+        Ok(self.stored.reached()?)
     }
 
     /// Who is registered under `email`.

@@ -8,15 +8,12 @@ use axum::{
     http::{HeaderMap, Method},
     response::Response,
 };
-use contracts::{EmailAddress, Metric};
-use shell::{
-    fault,
-    http::{
-        Body, Fields, Given, Problem,
-        idempotency::{self, Answer, Begun, Fingerprint, Key},
-    },
-    trace::Cause,
+use events::{EmailAddress, Metric};
+use http_edge::{
+    Body, Fields, Given, Problem,
+    idempotency::{self, Answer, Begun, Fingerprint, Key},
 };
+use runtime::{fault, trace::Cause};
 
 use super::{Api, airport, bad_request, not_found};
 use crate::{core::interest::HIGHEST_THRESHOLD, store::interests::Named};

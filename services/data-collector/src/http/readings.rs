@@ -1,12 +1,10 @@
 use airports::Airport;
 use axum::extract::State;
 use chrono::{DateTime, Datelike, Utc};
-use contracts::Metric;
+use events::Metric;
+use http_edge::{FieldError, Page, PageQuery, Problem, Segment};
+use pg::read;
 use serde::Serialize;
-use shell::{
-    http::{FieldError, Page, PageQuery, Problem, Segment},
-    postgres::read,
-};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -42,8 +40,8 @@ pub(super) struct ReadingBody {
     ),
     responses(
         (status = 200, description = "A page; the next one is in the Link header", body = [ReadingBody]),
-        (status = 400, description = "Unknown airport code", body = shell::http::ProblemBody),
-        (status = 422, description = "Unknown metric, or wrong limit or cursor", body = shell::http::ProblemBody),
+        (status = 400, description = "Unknown airport code", body = http_edge::ProblemBody),
+        (status = 422, description = "Unknown metric, or wrong limit or cursor", body = http_edge::ProblemBody),
     )
 )]
 pub(super) async fn list(

@@ -1,8 +1,8 @@
 use std::{sync::Arc, time::Duration};
 
 use reqwest::{Response, StatusCode, redirect::Policy};
+use runtime::outside::{Proxies, client_for};
 use secrecy::{ExposeSecret, SecretString};
-use shell::outside::{Proxies, client_for};
 use tokio::time::{Instant, timeout};
 use url::Url;
 
@@ -282,7 +282,7 @@ mod tests {
     }
 
     async fn ask(head: &'static str) -> Reply<crate::core::live::Sky> {
-        shell::choose_tls();
+        runtime::choose_tls();
         let api_url = answering(head);
         let (time_limit, open_for) = (Duration::from_secs(5), Duration::from_secs(60));
         let (token_url, proxies) = (api_url.clone(), Proxies::default());

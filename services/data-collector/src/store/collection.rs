@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use contracts::Metric;
+use events::Metric;
 use sqlx::PgConnection;
 
 use super::Store;

@@ -5,8 +5,8 @@
 //! ends a transaction whose owner is silent for 30 s. Beside it, a shared lock on the series keeps the
 //! removal of an interest from being told before a page that still holds it.
 
-use contracts::Metric;
-use shell::trace::Cause;
+use events::Metric;
+use runtime::trace::Cause;
 use sqlx::PgConnection;
 use uuid::Uuid;
 

@@ -1,8 +1,8 @@
 //! Interests. Each change writes what it causes into the outbox, in the same transaction.
 
 use chrono::{DateTime, Utc};
-use contracts::{EmailAddress, Metric};
-use shell::trace::Cause;
+use events::{EmailAddress, Metric};
+use runtime::trace::Cause;
 use sqlx::PgConnection;
 use uuid::Uuid;
 

@@ -13,8 +13,7 @@ pub mod readings;
 pub mod retention;
 
 use chrono::{DateTime, Utc};
-use contracts::Metric;
-use shell::postgres;
+use events::Metric;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
@@ -90,7 +89,7 @@ impl Store {
     /// # Errors
     /// When the database is away.
     pub async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
-        postgres::begin(&self.pool).await
+        pg::begin(&self.pool).await
     }
 }
 

@@ -5,8 +5,8 @@
 use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
-use contracts::Metric;
-use shell::trace::Cause;
+use events::Metric;
+use runtime::trace::Cause;
 use sqlx::PgConnection;
 use uuid::Uuid;
 

@@ -1,7 +1,7 @@
 //! Readings.
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
-use contracts::Metric;
+use events::Metric;
 use sqlx::PgConnection;
 use uuid::Uuid;
 

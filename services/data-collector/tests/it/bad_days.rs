@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use data_collector::Config;
 use serde_json::{Value, json};
-use standins::opensky::{Direction, Endpoint, Failure};
+use simulators::opensky::{Direction, Endpoint, Failure};
 
 use crate::support::{App, PARIS, World, wait_for};
 

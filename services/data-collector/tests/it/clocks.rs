@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use shell::clock::{Clock, Hands};
-use standins::opensky::{Bucket, Caller, Direction, Endpoint};
+use runtime::clock::{Clock, Hands};
+use simulators::opensky::{Bucket, Caller, Direction, Endpoint};
 
 use crate::support::{App, BEGINS_AT, PARIS, World, at, wait_for};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use standins::opensky::{Auth, Bucket, Caller, Direction, Endpoint, Failure, Flight, State};
+use simulators::opensky::{Auth, Bucket, Caller, Direction, Endpoint, Failure, Flight, State};
 
 use crate::support::{App, PARIS, World, at, wait_for};
 
@@ -38,7 +38,7 @@ async fn neighbours_share_one_call_and_requests_for_one_airport_are_joined() {
     let day = world.yesterday();
     world.scripted.set_flight_count("KSFO", Direction::Arrival, day, 5);
     world.scripted.set_flight_count("KSFO", Direction::Departure, day, 6);
-    world.opensky.fail_always(Endpoint::States, standins::opensky::Failure::HangUp);
+    world.opensky.fail_always(Endpoint::States, simulators::opensky::Failure::HangUp);
     let change = |config: &mut data_collector::Config| {
         config.collect_interval = Duration::from_secs(60);
         // So many failures may open the breaker, which is to be no matter here.
@@ -55,7 +55,7 @@ async fn neighbours_share_one_call_and_requests_for_one_airport_are_joined() {
     app.wait_reading("LFPG", "live", |reading| !reading["value"].is_null()).await;
     wait_for("a shared call", async || {
         let asked = world.opensky.requests_to(Endpoint::States);
-        let wide = |request: &standins::opensky::Request| {
+        let wide = |request: &simulators::opensky::Request| {
             let edge = |name| request.param(name).expect("an edge").parse::<f64>().expect("degrees");
             edge("lamin") < 48.31 && edge("lamax") > 49.42
         };
@@ -230,7 +230,7 @@ async fn a_day_that_is_not_published_is_unknown_and_one_that_is_may_be_zero() {
     assert_eq!(app.wait_reading("LICC", "arrivals", newer).await["value"], 0);
     let oldest = at("2026-11-18T00:00:00Z").timestamp();
     let begins =
-        |request: &standins::opensky::Request| request.param("begin").and_then(|begin| begin.parse::<i64>().ok());
+        |request: &simulators::opensky::Request| request.param("begin").and_then(|begin| begin.parse::<i64>().ok());
     assert!(world.opensky.requests().iter().filter_map(begins).all(|begin| begin >= oldest), "never further back");
     app.stop().await;
 }

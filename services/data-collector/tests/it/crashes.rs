@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
+use runtime::clock::Clock;
 use serde_json::{Value, json};
-use shell::clock::Clock;
 use uuid::Uuid;
 
 use crate::support::{PARIS, Record, World, records, wait_for};
@@ -32,7 +32,7 @@ impl Process {
     fn spawn(world: &World, point: Option<&str>) -> Self {
         let http = testkit::free_addr();
         let more = [("HTTP_ADDR".to_owned(), http.to_string())];
-        let point = point.map(|point| (shell::fault::FAULT_POINT.to_owned(), point.to_owned()));
+        let point = point.map(|point| (runtime::fault::FAULT_POINT.to_owned(), point.to_owned()));
         let environment = world.vars().into_iter().chain(more).chain(point);
         Self { itself: testkit::Process::start(DATA_COLLECTOR, &[], environment), http }
     }

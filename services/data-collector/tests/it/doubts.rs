@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
-use standins::opensky::{Direction, Endpoint, Failure};
+use simulators::opensky::{Direction, Endpoint, Failure};
 
 use crate::support::{App, PARIS, World, at, wait_for};
 

@@ -30,7 +30,7 @@ async fn read(world: &World, airport: &str, values: impl IntoIterator<Item = u32
     for value in values {
         let reading = data_collector::store::readings::NewReading {
             airport,
-            metric: contracts::Metric::Arrivals,
+            metric: events::Metric::Arrivals,
             value: Some(value),
             window: data_collector::core::day::window(day),
             observed_at: world.clock.now(),
@@ -47,7 +47,7 @@ async fn all_out(world: &World) {
 
 /// Keeps the leader from asking: the airport seems to have been tried in the future.
 async fn without_collection(world: &World) {
-    world.opensky.fail_always(standins::opensky::Endpoint::Arrivals, standins::opensky::Failure::ten_hours());
+    world.opensky.fail_always(simulators::opensky::Endpoint::Arrivals, simulators::opensky::Failure::ten_hours());
     let paused = "INSERT INTO credits (bucket, day, remaining, from_header, paused_until)
                   VALUES ('flights', '2026-11-20', 4000, false, '2026-12-20')";
     sqlx::query(paused).execute(&world.database.pool).await.expect("a pause");

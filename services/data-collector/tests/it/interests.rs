@@ -4,7 +4,7 @@ use std::{
 };
 
 use serde_json::json;
-use standins::opensky::{Endpoint, Failure};
+use simulators::opensky::{Endpoint, Failure};
 
 use crate::support::{Mode, World, wait_for};
 
@@ -121,7 +121,7 @@ async fn a_second_interest_is_judged_by_the_reading_that_is_there_without_anothe
     let headers = &records.iter().find(|record| record.key == second).expect("a record").headers;
     assert_eq!(headers.get("request_id").map(String::as_str), Some("req-8"), "{headers:?}");
     assert_eq!(headers.get("ce_type").map(String::as_str), Some("flightbell.reading.v1"));
-    assert_eq!(world.opensky.requests_to(standins::opensky::Endpoint::States).len(), 1);
+    assert_eq!(world.opensky.requests_to(simulators::opensky::Endpoint::States).len(), 1);
     app.stop().await;
 }
 

@@ -3,7 +3,6 @@
 use std::{borrow::Cow, collections::BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use contracts::Metric;
 use data_collector::{
     core::day::{self, Direction},
     opensky::wire::{Flight, FlightDetails},
@@ -13,6 +12,7 @@ use data_collector::{
         readings::{self, NewReading},
     },
 };
+use events::Metric;
 use sqlx::{PgPool, migrate::Migrator};
 use testkit::Database;
 use uuid::Uuid;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use pg::Database;
+use runtime::Shell;
 use serde_json::json;
-use shell::{Shell, postgres::Database};
 use testkit::Proxy;
 use tokio_util::sync::CancellationToken;
 use tonic_health::pb::{
@@ -113,7 +114,7 @@ async fn whoever_waits_for_a_server_can_be_stopped() {
     config.database = database;
     let starting = data_collector::start(config, &shell);
     let (ended, ()) = tokio::join!(starting, async { shell.tasks.stopping().cancel() });
-    assert!(ended.expect_err("stopped").is::<shell::StoppedEarly>());
+    assert!(ended.expect_err("stopped").is::<runtime::StoppedEarly>());
 }
 
 #[tokio::test(flavor = "multi_thread")]

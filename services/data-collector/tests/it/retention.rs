@@ -1,5 +1,5 @@
 use serde_json::json;
-use standins::opensky::{Direction, Flight};
+use simulators::opensky::{Direction, Flight};
 
 use crate::support::{World, wait_for};
 

@@ -6,15 +6,15 @@ use std::{
 };
 
 use chrono::{DateTime, NaiveDate, Utc};
-use contracts::topics::Namespace;
 use data_collector::{Config, Running, store::MIGRATOR};
+use events::topics::Namespace;
 use proto::v1::{
     ContactResponse, UndeliveredReport, UndeliveredReportResponse, UserRequest, UserResponse,
     user_service_server::{UserService, UserServiceServer},
 };
+use runtime::{Shell, clock::Clock, listen::Listen};
 use serde_json::{Value, json};
-use shell::{Shell, clock::Clock, listen::Listen};
-use standins::opensky::{Options, Recording, Request, Scripted, Source};
+use simulators::opensky::{Options, Recording, Request, Scripted, Source};
 use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status};
 use uuid::Uuid;
@@ -32,7 +32,7 @@ pub struct World {
     pub kafka: String,
     pub topics: Namespace,
     pub database: testkit::Database,
-    pub opensky: standins::opensky::OpenSky,
+    pub opensky: simulators::opensky::OpenSky,
     pub scripted: Scripted,
     pub people: People,
     pub clock: Clock,
@@ -84,15 +84,15 @@ impl World {
     pub async fn replay(speed: u32) -> Self {
         let recording = Recording::load().expect("the recordings");
         start_servers().await;
-        let clock = Clock::replay(standins::opensky::begins_at(), speed);
+        let clock = Clock::replay(simulators::opensky::begins_at(), speed);
         Self::with(clock, clock, Source::Recording(Arc::new(recording)), Scripted::new()).await
     }
 
     async fn with(clock: Clock, sky: Clock, source: Source, scripted: Scripted) -> Self {
-        shell::choose_tls();
+        runtime::choose_tls();
         let options = Options::new(Arc::new(move || sky.now()));
         let opensky =
-            standins::opensky::OpenSky::start(options, source, &CancellationToken::new()).await.expect("a stand-in");
+            simulators::opensky::OpenSky::start(options, source, &CancellationToken::new()).await.expect("a stand-in");
         let database = testkit::database(&MIGRATOR).await;
         Self {
             kafka: testkit::kafka().await,
@@ -260,7 +260,7 @@ impl App {
     }
 
     pub fn metrics(&self) -> String {
-        shell::metrics::render([&self.shell.registry].into_iter()).expect("metrics")
+        runtime::metrics::render([&self.shell.registry].into_iter()).expect("metrics")
     }
 
     /// A part of `/readyz` by its name.
@@ -277,7 +277,7 @@ impl App {
     pub async fn delete_user(&self, email: &str, user_id: Option<Uuid>) -> Result<i64, Status> {
         let request = UserRequest { email: email.to_owned(), user_id: user_id.map(|id| id.to_string()) };
         let address = format!("http://{}", self.running.grpc).parse().expect("an address");
-        let channel = shell::grpc::channel(tonic::transport::Endpoint::new::<http::Uri>(address).expect("an address"));
+        let channel = grpc_edge::channel(tonic::transport::Endpoint::new::<http::Uri>(address).expect("an address"));
         let mut client = proto::v1::data_collector_service_client::DataCollectorServiceClient::new(channel);
         client.delete_user_interests(request).await.map(|answer| answer.into_inner().deleted_count)
     }
@@ -311,11 +311,11 @@ pub async fn wait_for<T>(what: &str, check: impl AsyncFn() -> Option<T>) -> T {
 
 /// Everything on a topic so far.
 pub async fn records(kafka: &str, topic: &str) -> Vec<Record> {
-    testkit::kafka::consume_all(kafka, topic).await.into_iter().map(Record::from).collect()
+    testkit::topic_io::consume_all(kafka, topic).await.into_iter().map(Record::from).collect()
 }
 
-impl From<testkit::kafka::Record> for Record {
-    fn from(found: testkit::kafka::Record) -> Self {
+impl From<testkit::topic_io::Record> for Record {
+    fn from(found: testkit::topic_io::Record) -> Self {
         let key = std::str::from_utf8(found.key.as_deref().expect("a key")).expect("text");
         Self {
             key: key.parse().expect("an interest id"),
@@ -351,7 +351,7 @@ impl People {
             asked: Arc::default(),
         };
         let shell = Shell::new("user-manager", CancellationToken::new(), Clock::system());
-        let served = shell::grpc::serve(&shell, listen, UserServiceServer::new(people.clone())).await.expect("served");
+        let served = grpc_edge::serve(&shell, listen, UserServiceServer::new(people.clone())).await.expect("served");
         served.set_serving().await;
         people
     }

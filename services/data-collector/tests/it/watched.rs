@@ -6,13 +6,13 @@ use std::{
 };
 
 use chrono::Utc;
-use contracts::{EmailAddress, Metric};
 use data_collector::{
     core::interest::Thresholds,
     store::{CHANNEL, MIGRATOR, Store, interests},
 };
+use events::{EmailAddress, Metric};
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use shell::trace::Cause;
+use runtime::trace::Cause;
 use sqlx::{PgPool, postgres::PgListener};
 use testkit::Database;
 use uuid::Uuid;

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use contracts::Metric;
 use data_collector::store::readings::{self, NewReading};
+use events::Metric;
 use local_servers::Durability;
 use sqlx::{Connection, PgConnection};
 

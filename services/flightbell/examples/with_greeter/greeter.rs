@@ -8,15 +8,15 @@ use std::{
 };
 
 use axum::{Json, extract::State, http::StatusCode};
-use serde::{Deserialize, Serialize};
-use shell::{
+use http_edge::{Problem, Routes};
+use pg::{Database, Stored};
+use runtime::{
     Shell,
     config::{ConfigError, Reader, ShellConfig, Vars},
-    http::{Problem, Routes},
     listen::Listen,
-    postgres::{self, Database, Stored},
-    service::{Bound, ClockKind, Configured, Launch, ServiceSpec},
 };
+use serde::{Deserialize, Serialize};
+use service::{Bound, ClockKind, Configured, Launch, ServiceSpec};
 use sqlx::{PgPool, migrate::Migrator};
 use tonic::{body::Body, server::NamedService};
 use utoipa::ToSchema;
@@ -63,9 +63,9 @@ fn configure(vars: &dyn Vars) -> Result<Configured, ConfigError> {
 
 async fn start(shell: &Shell, (http, grpc): (Listen, Listen), database: &Database) -> anyhow::Result<Bound> {
     let stored = Stored::<PgPool>::default();
-    let http = shell::http::serve(shell, http, routes(stored.clone())).await?;
-    let grpc = shell::grpc::serve(shell, grpc, Greeter).await?;
-    stored.set(postgres::connect(shell, database, &MIGRATOR).await?.requests);
+    let http = http_edge::serve(shell, http, routes(stored.clone())).await?;
+    let grpc = grpc_edge::serve(shell, grpc, Greeter).await?;
+    stored.set(pg::connect(shell, database, &MIGRATOR).await?.requests);
     grpc.set_serving().await;
     Ok(Bound { http: Some(http), grpc: Some(grpc.addr) })
 }

@@ -10,7 +10,7 @@ mod running;
 
 use anyhow::bail;
 use local_servers::DataDir;
-use shell::config::Vars;
+use runtime::config::Vars;
 
 use self::finding::{Finding, Verdict};
 use crate::{cli, folder, running::Running, services::ServiceList, settings, up};

@@ -4,12 +4,12 @@ use std::{
 };
 
 use reqwest::{header::CONTENT_TYPE, redirect::Policy};
-use secrecy::{ExposeSecret, SecretString};
-use serde_json::Value;
-use shell::{
+use runtime::{
     config::{Reader, Vars},
     outside::{Proxies, client_for},
 };
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
 use url::Url;
 
 use super::finding::Finding;
@@ -208,7 +208,7 @@ mod tests {
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into();
-        shell::choose_tls();
+        runtime::choose_tls();
         let findings = check(&vars).await;
         assert!(findings.iter().all(|finding| !finding.to_string().contains("1:a")), "{findings:?}");
         findings

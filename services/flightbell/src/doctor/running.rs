@@ -1,13 +1,11 @@
 use std::{net::SocketAddr, time::Duration};
 
+use kafka::KafkaConfig;
+use pg::Database;
+use runtime::config::{Reader, Vars};
 use secrecy::SecretString;
 use serde_json::Value;
-use shell::{
-    config::{Reader, Vars},
-    postgres::Database,
-};
 use sqlx::{Connection, PgConnection};
-use stream::KafkaConfig;
 
 use super::finding::Finding;
 use crate::{running::Running, services::ServiceList, settings::Given};
@@ -126,7 +124,7 @@ fn kafka_config(given: &Given, running: Option<&Running>, vars: &dyn Vars) -> Op
 }
 
 async fn kafka_answers(kafka: &KafkaConfig) -> Finding {
-    match stream::topics::absent(kafka, &contracts::topics::Namespace::default()).await {
+    match kafka::topics::absent(kafka, &events::topics::Namespace::default()).await {
         Ok(absent) if absent.is_empty() => {
             Finding::fine("kafka", format!("{} answers, and our topics are there", kafka.bootstrap))
         }

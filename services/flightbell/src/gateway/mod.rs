@@ -17,11 +17,11 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{any, get},
 };
-use shell::{
+use http_edge::{ConnectionLimits, Problem, bounded, serve_connections_within, well_mannered};
+use runtime::{
     Process, Shell,
     clock::Clock,
     config::{Reader, ShellConfig, Vars},
-    http::{ConnectionLimits, Problem, bounded, serve_connections_within, well_mannered},
     trace::Cause,
 };
 use tokio::net::TcpListener;
@@ -56,7 +56,7 @@ pub async fn run(args: cli::Gateway, vars: &dyn Vars) -> anyhow::Result<()> {
     reader.finish(|| Some(()))?;
     let mut process = Process::start(&config)?;
     let shell = process.shell("gateway", Clock::system());
-    process.serve_admin(config.admin_addr).await?;
+    http_edge::admin::serve(&process, config.admin_addr).await?;
     let upstreams = Upstreams::new(args.upstreams);
     upstreams.watch(&shell);
     let addr = serve(&shell, args.listen, &certificates, upstreams, None).await?;

@@ -6,16 +6,12 @@ use axum::{
     http::{HeaderMap, HeaderName, StatusCode, Uri, Version, header, uri::Authority},
     response::{IntoResponse, Response},
 };
+use http_edge::{Problem, whole};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use shell::{
-    Shell,
-    http::{Problem, whole},
-    readiness::Need,
-    trace::Cause,
-};
+use runtime::{Shell, readiness::Need, trace::Cause};
 
 use super::forwarded::{forward, is_unambiguous};
 

@@ -10,13 +10,13 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use local_servers::{Addresses, DataDir, Places, free_bytes};
-use secrecy::ExposeSecret;
-use shell::{
+use runtime::{
     Process, Shell, StoppedEarly,
     clock::Clock,
     config::{ConfigError, Overlay, Reader, ShellConfig, Vars},
     readiness::Need,
 };
+use secrecy::ExposeSecret;
 
 use self::servers::Servers;
 use crate::{
@@ -132,7 +132,7 @@ async fn start(
     };
     let services = settings::configure(setup.services, &vars, &addresses)?;
     let upstreams = listeners.upstreams()?;
-    let admin = process.serve_admin(config.admin_addr).await?;
+    let admin = http_edge::admin::serve(&process, config.admin_addr).await?;
     data.write_addresses(&Addresses { admin: admin.to_string(), kafka: addresses.kafka, databases })?;
     shells.start(services, listeners, setup.source.as_deref()).await?;
     let certificates = data.path().join("tls");

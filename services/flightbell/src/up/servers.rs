@@ -1,6 +1,6 @@
 use anyhow::{Context, anyhow, bail};
 use local_servers::{DataDir, Durability, Error, Kafka, KafkaOptions, Places, Postgres, PostgresOptions, Watch};
-use shell::service::ServiceSpec;
+use service::ServiceSpec;
 use tokio_util::sync::CancellationToken;
 
 use crate::{

@@ -9,9 +9,10 @@ use axum::{
     response::IntoResponse,
     routing::{any, get},
 };
+use http_edge::serve_connections;
 use reqwest::{Client, Response, header};
+use runtime::{Shell, clock::Clock};
 use serde_json::{Value, json};
-use shell::{Shell, clock::Clock, http::serve_connections};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},

@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use serde_json::{Value, json};
-use shell::{
+use runtime::{
     config::{ProcessEnv, Vars},
     fault::FAULT_POINT,
 };
+use serde_json::{Value, json};
 
 use crate::{
     town::{PROCESSES, Town, World, post, register},
@@ -22,11 +22,11 @@ const POINTS: [(&str, &str); 11] = [
     ("alert-system", "alert-system.decided-not-told"),
     ("alert-system", "alert-system.told-not-written"),
     ("alert-system", "alert-system.written-not-stored"),
-    ("alert-system", "stream.settled-not-stored"),
+    ("alert-system", "kafka.settled-not-stored"),
     ("notifier", "notifier.ledger-written"),
     ("notifier", "notifier.attempt-written"),
     ("notifier", "notifier.sent-not-recorded"),
-    ("notifier", "stream.settled-not-stored"),
+    ("notifier", "kafka.settled-not-stored"),
 ];
 
 /// The environment key that repeats a run: the seed that a test with random moments has printed.

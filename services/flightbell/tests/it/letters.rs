@@ -1,10 +1,10 @@
 //! Dead letters on a real Kafka, and the commands by which a person decides about them.
 
-use contracts::{
+use events::{
     headers,
     topics::{self, Namespace},
 };
-use testkit::{Process, kafka};
+use testkit::{Process, topic_io};
 
 use crate::program;
 
@@ -35,12 +35,12 @@ async fn letter(bootstrap: &str, number: u32) {
         (headers::DLQ_REASON, b"it is not JSON"),
     ];
     let topic = topics::dead_letter_topic(TOPIC, GROUP);
-    kafka::produce(bootstrap, &topic, Some(b"key"), Some(value.as_bytes()), &headers).await;
+    topic_io::produce(bootstrap, &topic, Some(b"key"), Some(value.as_bytes()), &headers).await;
 }
 
 async fn replayed(bootstrap: &str) -> usize {
-    assert_eq!(kafka::consume_all(bootstrap, TOPIC).await.len(), 0, "other groups do not see it");
-    kafka::consume_all(bootstrap, &topics::retry_topic(TOPIC, GROUP)).await.len()
+    assert_eq!(topic_io::consume_all(bootstrap, TOPIC).await.len(), 0, "other groups do not see it");
+    topic_io::consume_all(bootstrap, &topics::retry_topic(TOPIC, GROUP)).await.len()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,7 +85,7 @@ async fn a_death_between_replay_and_mark_loses_no_letter() {
     let bootstrap = broker.bootstrap.as_str();
     testkit::make_topics(bootstrap, &Namespace::default(), 1).await;
     letter(bootstrap, 0).await;
-    let point = [(shell::fault::FAULT_POINT, "dlq.replayed-not-marked".to_owned())];
+    let point = [(runtime::fault::FAULT_POINT, "dlq.replayed-not-marked".to_owned())];
     started(bootstrap, &["replay", "all"], &point).await.killed().await;
     assert_eq!(replayed(bootstrap).await, 1);
 
@@ -106,7 +106,7 @@ async fn letters_of_an_older_version_are_found_and_a_reset_is_sent_to_each_group
     let legacy = topics::legacy_dead_letter_topic(TOPIC);
     let (_, listed) = dlq(bootstrap, &["list"], &[]).await;
     assert!(!listed.contains("older version"), "{listed}");
-    kafka::create_topic(bootstrap, &legacy, 1).await;
+    topic_io::create_topic(bootstrap, &legacy, 1).await;
     let [topic, partition, offset] = headers::LEGACY_DLQ_PLACE;
     let old: [(&str, &[u8]); 5] = [
         ("ce_type", b"flightbell.reading.v1"),
@@ -115,7 +115,7 @@ async fn letters_of_an_older_version_are_found_and_a_reset_is_sent_to_each_group
         (offset, b"7"),
         (headers::DLQ_REASON, b"it is not JSON"),
     ];
-    kafka::produce(bootstrap, &legacy, Some(b"key"), None, &old).await;
+    topic_io::produce(bootstrap, &legacy, Some(b"key"), None, &old).await;
     let (_, listed) = dlq(bootstrap, &["list", "--group", GROUP], &[]).await;
     assert!(listed.contains("to-alert-system: 1 dead letters of an older version"), "{listed}");
     assert!(!listed.contains("to-notifier"), "{listed}");
@@ -123,7 +123,7 @@ async fn letters_of_an_older_version_are_found_and_a_reset_is_sent_to_each_group
     assert!(code == 0 && shown.contains("partition 0 offset 7"), "{code}: {shown}");
     let (code, said) = dlq(bootstrap, &["replay", "to-alert-system/0:0"], &[]).await;
     assert!(code == 0 && said.contains("1 dead letters were put back"), "{code}: {said}");
-    let retried = kafka::consume_all(bootstrap, &topics::retry_topic(TOPIC, GROUP)).await.remove(0);
+    let retried = topic_io::consume_all(bootstrap, &topics::retry_topic(TOPIC, GROUP)).await.remove(0);
     assert_eq!((retried.key.as_deref(), retried.value.as_deref()), (Some(&b"key"[..]), None));
     assert_eq!(retried.header("ce_type"), Some(&b"flightbell.reading.v1"[..]));
 

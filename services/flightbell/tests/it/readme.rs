@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use chrono::{Days, Utc};
-use standins::opensky::Direction;
+use simulators::opensky::Direction;
 use tokio::process::Command;
 
 use crate::{

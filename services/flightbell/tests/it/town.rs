@@ -10,12 +10,12 @@ use std::{
 use local_servers::{Durability, Kafka, KafkaCluster, KafkaOptions, Places, Postgres, PostgresOptions};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use sqlx::{Connection, PgConnection};
-use standins::{
+use simulators::{
     opensky::{self, Budget, OpenSky, Scripted, Source},
     system_clock,
     telegram::{self, Page, Telegram},
 };
+use sqlx::{Connection, PgConnection};
 use testkit::{Folder, Frozen, Process};
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +34,7 @@ pub const LFPG: (f64, f64) = (49.0128, 2.55);
 
 /// Where the private servers' programs are on this machine.
 pub fn places() -> Places {
-    let variable = |key: &str| shell::config::Vars::get(&shell::config::ProcessEnv, key);
+    let variable = |key: &str| runtime::config::Vars::get(&runtime::config::ProcessEnv, key);
     let home = variable("HOME").map(PathBuf::from).expect("a home");
     let cache = variable("XDG_CACHE_HOME").map_or_else(|| home.join(".cache"), PathBuf::from);
     let path = variable("PATH").unwrap_or_default();
@@ -123,7 +123,7 @@ pub async fn up(world: &World, folder: &Path, more: &[(&'static str, String)]) -
 
 /// A client that trusts the certificate a gateway made.
 pub async fn client(certificate: &Path) -> reqwest::Client {
-    shell::choose_tls();
+    runtime::choose_tls();
     let pem = tokio::fs::read(certificate).await.expect("the certificate");
     let certificate = reqwest::Certificate::from_pem(&pem).expect("a certificate");
     let client = reqwest::Client::builder().tls_certs_only([certificate]).timeout(Duration::from_secs(20));

@@ -5,16 +5,16 @@ mod dump;
 
 use std::collections::BTreeMap;
 
+use dump::{Restored, is_covered};
 use serde_json::{Value, json};
+use simulators::telegram::Sent;
 use sqlx::{Connection, PgConnection};
-use standins::telegram::Sent;
-use testkit::{Process, kafka};
+use testkit::{Process, topic_io};
 
 use crate::{
     program::{self, PATIENCE},
     town::{World, client, folder, post},
 };
-use dump::{Restored, is_covered};
 
 const READINGS: &str = "to-alert-system";
 
@@ -178,8 +178,8 @@ impl Upgraded {
 
     async fn is_told_to_be_removed(&self, bootstrap: &str, interest: &str) {
         let key = interest.as_bytes().to_vec();
-        let is_removal = move |record: &kafka::Record| record.key.as_ref() == Some(&key) && record.value.is_none();
-        kafka::consume_until(bootstrap, READINGS, PATIENCE, move |records| records.iter().any(&is_removal)).await;
+        let is_removal = move |record: &topic_io::Record| record.key.as_ref() == Some(&key) && record.value.is_none();
+        topic_io::consume_until(bootstrap, READINGS, PATIENCE, move |records| records.iter().any(&is_removal)).await;
     }
 
     async fn dlq(&self, arguments: &[&str]) -> Process {

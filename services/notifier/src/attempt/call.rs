@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use shell::{fault, postgres::is_unavailable};
+use pg::is_unavailable;
+use runtime::fault;
 use tokio::time::timeout;
 
 use super::{Attempt, Attempts, Slot, State};

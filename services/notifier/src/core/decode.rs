@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use contracts::{AlertEvent, AlertKind, BareAlert, EmailAddress, ReadingRef, headers};
+use events::{AlertEvent, AlertKind, BareAlert, EmailAddress, ReadingRef, headers};
 use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
@@ -129,8 +129,8 @@ pub fn identity(topic: &str, partition: i32, offset: i64) -> Uuid {
 mod tests {
     use super::*;
 
-    const FULL: &str = include_str!("../../../../crates/contracts/tests/golden/alert.json");
-    const BARE: &str = include_str!("../../../../crates/contracts/tests/golden/bare_alert.json");
+    const FULL: &str = include_str!("../../../../crates/events/tests/golden/alert.json");
+    const BARE: &str = include_str!("../../../../crates/events/tests/golden/bare_alert.json");
 
     fn without(json: &str, field: &str) -> String {
         let mut value: Value = serde_json::from_str(json).expect("JSON");

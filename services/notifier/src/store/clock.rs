@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use shell::lease::{HoldError, Term};
+use pg::lease::{HoldError, Term};
 
 use super::Store;
 use crate::core::{clock_watch::Sample, verdict::LONGEST_WAIT};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shell::lease::{HoldError, Term};
+use pg::lease::{HoldError, Term};
 use uuid::Uuid;
 
 use super::{AttemptId, Store, queue::lock};

@@ -2,10 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use shell::{
-    lease::{HoldError, Term},
-    trace::Cause,
-};
+use pg::lease::{HoldError, Term};
+use runtime::trace::Cause;
 use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use notifier::core::schedule::Schedule;
-use standins::telegram::{Failure, Scope};
+use simulators::telegram::{Failure, Scope};
 
 use crate::{
     telegram::{gap, refusal},

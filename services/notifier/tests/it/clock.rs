@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use notifier::core::schedule::Schedule;
-use standins::telegram::Failure;
+use simulators::telegram::Failure;
 
 use crate::{
     telegram::refusal,
@@ -111,7 +111,7 @@ async fn a_clock_that_is_years_ahead_for_a_moment_gives_nothing_up() {
     testkit::wait_for("looks after a start", PATIENCE, async || world.people.questions() >= looks + 10).await;
     assert_eq!(world.count("pending").await, 6);
     set(&world, "0").await;
-    world.telegram.recover(standins::telegram::Scope::Chat(blocked.chat));
+    world.telegram.recover(simulators::telegram::Scope::Chat(blocked.chat));
     for person in [&chatless, &blocked, &unknown] {
         world.people.register(&person.email, Some(person.chat));
     }

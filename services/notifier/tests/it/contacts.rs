@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use proto::v1::{UserRequest, notifier_service_client::NotifierServiceClient};
-use shell::{Shell, clock::Clock};
+use runtime::{Shell, clock::Clock};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use contracts::headers;
+use events::headers;
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use shell::fault::FAULT_POINT;
+use runtime::fault::FAULT_POINT;
 use testkit::last_words;
 
 use crate::{
@@ -17,7 +17,7 @@ async fn a_death_before_the_offset_is_stored_repeats_nothing() {
     let lone = Lone::new().await;
     let world = &lone.world;
     let person = world.person();
-    for point in ["notifier.ledger-written", "stream.settled-not-stored"] {
+    for point in ["notifier.ledger-written", "kafka.settled-not-stored"] {
         let id = world.tell(&person, &[point]).await[0];
         start(world, &[(FAULT_POINT, point)]).killed().await;
         assert!(world.status(id).await.is_some(), "{point}");
@@ -211,7 +211,7 @@ async fn the_log_tells_the_request_and_the_alert_and_nothing_personal() {
     let headers = [(headers::TYPE, headers::ALERT_V1), (headers::REQUEST_ID, "req-from-the-beginning")];
     world.send_raw(&[(Some(&person.email), Some(&value), &headers)]).await;
     world.wait_for_status(event.event_id, "sent").await;
-    world.telegram.next(standins::telegram::Failure::HangUp { delivered: false });
+    world.telegram.next(simulators::telegram::Failure::HangUp { delivered: false });
     let next = world.tell(&person, &["Another secret sentence."]).await[0];
     world.wait_for_status(next, "sent").await;
     let told = async || {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use chrono::Utc;
-use contracts::headers;
-use shell::{Shell, clock::Clock};
+use events::headers;
+use runtime::{Shell, clock::Clock};
 use tokio_util::sync::CancellationToken;
 
 use crate::{

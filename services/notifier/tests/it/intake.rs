@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use contracts::headers;
+use events::headers;
+use kafka::{Handler, Offset, Partition, Record, Settled, Source};
 use notifier::{intake::Intake, store::Store};
-use stream::{Handler, Offset, Partition, Record, Settled, Source};
 use tokio::sync::Notify;
 
 use crate::world::{PATIENCE, Raw, World, alert};

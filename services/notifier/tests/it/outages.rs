@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use notifier::Config;
-use shell::{Shell, clock::Clock};
+use runtime::{Shell, clock::Clock};
 use testkit::Proxy;
 use tokio_util::sync::CancellationToken;
 
@@ -68,7 +68,7 @@ async fn a_stop_while_it_waits_at_start_is_prompt() {
         shell.tasks.stopping().cancel();
     };
     let (started, ()) = tokio::join!(notifier::start(config, &shell), story);
-    assert!(started.expect_err("it stopped").is::<shell::StoppedEarly>());
+    assert!(started.expect_err("it stopped").is::<runtime::StoppedEarly>());
 }
 
 #[tokio::test]

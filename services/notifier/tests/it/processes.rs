@@ -15,7 +15,7 @@ pub struct Lone {
 impl Lone {
     pub async fn new() -> Self {
         let kafka = testkit::lone_kafka().await;
-        let world = World::on(kafka.bootstrap.clone(), contracts::topics::Namespace::default()).await;
+        let world = World::on(kafka.bootstrap.clone(), events::topics::Namespace::default()).await;
         Self { world, _kafka: kafka }
     }
 }

@@ -17,8 +17,9 @@ use notifier::{
     },
     store::{DueAlert, NewAlert, Postponed, Store},
 };
+use pg::lease::Term;
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use shell::{lease::Term, trace::Cause};
+use runtime::trace::Cause;
 use sqlx::{PgPool, migrate::Migrator};
 use uuid::Uuid;
 

@@ -7,7 +7,7 @@ use notifier::{
     store::Store,
 };
 use proto::v1::UndeliveredReason;
-use standins::telegram::{Failure, Scope};
+use simulators::telegram::{Failure, Scope};
 
 use crate::{
     telegram::{gap, refusal},

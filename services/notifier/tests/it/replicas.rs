@@ -7,13 +7,12 @@ use notifier::{
     core::ending::Unsent,
     store::{Postponed, Store},
 };
-use secrecy::SecretString;
-use shell::{
-    Shell,
-    clock::Clock,
+use pg::{
+    Database,
     lease::{HoldError, Term, lead},
-    postgres::Database,
 };
+use runtime::{Shell, clock::Clock};
+use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use crate::world::{PATIENCE, World};
@@ -40,7 +39,7 @@ pub async fn begin_term(world: &World) -> Term {
 async fn a_leader_that_was_deposed_decides_nothing_any_more() {
     let world = World::new().await;
     let worker = world.start().await;
-    world.telegram.fail_always(standins::telegram::Scope::All, standins::telegram::Failure::internal_error());
+    world.telegram.fail_always(simulators::telegram::Scope::All, simulators::telegram::Failure::internal_error());
     let person = world.person();
     let id = world.tell(&person, &["one"]).await[0];
     world.wait_for_count("pending", 1).await;

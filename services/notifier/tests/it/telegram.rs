@@ -2,17 +2,17 @@
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
-use standins::telegram::{Failure, Limits, Options, Page, Scope, Sent};
+use simulators::telegram::{Failure, Limits, Options, Page, Scope, Sent};
 use tokio_util::sync::CancellationToken;
 
 /// The token that it knows.
 pub const TOKEN: &str = "123456:test-token_of-a-bot";
 
 #[derive(Clone)]
-pub struct Telegram(Arc<standins::telegram::Telegram>);
+pub struct Telegram(Arc<simulators::telegram::Telegram>);
 
 impl Deref for Telegram {
-    type Target = standins::telegram::Telegram;
+    type Target = simulators::telegram::Telegram;
 
     fn deref(&self) -> &Self::Target {
         &self.0
@@ -32,7 +32,7 @@ pub fn gap(earlier: &Sent, later: &Sent) -> Duration {
 impl Telegram {
     pub async fn start(limits: Option<Limits>) -> Self {
         let options = Options { token: TOKEN.to_owned(), limits, ..Options::new(Page::plain()) };
-        let stand_in = standins::telegram::Telegram::start(options, &CancellationToken::new()).await;
+        let stand_in = simulators::telegram::Telegram::start(options, &CancellationToken::new()).await;
         Self(Arc::new(stand_in.expect("a stand-in for Telegram")))
     }
 

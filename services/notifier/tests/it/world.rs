@@ -7,11 +7,11 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use contracts::{AlertEvent, ReadingRef, headers, topics::Namespace};
+use events::{AlertEvent, ReadingRef, headers, topics::Namespace};
+use kafka::{KafkaConfig, Outgoing, Producer, Profile};
 use notifier::{Config, MIGRATOR, config::Sending, core::schedule::Schedule, start};
-use shell::{Shell, clock::Clock};
-use standins::telegram::Limits;
-use stream::{KafkaConfig, Outgoing, Producer, Profile};
+use runtime::{Shell, clock::Clock};
+use simulators::telegram::Limits;
 use testkit::Database;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -60,11 +60,11 @@ impl World {
     }
 
     pub async fn on(bootstrap: String, topics: Namespace) -> Self {
-        shell::choose_tls();
+        runtime::choose_tls();
         let database = testkit::database(&MIGRATOR).await;
         let mut kafka = KafkaConfig::plain(bootstrap).with("auto.commit.interval.ms", "100");
         kafka.partitions = 3;
-        stream::topics::create(&kafka, &topics, &CancellationToken::new(), |_| {}).await.expect("topics");
+        kafka::topics::create(&kafka, &topics, &CancellationToken::new(), |_| {}).await.expect("topics");
         let producer = Producer::unwatched(&kafka, Profile::Latency).expect("a producer");
         Self {
             kafka,
@@ -284,7 +284,7 @@ impl Worker {
 
     /// The sum of a metric over its labels.
     pub fn metric(&self, name: &str, label: &str) -> f64 {
-        let text = shell::metrics::render([&self.shell.registry].into_iter()).expect("metrics");
+        let text = runtime::metrics::render([&self.shell.registry].into_iter()).expect("metrics");
         let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(label));
         lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
     }

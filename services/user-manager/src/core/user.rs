@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use contracts::EmailAddress;
+use events::EmailAddress;
 use uuid::Uuid;
 
 use super::{iban::Iban, tax_code::TaxCode, undelivered::Undelivered};

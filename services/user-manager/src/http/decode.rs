@@ -1,9 +1,9 @@
 //! From JSON fields to the domain, with every complaint at once.
 
 use axum::http::StatusCode;
-use contracts::EmailAddress;
+use events::EmailAddress;
+use http_edge::{Fields, Given, Problem};
 use serde_json::Value;
-use shell::http::{Fields, Given, Problem};
 
 use crate::core::user::{Change, Changes, ChatId, LONGEST_NAME, NewUser};
 

@@ -1,8 +1,8 @@
 //! What is taken from a request's head, in the order in which its faults are told.
 
 use axum::{extract::FromRequestParts, http::request::Parts};
-use contracts::EmailAddress;
-use shell::http::{Problem, Segment, idempotency::Key};
+use events::EmailAddress;
+use http_edge::{Problem, Segment, idempotency::Key};
 
 use super::not_found;
 

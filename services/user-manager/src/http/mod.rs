@@ -8,11 +8,11 @@ mod users;
 use std::sync::Arc;
 
 use axum::http::{Method, StatusCode};
-use serde_json::json;
-use shell::http::{
+use http_edge::{
     Problem, Routes,
     idempotency::{self, Answer, Begun, Fingerprint, Key},
 };
+use serde_json::json;
 use tokio::sync::Notify;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -53,7 +53,7 @@ pub fn routes(stored: Stored, deleted: Arc<Notify>, notifier: Notifier) -> Route
 
 impl App {
     fn store(&self) -> Result<&Store, Problem> {
-        self.stored.reached()
+        Ok(self.stored.reached()?)
     }
 
     /// Begins a mutation whose caller is known by `caller`'s e-mail address.

@@ -6,16 +6,14 @@ use axum::{
     http::{Method, StatusCode},
     response::{IntoResponse, Response},
 };
-use shell::{
-    fault,
-    http::{
-        Body, PageQuery, Problem, ProblemBody,
-        idempotency::{Answer, Attempt, Begun},
-        whole,
-    },
-    postgres::{problem, problem_on_constraint, read},
-    trace::Cause,
+use http_edge::{
+    Body, PageQuery, Problem, ProblemBody,
+    database::{problem, problem_on_constraint},
+    idempotency::{Answer, Attempt, Begun},
+    whole,
 };
+use pg::read;
+use runtime::{fault, trace::Cause};
 
 use super::{
     App, TAKEN, decode,

@@ -11,7 +11,7 @@ use proto::v1::{
     DeleteInterestsResponse, UserRequest,
     data_collector_service_server::{DataCollectorService, DataCollectorServiceServer},
 };
-use shell::{Shell, clock::Clock, listen::Listen, trace::Cause};
+use runtime::{Shell, clock::Clock, listen::Listen, trace::Cause};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -60,7 +60,7 @@ impl Collector {
         let shell = Shell::new("data-collector", CancellationToken::new(), Clock::system());
         let record = Record::default();
         let service = DataCollectorServiceServer::new(record.clone());
-        let served = shell::grpc::serve(&shell, listen, service).await.expect("served");
+        let served = grpc_edge::serve(&shell, listen, service).await.expect("served");
         served.set_serving().await;
         Self { addr: served.addr, record, shell }
     }
@@ -86,7 +86,7 @@ impl DataCollectorService for Record {
         &self,
         request: Request<UserRequest>,
     ) -> Result<Response<DeleteInterestsResponse>, Status> {
-        let cause = shell::grpc::cause(request.metadata());
+        let cause = grpc_edge::cause(request.metadata());
         let UserRequest { email, user_id } = request.into_inner();
         self.calls.lock().expect("a lock").push(Call { email, user_id, cause });
         let fault = self.faults.lock().expect("a lock").pop_front();

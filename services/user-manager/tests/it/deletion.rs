@@ -1,13 +1,13 @@
 //! No interest outlives its user, and none of the next registration is touched.
 
-use shell::trace::Cause;
+use runtime::trace::Cause;
 use tonic::Code;
+use user_manager::MIGRATOR;
 
 use crate::{
     collector::{Collector, Fault},
     world::{PATIENCE, Service, World, fresh_key},
 };
-use user_manager::MIGRATOR;
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 

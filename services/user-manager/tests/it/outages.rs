@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use shell::StoppedEarly;
+use runtime::StoppedEarly;
 use testkit::Proxy;
 use tonic::Code;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -53,7 +53,7 @@ async fn a_start_waits_for_the_database_and_answers_meanwhile_that_it_does() {
     let collector = Collector::start().await;
     let shell = shell();
     let config = config(&database.url_at(wire.addr()), collector.addr);
-    let addr = |listen: &shell::listen::Listen| listen.addr().expect("an address");
+    let addr = |listen: &runtime::listen::Listen| listen.addr().expect("an address");
     let service = Service::at(shell.clone(), addr(&config.http_addr), addr(&config.grpc_addr));
     let waiting = async {
         everything_is_unavailable(&service).await;

@@ -6,8 +6,8 @@ use proto::v1::{
     ChatLinkedResponse, UndeliveredReason, UndeliveredReport, UserRequest,
     notifier_service_server::{NotifierService, NotifierServiceServer},
 };
+use runtime::{Shell, clock::Clock, listen::Listen};
 use serde_json::json;
-use shell::{Shell, clock::Clock, listen::Listen};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
 use uuid::Uuid;
@@ -86,7 +86,7 @@ async fn whoever_names_a_chat_again_has_another_link_and_the_notifier_is_told() 
     let served = {
         let shell = Shell::new("notifier", CancellationToken::new(), Clock::system());
         let service = NotifierServiceServer::new(told.clone());
-        shell::grpc::serve(&shell, Listen::on_loopback().expect("a port"), service).await.expect("served")
+        grpc_edge::serve(&shell, Listen::on_loopback().expect("a port"), service).await.expect("served")
     };
     let shell = shell();
     let notifier = tonic::transport::Endpoint::from_shared(format!("http://{}", served.addr)).expect("an address");

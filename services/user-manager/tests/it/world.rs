@@ -6,8 +6,8 @@ use proto::v1::{
     ContactResponse, UndeliveredReport, UserRequest, UserResponse, user_service_client::UserServiceClient,
 };
 use reqwest::header::HeaderMap;
+use runtime::{Shell, clock::Clock, listen::Listen};
 use serde_json::{Value, json};
-use shell::{Shell, clock::Clock, listen::Listen};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Status,

@@ -1,0 +1,169 @@
+//! The gRPC edge: health by name, and an end that nobody can put off.
+
+use std::{
+    convert::Infallible,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use grpc_edge::{Served, channel, name_in_readiness, serve};
+use runtime::{Shell, clock::Clock, listen::Listen, readiness::Need};
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    body::Body,
+    server::NamedService,
+    transport::{Channel, Endpoint},
+};
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse,
+    health_check_response::ServingStatus::{NotServing, Serving},
+    health_client::HealthClient,
+};
+
+/// A service without methods.
+#[derive(Clone)]
+struct Silent;
+
+impl NamedService for Silent {
+    const NAME: &'static str = "test.v1.Silent";
+}
+
+impl tower::Service<http::Request<Body>> for Silent {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: http::Request<Body>) -> Self::Future {
+        std::future::ready(Ok(tonic::Status::unimplemented("it has no methods").into_http()))
+    }
+}
+
+async fn served() -> (Shell, Served, Channel) {
+    let shell = Shell::new("test", CancellationToken::new(), Clock::system());
+    let served = serve(&shell, Listen::on_loopback().expect("a port"), Silent).await.expect("served");
+    let endpoint = Endpoint::from_shared(format!("http://{}", served.addr)).expect("an address");
+    (shell, served, channel(endpoint))
+}
+
+fn about(service: &str) -> HealthCheckRequest {
+    HealthCheckRequest { service: service.to_owned() }
+}
+
+#[tokio::test]
+async fn health_is_told_of_the_server_and_of_its_service() {
+    let (_shell, served, channel) = served().await;
+    let mut health = HealthClient::new(channel);
+    for expected in [NotServing, Serving] {
+        for service in ["", Silent::NAME] {
+            let answer = health.check(about(service)).await.expect("an answer").into_inner();
+            assert_eq!(answer.status(), expected, "{service:?}");
+        }
+        served.set_serving().await;
+    }
+    let unknown = health.check(about("test.v1.Other")).await.expect_err("nobody knows it");
+    assert_eq!(unknown.code(), tonic::Code::NotFound);
+}
+
+#[tokio::test]
+async fn another_service_counts_as_up_once_it_says_that_it_serves() {
+    let (shell, served, channel) = served().await;
+    name_in_readiness(&shell, "silent", channel);
+    let named = async || shell.readiness.report().await.parts.pop().expect("a part");
+    let part = named().await;
+    let why = part.detail.unwrap_or_default();
+    assert!(!part.up && why.contains("cannot serve now"), "{why}");
+    served.set_serving().await;
+    // What a check answered holds for a second.
+    testkit::wait_for("it to count as up", Duration::from_secs(20), async || named().await.up).await;
+    shell.tasks.stopping().cancel();
+    shell.tasks.join().await.expect("a clean end");
+    testkit::wait_for("it to be missed", Duration::from_secs(20), async || !named().await.up).await;
+}
+
+#[tokio::test]
+async fn somebody_who_watches_our_health_learns_of_the_stop_and_does_not_hold_it_up() {
+    let (shell, served, channel) = served().await;
+    served.set_serving().await;
+    let mut health = HealthClient::new(channel);
+    let mut watched = health.watch(about("")).await.expect("an answer").into_inner();
+    assert_eq!(watched.message().await.expect("a message").expect("a status").status(), Serving);
+    let begun = Instant::now();
+    shell.tasks.stopping().cancel();
+    let next = watched.message().await.expect("a message").expect("a status");
+    assert_ne!(next.status(), Serving);
+    shell.tasks.join().await.expect("a clean end");
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn health_follows_the_parts_without_which_the_service_is_not_ready() {
+    let (shell, served, channel) = served().await;
+    let postgres = shell.readiness.part("postgres", Need::Required, "not connected yet");
+    let _optional = shell.readiness.part("user-manager", Need::Optional, "away");
+    postgres.up();
+    served.set_serving().await;
+    let health = HealthClient::new(channel);
+    let is = async |expected| {
+        let mut health = health.clone();
+        let what = format!("{expected:?}");
+        testkit::wait_for(&what, Duration::from_secs(20), async || {
+            health.check(about(Silent::NAME)).await.expect("an answer").into_inner().status() == expected
+        })
+        .await;
+    };
+    is(Serving).await;
+    postgres.down("refused");
+    is(NotServing).await;
+    postgres.up();
+    is(Serving).await;
+}
+
+/// A service whose calls take for ever.
+#[derive(Clone)]
+struct Stuck;
+
+impl NamedService for Stuck {
+    const NAME: &'static str = "test.v1.Stuck";
+}
+
+impl tower::Service<http::Request<Body>> for Stuck {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = std::future::Pending<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: http::Request<Body>) -> Self::Future {
+        std::future::pending()
+    }
+}
+
+#[tokio::test]
+async fn a_call_is_broken_off_in_time_and_one_too_many_is_refused_at_once() {
+    let shell = Shell::new("test", CancellationToken::new(), Clock::system());
+    let served = serve(&shell, Listen::on_loopback().expect("a port"), Stuck).await.expect("served");
+    let connect = || channel(Endpoint::from_shared(format!("http://{}", served.addr)).expect("an address"));
+    let call = async |channel: Channel| {
+        let mut client = tonic::client::Grpc::new(channel);
+        client.ready().await.expect("connected");
+        let path = http::uri::PathAndQuery::from_static("/test.v1.Stuck/Call");
+        let codec = tonic_prost::ProstCodec::<HealthCheckRequest, HealthCheckResponse>::default();
+        client.unary(tonic::Request::new(about("")), path, codec).await.map(drop).expect_err("no answer")
+    };
+    let begun = Instant::now();
+    let channels: Vec<_> = (0..6).map(|_| connect()).collect();
+    let calls = (0..400).map(|number| call(channels[number % channels.len()].clone()));
+    let mut health = HealthClient::new(connect());
+    let (ended, health) = tokio::join!(futures::future::join_all(calls), health.check(about("")));
+    health.expect("health is answered beside them");
+    let codes: Vec<_> = ended.into_iter().map(|status| status.code()).collect();
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    let refused = codes.iter().filter(|code| **code == tonic::Code::Unavailable).count();
+    assert!(refused > 0 && refused < 400, "{codes:?}");
+}

@@ -1,0 +1,5 @@
+//! The gRPC edge over real connections.
+
+#![cfg(test)]
+
+mod calls;

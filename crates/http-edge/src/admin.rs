@@ -1,0 +1,102 @@
+//! The admin port: what probes and Prometheus read. Nothing is changed through it.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::Context;
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use runtime::{Process, Shell, metrics::render, readiness::Report};
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{ConnectionLimits, Problem, serve_connections_within, with_problems};
+
+/// Serves the admin port for the shells that `process` has made so far, until the process ends, so that probes see a
+/// stop as well. Answers its address.
+///
+/// # Errors
+/// When the address cannot be bound.
+#[expect(clippy::disallowed_methods, reason = "this task outlives every other on purpose")]
+pub async fn serve(process: &Process, addr: SocketAddr) -> anyhow::Result<SocketAddr> {
+    let shells = process.shells().to_vec();
+    let listener = TcpListener::bind(addr).await.with_context(|| format!("listen on the admin address {addr}"))?;
+    let addr = listener.local_addr().context("read the admin address")?;
+    let router = probes(shells.clone(), Audience::Operators).merge(metrics(shells));
+    let limits = ConnectionLimits::of_the_admin_port();
+    tokio::spawn(serve_connections_within(limits, listener, None, with_problems(router), CancellationToken::new()));
+    Ok(addr)
+}
+
+/// Who reads an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// Those who reach the admin port: they read what dependencies say.
+    Operators,
+    /// Those who reach a service, perhaps all the world.
+    Public,
+}
+
+/// `/livez` and `/readyz` of `shells`. Only operators read why a part is down: the words of databases
+/// and brokers tell addresses and names of users.
+pub(crate) fn probes(shells: Vec<Shell>, audience: Audience) -> Router {
+    let shells: Arc<[Shell]> = shells.into();
+    Router::new().route("/livez", get(livez)).route("/readyz", get(move || readyz(shells.clone(), audience)))
+}
+
+/// `/metrics` of `shells`.
+pub(crate) fn metrics(shells: Vec<Shell>) -> Router {
+    Router::new().route("/metrics", get(metrics_page)).with_state(Arc::new(shells))
+}
+
+async fn livez() -> Json<serde_json::Value> {
+    Json(serde_json::json!({"status": "alive"}))
+}
+
+#[derive(Serialize)]
+struct ReadyAnswer {
+    status: &'static str,
+    services: Vec<ServiceReport>,
+}
+
+#[derive(Serialize)]
+struct ServiceReport {
+    service: &'static str,
+    #[serde(flatten)]
+    report: Report,
+}
+
+async fn readyz(shells: Arc<[Shell]>, audience: Audience) -> Response {
+    let services = shells.iter().map(|shell| async {
+        let mut report = shell.readiness.report().await;
+        if audience == Audience::Public {
+            report = report.without_details();
+        }
+        report.ready &= !shell.tasks.stopping().is_cancelled();
+        ServiceReport { service: shell.service, report }
+    });
+    let services = futures::future::join_all(services).await;
+    let stopping = shells.iter().any(|shell| shell.tasks.stopping().is_cancelled());
+    let ready = services.iter().all(|service| service.report.ready);
+    let status = if stopping {
+        "stopping"
+    } else if ready {
+        "ready"
+    } else {
+        "not ready"
+    };
+    let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, Json(ReadyAnswer { status, services })).into_response()
+}
+
+async fn metrics_page(State(shells): State<Arc<Vec<Shell>>>) -> Response {
+    match render(shells.iter().map(|shell| &shell.registry)) {
+        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
+        Err(error) => Problem::internal("render the metrics", &error).into_response(),
+    }
+}

@@ -1,0 +1,368 @@
+//! Connections: accepted, hurried along, and ended in order.
+//!
+//! Whoever connects and says nothing, says it a byte a minute, or does not read what is answered, holds
+//! a socket and some memory. So there is a bound to how many connections there are, and each step has
+//! its time: the handshake, the first request's head, every later head, and each piece of an answer.
+//! Bodies have theirs further in.
+
+mod activity;
+mod places;
+
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{ConnectInfo, Request},
+    response::IntoResponse,
+};
+use hyper::{Version, body::Incoming};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+    service::TowerToHyperService,
+};
+use rustix::process::{Resource, getrlimit};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use self::{
+    activity::{Activity, Watched},
+    places::{Place, Places},
+};
+use super::Problem;
+
+pub(crate) use places::caller;
+
+/// What the callers of one listener may take.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// Connections in all.
+    pub connections: usize,
+    /// Connections of one address (of IPv6: of one network). Behind a gateway every connection comes
+    /// from the same one, so this belongs to the entry alone.
+    pub connections_of_an_address: usize,
+    /// The time for the TLS handshake, and for the first head after it; a connection that is kept may
+    /// rest for as long between two requests (HTTP/1.1), or from the beginning of one to the next
+    /// (HTTP/2, where what is under way then still ends). Longer than our own clients keep connections,
+    /// so that none is used as it closes.
+    pub head: Duration,
+    /// The time for taking a piece of an answer. An answer that takes its time to come, such as a
+    /// stream of events, is not meant: only what the caller lets lie.
+    pub answer: Duration,
+    /// The time for what is under way when we stop.
+    pub drain: Duration,
+    /// HTTP/2 alone, on connections that may rest for ever: callers are other services of ours.
+    pub is_grpc: bool,
+}
+
+impl ConnectionLimits {
+    /// Of a service, whose callers are a gateway and machines of its own network.
+    #[must_use]
+    pub fn of_a_service() -> Self {
+        Self {
+            connections: within_files(2_048),
+            connections_of_an_address: usize::MAX,
+            head: Duration::from_secs(30),
+            answer: Duration::from_secs(30),
+            drain: Duration::from_secs(10),
+            is_grpc: false,
+        }
+    }
+
+    /// Of the entry, whom all the world may call: a part of the connections for one address, with room
+    /// for an office behind one.
+    #[must_use]
+    pub fn of_the_entry() -> Self {
+        let connections = within_files(4_096);
+        Self { connections, connections_of_an_address: connections / 8, ..Self::of_a_service() }
+    }
+
+    /// Of the admin port: probes, Prometheus, and a person.
+    #[must_use]
+    pub fn of_the_admin_port() -> Self {
+        Self { connections: 128, ..Self::of_a_service() }
+    }
+
+    /// Of a gRPC server, each of whose callers keeps one connection for all its calls.
+    #[must_use]
+    pub fn of_grpc(drain: Duration) -> Self {
+        Self { connections: within_files(1_024), drain, is_grpc: true, ..Self::of_a_service() }
+    }
+}
+
+/// As many connections, or a quarter of the files that this process may have open.
+fn within_files(most: usize) -> usize {
+    let files = getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok());
+    files.map_or(most, |files| most.min(files / 4)).max(16)
+}
+
+/// The longest head of a request, in bytes; over HTTP/2 all headers together.
+const HEAD_SIZE: usize = 64 * 1024;
+const HEADERS_SIZE: u32 = 16 * 1024;
+
+/// How many requests an HTTP/2 connection may have under way.
+const STREAMS: u32 = 100;
+
+/// How many of its requests an HTTP/2 connection may reset before we have looked at them, and how many
+/// we may have to reset, until it is closed.
+const RESETS: (usize, usize) = (20, 100);
+
+/// How often an HTTP/2 connection is asked whether somebody is still there, and how long the answer
+/// may take.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
+
+/// How long we look, once we stop, for what had reached this machine before: a caller whose request
+/// was taken by the kernel would otherwise see its connection break.
+const LAST_CALL: Duration = Duration::from_millis(50);
+
+/// How long to wait when no connection can be accepted, because files have run out for example.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How many callers are told at once that there are too many, and how long telling one may take.
+const REFUSALS: (usize, Duration) = (64, Duration::from_secs(1));
+
+/// How soon a caller who was one too many may come again.
+const COME_AGAIN: Duration = Duration::from_secs(1);
+
+/// How often the log says that callers are refused.
+const REFUSALS_LOGGED: Duration = Duration::from_secs(60);
+
+/// Serves `app` within the limits of a service, over TLS where `tls` says how, until `stopping`. Then
+/// requests that are under way may take ten more seconds.
+pub async fn serve_connections(
+    listener: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    app: Router,
+    stopping: CancellationToken,
+) {
+    serve_connections_within(ConnectionLimits::of_a_service(), listener, tls, app, stopping).await;
+}
+
+/// Serves `app` within `limits`, over TLS where `tls` says how, until `stopping`. A caller for whom there
+/// is no place reads 503 with `Retry-After`; over TLS its connection is closed.
+pub async fn serve_connections_within(
+    limits: ConnectionLimits,
+    listener: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    app: Router,
+    stopping: CancellationToken,
+) {
+    let tls = tls.map(TlsAcceptor::from);
+    let places = Places::new(limits.connections, limits.connections_of_an_address);
+    let mut refusals = Refusals::new();
+    let mut connections = JoinSet::new();
+    let mut last_call = pin!(last_call(&stopping));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+            () = last_call.as_mut() => break,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                // An answer in two pieces must not wait for the first to be acknowledged.
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!("set a connection up: {error}");
+                }
+                let Some(place) = places.take(peer.ip()) else {
+                    refusals.refuse(stream, tls.is_none() && !limits.is_grpc, &mut connections);
+                    continue;
+                };
+                let caller = Caller { peer, place, stopping: stopping.clone(), limits };
+                connections.spawn(welcome(stream, tls.clone(), app.clone(), caller));
+            }
+            Err(error) => {
+                tracing::warn!("accept a connection: {error}");
+                places.make_room();
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    let drained = timeout(limits.drain, async { while connections.join_next().await.is_some() {} });
+    if drained.await.is_err() {
+        tracing::warn!("cut off {} connections that did not end in time", connections.len());
+    }
+}
+
+/// Callers for whom there was no place.
+struct Refusals {
+    answering: Arc<Semaphore>,
+    count: u64,
+    logged_at: Option<Instant>,
+}
+
+impl Refusals {
+    fn new() -> Self {
+        Self { answering: Arc::new(Semaphore::new(REFUSALS.0)), count: 0, logged_at: None }
+    }
+
+    /// Tells the caller to come again, where it would understand that; closes the connection otherwise.
+    fn refuse(&mut self, stream: TcpStream, in_words: bool, connections: &mut JoinSet<()>) {
+        self.count += 1;
+        if self.logged_at.is_none_or(|at| at.elapsed() >= REFUSALS_LOGGED) {
+            tracing::warn!("refused {} connections: every place is taken by others that are busy", self.count);
+            (self.count, self.logged_at) = (0, Some(Instant::now()));
+        }
+        let permit = self.answering.clone().try_acquire_owned();
+        if let (true, Ok(permit)) = (in_words, permit) {
+            connections.spawn(async move {
+                // A caller that does not listen is not waited for.
+                drop(timeout(REFUSALS.1, tell_to_come_again(stream)).await);
+                drop(permit);
+            });
+        }
+    }
+}
+
+async fn tell_to_come_again(mut stream: TcpStream) -> std::io::Result<()> {
+    let problem = Problem::new(http::StatusCode::SERVICE_UNAVAILABLE, TOO_MANY).retry_after(COME_AGAIN);
+    let body = problem.body();
+    let response = problem.into_response();
+    let mut text = format!("HTTP/1.1 {}\r\nconnection: close\r\ncontent-length: {}\r\n", response.status(), body.len());
+    for (name, value) in response.headers().iter().filter(|(name, _)| *name != http::header::CONTENT_LENGTH) {
+        text.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap_or_default()));
+    }
+    text.push_str("\r\n");
+    text.push_str(&body);
+    stream.write_all(text.as_bytes()).await?;
+    stream.shutdown().await?;
+    // A connection that is closed with unread bytes is reset, and the answer is lost with it.
+    let mut unread = [0; 4096];
+    while stream.read(&mut unread).await? > 0 {}
+    Ok(())
+}
+
+/// What a caller is told for whom there is no room.
+pub const TOO_MANY: &str = "Too many requests are under way, try again later";
+
+/// Ends a moment after `stopping`.
+async fn last_call(stopping: &CancellationToken) {
+    stopping.cancelled().await;
+    sleep(LAST_CALL).await;
+}
+
+/// What belongs to one connection.
+struct Caller {
+    peer: SocketAddr,
+    place: Place,
+    stopping: CancellationToken,
+    limits: ConnectionLimits,
+}
+
+async fn welcome(stream: TcpStream, tls: Option<TlsAcceptor>, app: Router, caller: Caller) {
+    let stream = Watched::new(stream, caller.place.activity.clone());
+    let Some(tls) = tls else { return converse(stream, app, caller).await };
+    let shaken = tokio::select! {
+        biased;
+        shaken = timeout(caller.limits.head, tls.accept(stream)) => shaken,
+        () = caller.stopping.cancelled() => return,
+        () = caller.place.gives_way.cancelled() => return,
+    };
+    match shaken {
+        Ok(Ok(stream)) => converse(stream, app, caller).await,
+        Ok(Err(error)) => tracing::debug!("shake hands with a caller: {error}"),
+        Err(_) => tracing::debug!("a caller did not shake hands in time"),
+    }
+}
+
+/// Answers the requests of one connection, whichever version of HTTP it speaks.
+async fn converse<S>(stream: S, app: Router, caller: Caller)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Caller { peer, place, stopping, limits } = caller;
+    let activity = &place.activity;
+    let answering = {
+        let activity = activity.clone();
+        tower::service_fn(move |request: Request<Incoming>| {
+            let running = activity.begin(request.version());
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(ConnectInfo(peer));
+            let answer = app.clone().oneshot(request);
+            async move { answer.await.map(|response| response.map(|body| running.answered(body))) }
+        })
+    };
+    let builder = builder(limits);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(answering)));
+    let (mut last_call, mut overdue) = (pin!(last_call(&stopping)), pin!(overdue(activity, limits)));
+    let mut looks = interval(limits.head.min(limits.answer) / 8);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ending: Option<Instant> = None;
+    loop {
+        tokio::select! {
+            // The connection comes first: a request that it can read now is not too late.
+            biased;
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!("a connection broke: {error}");
+                }
+                return;
+            }
+            () = place.gives_way.cancelled() => return,
+            () = last_call.as_mut(), if ending.is_none() => {}
+            () = overdue.as_mut(), if ending.is_none() => {}
+            _ = looks.tick() => {
+                // What is left of a connection that ends may be an answer that nobody takes.
+                let is_over = ending.is_some_and(|since| since.elapsed() > limits.head) && activity.is_idle();
+                if is_over || activity.is_stalled(limits.answer) || activity.is_flooded() {
+                    tracing::debug!("closed a connection whose caller takes no answers");
+                    return;
+                }
+                continue;
+            }
+        }
+        // Nothing is under way where nobody asked; whoever sent half a head is not waited for.
+        if activity.latest().is_none() {
+            return;
+        }
+        ending = Some(Instant::now());
+        connection.as_mut().graceful_shutdown();
+    }
+}
+
+fn builder(limits: ConnectionLimits) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    if limits.is_grpc {
+        builder = builder.http2_only();
+    }
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(HEAD_SIZE);
+    let ((interval, answer), (pending, local)) = (KEEP_ALIVE, RESETS);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(interval)
+        .keep_alive_timeout(answer)
+        .max_concurrent_streams(STREAMS)
+        .max_pending_accept_reset_streams(pending)
+        .max_local_error_reset_streams(local)
+        .max_header_list_size(HEADERS_SIZE);
+    builder
+}
+
+/// Ends when the next request is overdue: the first one, whose version of HTTP is read from bytes that
+/// have no other limit, and later ones of HTTP/2. HTTP/1.1 has its own limit for those.
+async fn overdue(activity: &Activity, limits: ConnectionLimits) {
+    let mut latest = Instant::now() + limits.head;
+    loop {
+        sleep_until(latest).await;
+        match activity.latest() {
+            None => return,
+            Some(asked) if asked.version != Version::HTTP_2 || limits.is_grpc => std::future::pending().await,
+            Some(asked) if asked.at + limits.head <= Instant::now() => return,
+            Some(asked) => latest = asked.at + limits.head,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,29 @@
+//! The HTTP edge of a service: how requests are read, answered, limited, counted and repeated, and the admin port.
+//!
+//! It never knows what a call does: a service hands over its routes.
+
+pub mod admin;
+pub mod idempotency;
+pub mod metrics;
+
+mod body;
+mod connections;
+pub mod database;
+mod in_flight;
+mod manners;
+mod observe;
+mod page;
+mod problem;
+mod segment;
+mod server;
+mod strict;
+
+pub use body::{Body, Fields, Given, whole};
+pub use connections::{ConnectionLimits, TOO_MANY, serve_connections, serve_connections_within};
+pub use in_flight::{bounded, bounded_or};
+pub use manners::well_mannered;
+pub(crate) use manners::with_problems;
+pub use page::{Page, PageQuery};
+pub use problem::{FieldError, Problem, ProblemBody};
+pub use segment::Segment;
+pub use server::{Routes, serve};

@@ -1,0 +1,93 @@
+use std::time::{Duration, Instant};
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    http::{HeaderName, HeaderValue, Method},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use runtime::trace::{Cause, follow};
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::Problem;
+use crate::metrics::HttpMetrics;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// What [`observe`] needs.
+#[derive(Clone)]
+pub(super) struct Observer {
+    pub(super) service: &'static str,
+    pub(super) metrics: HttpMetrics,
+    /// How long an answer may take before the caller is told to try again.
+    pub(super) answer_limit: Duration,
+}
+
+/// Gives every request an id and a span, counts it, and bounds its time.
+pub(super) async fn observe(State(observer): State<Observer>, mut request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let method = method_label(request.method());
+    let endpoint = endpoint_of(&request, observer.service);
+    let cause = cause_of(&request);
+    let id = cause.request_id.clone().unwrap_or_default();
+    let span = tracing::info_span!("request", otel.kind = "server", %method, %endpoint, request_id = %id);
+    if let Some(traceparent) = text(&request, &TRACEPARENT) {
+        follow(&span, traceparent);
+    }
+    request.extensions_mut().insert(cause.enter(&span));
+    let in_progress = observer.metrics.in_progress.with_label_values(&[observer.service]);
+    in_progress.inc();
+    // A caller who hangs up drops this future; the guard keeps the gauge right.
+    let guard = scopeguard::guard(in_progress, |in_progress| in_progress.dec());
+
+    let answer = tokio::time::timeout(observer.answer_limit, next.run(request)).instrument(span.clone()).await;
+    let mut response =
+        answer.unwrap_or_else(|_| Problem::unavailable("The service", &"no answer in time").into_response());
+
+    drop(guard);
+    let status = response.status();
+    let labels = [observer.service, method, endpoint.as_str()];
+    observer.metrics.duration.with_label_values(&labels).observe(begun.elapsed().as_secs_f64());
+    observer.metrics.requests.with_label_values(&[labels[0], labels[1], labels[2], status.as_str()]).inc();
+    tracing::debug!(parent: &span, status = status.as_u16(), "answered {method} {endpoint} with {status}");
+    if let Ok(id) = HeaderValue::try_from(id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}
+
+/// The id and trace the caller sent, or an id of our own.
+fn cause_of(request: &Request) -> Cause {
+    let mut cause = Cause::carried(text(request, &REQUEST_ID), text(request, &TRACEPARENT));
+    cause.request_id.get_or_insert_with(|| Uuid::now_v7().to_string());
+    cause
+}
+
+fn text<'a>(request: &'a Request, name: &HeaderName) -> Option<&'a str> {
+    request.headers().get(name).and_then(|value| value.to_str().ok())
+}
+
+/// The route's pattern without the service's own prefix: never the raw path, whose values are
+/// unbounded and personal.
+fn endpoint_of(request: &Request, service: &str) -> String {
+    let Some(path) = request.extensions().get::<MatchedPath>() else { return "unmatched".to_owned() };
+    let path = path.as_str();
+    let own = path.strip_prefix('/').and_then(|path| path.strip_prefix(service));
+    own.filter(|rest| rest.starts_with('/')).unwrap_or(path).to_owned()
+}
+
+/// Methods come from callers, labels from a closed set.
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        _ => "OTHER",
+    }
+}

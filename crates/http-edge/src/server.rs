@@ -1,0 +1,90 @@
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::Context;
+use axum::{
+    Json, Router,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use runtime::{Shell, listen::Listen};
+use utoipa::openapi::OpenApi;
+
+use super::{Problem, Segment, bounded, serve_connections, well_mannered};
+use crate::admin;
+
+/// How long an answer may take before the caller is told to try again.
+const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+
+/// How many requests a service works on at once. Many more than it has connections to its database, so
+/// that a burst waits for its turn; few enough that what they hold in memory is small.
+const IN_FLIGHT: usize = 256;
+
+/// A service's own calls, and the document that describes them.
+pub struct Routes {
+    /// The calls, without the service's prefix.
+    pub router: Router,
+    /// Their description.
+    pub openapi: OpenApi,
+}
+
+/// Serves `routes` with and without the service's prefix, beside `/ping`, the API's description and
+/// the admin routes, until the shell stops. Answers the address.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub async fn serve(shell: &Shell, listen: Listen, routes: Routes) -> anyhow::Result<SocketAddr> {
+    let app = app(shell, routes)?;
+    let (listener, addr) = listen.bind("HTTP").await?;
+    let stopping = shell.tasks.stopping().clone();
+    shell.tasks.spawn("http", async move {
+        serve_connections(listener, None, app, stopping).await;
+        Ok(())
+    });
+    Ok(addr)
+}
+
+fn app(shell: &Shell, routes: Routes) -> anyhow::Result<Router> {
+    let document = serde_json::to_string(&routes.openapi).context("write the OpenAPI document")?;
+    // Probes, metrics and the description are answered however busy the service is.
+    let own = bounded(routes.router, IN_FLIGHT, usize::MAX);
+    let own = own.merge(described(document)).route("/ping", get(ping));
+    let own = own.merge(admin::probes(vec![shell.clone()], admin::Audience::Public));
+    // Behind the prefix, where a gateway passes requests on, there are no metrics.
+    let all = Router::new()
+        .nest(&format!("/{}", shell.service), own.clone())
+        .merge(own)
+        .merge(admin::metrics(vec![shell.clone()]));
+    well_mannered(shell, all, ANSWER_LIMIT)
+}
+
+/// `/openapi.json`, and `/docs` to browse it.
+fn described(document: String) -> Router {
+    let document = bytes::Bytes::from(document);
+    let json = move || async move { ([(header::CONTENT_TYPE, "application/json")], document.clone()) };
+    Router::new()
+        .route("/openapi.json", get(json))
+        .route("/docs", get(|| async { redirect("docs/") }))
+        .route("/docs/", get(|| docs(Segment("index.html".to_owned()))))
+        .route("/docs/{*file}", get(docs))
+}
+
+/// Redirects relative to the request, so that it is right behind a prefix as well.
+fn redirect(to: &'static str) -> Response {
+    let mut response = StatusCode::TEMPORARY_REDIRECT.into_response();
+    response.headers_mut().insert(header::LOCATION, HeaderValue::from_static(to));
+    response
+}
+
+async fn docs(Segment(file): Segment) -> Response {
+    let config = std::sync::Arc::new(utoipa_swagger_ui::Config::from("../openapi.json"));
+    match utoipa_swagger_ui::serve(&file, config) {
+        Ok(Some(file)) => ([(header::CONTENT_TYPE, file.content_type)], file.bytes.into_owned()).into_response(),
+        Ok(None) => Problem::new(StatusCode::NOT_FOUND, "Not found").into_response(),
+        Err(error) => Problem::internal("serve the API's pages", &error).into_response(),
+    }
+}
+
+async fn ping() -> Json<serde_json::Value> {
+    Json(serde_json::json!({"message": "pong"}))
+}

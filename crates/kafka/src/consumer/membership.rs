@@ -1,0 +1,63 @@
+//! What `/readyz` says about a consumer's place in its group.
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use chrono::{TimeDelta, Utc};
+use runtime::readiness::{Need, Part, Readiness};
+
+use crate::core::membership::{Membership, Standing};
+
+/// How often the answer is brought up to date.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The membership that the clients of one consumer share, since a client may be replaced.
+pub(super) type SharedMembership = Arc<Mutex<Membership>>;
+
+/// The consumer's part of `/readyz`.
+pub(super) struct MembershipReport {
+    membership: SharedMembership,
+    topic: String,
+    part: Part,
+}
+
+impl MembershipReport {
+    pub(super) fn new(membership: SharedMembership, topic: &str, readiness: &Readiness) -> Self {
+        let part = readiness.part(format!("consumer of {topic}"), Need::Required, "not started");
+        part.up_with("not started");
+        Self { membership, topic: topic.to_owned(), part }
+    }
+
+    /// Keeps the part up to date, and never ends.
+    pub(super) async fn keep(&self) -> Infallible {
+        let mut was_out = false;
+        loop {
+            let now = Instant::now();
+            let standing = self.membership.lock().unwrap_or_else(PoisonError::into_inner).standing(now);
+            let is_out = matches!(standing, Standing::Out(_));
+            match standing {
+                Standing::Member(since) => self.part.up_with(format!("member since {}", ago(now - since))),
+                Standing::Joining(absent) => self.part.up_with(format!("joining its group for {} s", absent.as_secs())),
+                Standing::Out(absent) => {
+                    self.part.down(format!("not a member of its group for {} s", absent.as_secs()))
+                }
+            }
+            if is_out && !was_out {
+                tracing::warn!("the consumer of {} cannot join its group", self.topic);
+            } else if was_out && matches!(standing, Standing::Member(_)) {
+                tracing::info!("the consumer of {} is a member of its group again", self.topic);
+            }
+            was_out = is_out;
+            tokio::time::sleep(INTERVAL).await;
+        }
+    }
+}
+
+/// The time that was so long ago.
+fn ago(elapsed: Duration) -> String {
+    let elapsed = TimeDelta::from_std(elapsed).unwrap_or_default();
+    (Utc::now() - elapsed).format("%FT%TZ").to_string()
+}

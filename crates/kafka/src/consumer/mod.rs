@@ -1,0 +1,217 @@
+//! The one consume loop.
+//!
+//! One task owns everything: it reads what is there, hands it to the handler, and moves the offsets
+//! when all of it is settled. Rebalances are heard only while it reads, so they never run beside the
+//! handler. Each turn of the loop
+//!
+//! 1. takes over what changed (partitions that came or went, an operator's reset),
+//! 2. reads ahead what the client has already, without waiting and within bounds,
+//! 3. works on a batch of all partitions that are due, or waits until something happens.
+//!
+//! A batch is what is there: the loop never waits to fill one. One that fails is tried again in
+//! parts, one a partition, so that the trouble of one is not that of the others. A partition that
+//! fails by itself is held: it is paused in the client, and the loop goes on polling for the others,
+//! which keeps the group for all of them, however long the hold lasts.
+//!
+//! For handlers that take long over each record there is a second mode ([`Consumer::spawn_per_partition`]):
+//! each partition has a task and a handler of its own, the loop goes on polling while they work, and a
+//! partition whose buffer is full is paused until half of it is free.
+//!
+//! Dead letters that are replayed come on the group's retry topic. Whichever member owns a partition of
+//! the topic reads the same partition of the retry topic.
+
+mod context;
+mod membership;
+mod settle;
+mod subscription;
+mod turn;
+mod workers;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use chrono::{DateTime, Utc};
+use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
+use runtime::Shell;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use self::subscription::Names;
+pub use self::subscription::{BatchLimits, Subscription};
+use self::{
+    context::Context,
+    membership::{MembershipReport, SharedMembership},
+    turn::{End, Loop, Tools},
+    workers::{MakeHandler, PartitionTasks, Workers},
+};
+use crate::{
+    config::KafkaConfig, core::membership::Membership, gate::DeadLetterGate, handler::Handler,
+    metrics::ConsumerMetrics, producer::Producer, record::Partition, resets,
+};
+
+/// For how many sessions a client may be outside its group while Kafka answers others. A member that
+/// died holds a rebalance up for one session.
+const SESSIONS_OF_PATIENCE: u32 = 3;
+/// For how many sessions a consumer may be outside its group and still count as ready.
+const SESSIONS_OF_GRACE: u32 = 2;
+/// How long closing may take: the last commit, and leaving the group.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+
+/// A member of a consumer group, ready to run.
+pub struct Consumer {
+    config: KafkaConfig,
+    names: Names,
+    batch: BatchLimits,
+    dead_letters: Producer,
+    gate: DeadLetterGate,
+    metrics: ConsumerMetrics,
+    membership: SharedMembership,
+    report: MembershipReport,
+    made_at: DateTime<Utc>,
+}
+
+/// Where the handlers come from.
+enum Handlers<H> {
+    Shared(H),
+    PerPartition(Box<MakeHandler<H>>),
+}
+
+impl Consumer {
+    /// A consumer whose rejects go out through `dead_letters`. It registers its metrics and its parts of
+    /// `/readyz`: whether it is a member of its group, and whether too many records were rejected.
+    ///
+    /// # Errors
+    /// When the shell has a consumer of this topic and group already.
+    pub fn new(
+        config: &KafkaConfig,
+        subscription: Subscription,
+        dead_letters: &Producer,
+        shell: &Shell,
+    ) -> anyhow::Result<Self> {
+        let Subscription { topic, group, batch } = subscription;
+        let metrics =
+            ConsumerMetrics::register(&shell.registry, &topic, &group).context("register the consumer's metrics")?;
+        let gate = DeadLetterGate::new(config, &topic, &shell.readiness, metrics.clone());
+        let (patience, grace) = (SESSIONS_OF_PATIENCE * config.session(), SESSIONS_OF_GRACE * config.session());
+        let membership = Arc::new(Mutex::new(Membership::new(patience, grace, Instant::now())));
+        let report = MembershipReport::new(membership.clone(), &topic, &shell.readiness);
+        let (names, dead_letters) = (Names::of(&topic, &group), dead_letters.clone());
+        let (config, made_at) = (config.clone(), Utc::now());
+        Ok(Self { config, names, batch, dead_letters, gate, metrics, membership, report, made_at })
+    }
+
+    /// The circuit breaker of the dead letters.
+    #[must_use]
+    pub fn gate(&self) -> &DeadLetterGate {
+        &self.gate
+    }
+
+    /// Runs as a task of the shell until that stops. One handler works on batches of all partitions, one
+    /// after the other.
+    pub fn spawn<H: Handler + 'static>(self, handler: H, shell: &Shell) {
+        self.spawn_with(Handlers::Shared(handler), shell);
+    }
+
+    /// The same for a handler that takes long over each record: each partition has a task of its own,
+    /// with a handler that `make` makes, so that a slow one holds up neither the others nor the polling.
+    pub fn spawn_per_partition<H: Handler + 'static>(
+        self,
+        make: impl Fn(Partition) -> H + Send + Sync + 'static,
+        shell: &Shell,
+    ) {
+        self.spawn_with(Handlers::PerPartition(Box::new(make)), shell);
+    }
+
+    fn spawn_with<H: Handler + 'static>(self, handlers: Handlers<H>, shell: &Shell) {
+        let name = format!("consumer of {}", self.names.topic);
+        let stopping = shell.tasks.stopping().clone();
+        shell.tasks.spawn(name, self.run_with(handlers, stopping));
+    }
+
+    /// Consumes until `stopping`: finishes the batch in flight, commits, leaves the group.
+    ///
+    /// # Errors
+    /// When the handler is broken, or the client cannot go on. What was not settled is redelivered.
+    pub async fn run<H: Handler + 'static>(self, handler: H, stopping: CancellationToken) -> anyhow::Result<()> {
+        self.run_with(Handlers::Shared(handler), stopping).await
+    }
+
+    async fn run_with<H: Handler + 'static>(
+        self,
+        handlers: Handlers<H>,
+        stopping: CancellationToken,
+    ) -> anyhow::Result<()> {
+        tokio::select! {
+            ended = self.consume(handlers, stopping) => ended,
+            never = resets::follow(&self.config, &self.names, &self.gate, self.made_at) => match never {},
+            never = self.report.keep() => match never {},
+        }
+    }
+
+    async fn consume<H: Handler + 'static>(
+        &self,
+        mut handlers: Handlers<H>,
+        stopping: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let Names { topic, group, .. } = &self.names;
+        let tools = Tools {
+            names: &self.names,
+            limits: self.batch,
+            dead_letters: &self.dead_letters,
+            gate: &self.gate,
+            metrics: &self.metrics,
+        };
+        loop {
+            let client = self.join()?;
+            tracing::info!("consuming {topic} as a member of {group}");
+            let workers = match &mut handlers {
+                Handlers::Shared(handler) => Workers::Shared(handler),
+                Handlers::PerPartition(make) => Workers::PerPartition(PartitionTasks::new(&**make)),
+            };
+            let ended = Loop::new(&client, workers, tools).run(&stopping).await;
+            close(client, topic).await;
+            match ended.with_context(|| format!("consume {topic}"))? {
+                End::Stopped => return Ok(()),
+                // Seen after a broker was frozen for longer than a session: librdkafka 2.12 waits
+                // for the broker's connection, and does not open it.
+                End::Lost => {
+                    tracing::warn!("the consumer of {topic} does not get back into its group: recreated");
+                    self.metrics.recreated.inc();
+                    self.membership.lock().unwrap_or_else(PoisonError::into_inner).replaced(Instant::now());
+                }
+            }
+        }
+    }
+
+    fn join(&self) -> anyhow::Result<StreamConsumer<Context>> {
+        let Names { topic, group, .. } = &self.names;
+        let context = Context::new(self.names.clone(), self.metrics.lag.clone(), self.membership.clone());
+        let client: StreamConsumer<Context> =
+            self.config.consumer(group).create_with_context(context).context("create the Kafka consumer")?;
+        client.subscribe(&[topic]).with_context(|| format!("subscribe to {topic}"))?;
+        Ok(client)
+    }
+}
+
+/// Commits what is stored and leaves the group. Both block, so they happen on a thread of their own,
+/// which is left behind when Kafka does not answer in time.
+async fn close(client: StreamConsumer<Context>, topic: &str) {
+    let (closed, closing) = tokio::sync::oneshot::channel();
+    let thread = std::thread::Builder::new().name("kafka-close".to_owned()).spawn(move || {
+        if let Err(error) = client.commit_consumer_state(CommitMode::Sync) {
+            // There may be nothing to commit; and what was not committed is redelivered.
+            tracing::debug!("last commit: {error}");
+        }
+        drop(client);
+        closed.send(()).ok();
+    });
+    if let Err(error) = thread {
+        tracing::warn!("close the consumer of {topic}: {error}");
+    } else if tokio::time::timeout(CLOSE_LIMIT, closing).await.is_err() {
+        tracing::warn!(
+            "the consumer of {topic} was not closed within {CLOSE_LIMIT:?}: its last records will come again"
+        );
+    }
+}

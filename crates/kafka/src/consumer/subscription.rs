@@ -1,0 +1,102 @@
+use std::time::Duration;
+
+use events::topics::{dead_letter_topic, retry_topic};
+
+use crate::{core::backlog::Limits, record::Source};
+
+/// What is read, on whose behalf, and how much of it at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// The topic.
+    pub topic: String,
+    /// The consumer group, whose members share the topic's partitions.
+    pub group: String,
+    /// The limits of a batch.
+    pub batch: BatchLimits,
+}
+
+/// How much a handler is given at once, and for how long it may work on it. A batch is what is there:
+/// the loop never waits to fill one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Records; at least one.
+    pub records: usize,
+    /// Bytes of keys, values and headers. A record larger than this is a batch of its own.
+    pub bytes: usize,
+    /// After this a handler counts as unavailable, and the batch is tried again. It must be shorter than
+    /// Kafka's `max.poll.interval.ms` (5 minutes), after which the group takes the partitions away.
+    pub time: Duration,
+}
+
+impl Default for BatchLimits {
+    fn default() -> Self {
+        Self { records: 1000, bytes: 1024 * 1024, time: Duration::from_secs(240) }
+    }
+}
+
+impl Subscription {
+    /// `topic` on behalf of `group`, with the default limits.
+    #[must_use]
+    pub fn new(topic: impl Into<String>, group: impl Into<String>) -> Self {
+        Self { topic: topic.into(), group: group.into(), batch: BatchLimits::default() }
+    }
+
+    /// The same with other limits of a batch.
+    #[must_use]
+    pub fn with_batch(self, batch: BatchLimits) -> Self {
+        Self { batch, ..self }
+    }
+}
+
+impl BatchLimits {
+    /// What is buffered while one handler works on all partitions: another batch, and one more.
+    pub(super) fn shared(self) -> Limits {
+        let (records, bytes) = (self.records.max(1), self.bytes);
+        let (waiting_records, waiting_bytes) = (2 * records, bytes);
+        Limits {
+            waiting_records,
+            waiting_bytes,
+            partition_records: waiting_records,
+            partition_bytes: waiting_bytes,
+            batch_records: records,
+            batch_bytes: bytes,
+        }
+    }
+
+    /// What is buffered while each partition has a task of its own. Partitions do not share the room, so
+    /// that a slow one takes none from the others.
+    pub(super) fn per_partition(self) -> Limits {
+        Limits { waiting_records: usize::MAX, waiting_bytes: usize::MAX, ..self.shared() }
+    }
+}
+
+/// The topics of a subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Names {
+    pub topic: String,
+    pub group: String,
+    pub retry_topic: String,
+    pub dead_letter_topic: String,
+}
+
+impl Names {
+    pub(crate) fn of(topic: &str, group: &str) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            group: group.to_owned(),
+            retry_topic: retry_topic(topic, group),
+            dead_letter_topic: dead_letter_topic(topic, group),
+        }
+    }
+
+    pub(crate) fn topic(&self, source: Source) -> &str {
+        match source {
+            Source::Topic => &self.topic,
+            Source::Retry => &self.retry_topic,
+        }
+    }
+
+    pub(crate) fn source(&self, topic: &str) -> Source {
+        if topic == self.retry_topic { Source::Retry } else { Source::Topic }
+    }
+}

@@ -1,0 +1,23 @@
+//! What every process needs before it does its own work: settings, logs and traces, metrics, readiness, tasks, the
+//! time, an orderly stop.
+//!
+//! Nothing here knows HTTP servers, gRPC, PostgreSQL or Kafka, and nothing here knows flights, alerts or people. Nothing
+//! is global either: a [`Shell`] is made for each service and passed, so that all of them can run in one process and
+//! tests in parallel.
+
+pub mod clock;
+pub mod config;
+pub mod fault;
+pub mod listen;
+pub mod log_limit;
+pub mod metrics;
+pub mod outside;
+pub mod periodic;
+pub mod readiness;
+pub mod tasks;
+pub mod trace;
+
+mod process;
+mod telemetry;
+
+pub use process::{EXIT_IMPATIENT, EXIT_USAGE, Process, Shell, StoppedEarly, choose_tls, exit_code};

@@ -1,0 +1,5 @@
+//! What needs real connections.
+
+#![cfg(test)]
+
+mod proxies;
