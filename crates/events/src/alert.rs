@@ -11,9 +11,10 @@ use crate::ReadingRef;
 pub struct AlertEvent<'a> {
     /// [`alert_event_id`](crate::alert_event_id) of the message that led here.
     pub event_id: Uuid,
-    /// The interest it belongs to; `None` when the cause was a [`BareReading`](crate::BareReading).
+    /// The interest it belongs to; `None` when the cause was a
+    /// [`LegacyReading`](crate::LegacyReading).
     pub interest_id: Option<Uuid>,
-    /// The person to tell; `None` when the cause was a [`BareReading`](crate::BareReading).
+    /// The person to tell; `None` when the cause was a [`LegacyReading`](crate::LegacyReading).
     pub user_id: Option<Uuid>,
     /// That person's e-mail address.
     #[serde(borrow)]
@@ -34,14 +35,15 @@ pub struct AlertEvent<'a> {
     /// What happened, as a sentence: [`AlertKind::condition`].
     #[serde(borrow)]
     pub condition: Cow<'a, str>,
-    /// The reading that crossed it; `None` when the cause was a [`BareReading`](crate::BareReading).
+    /// The reading that crossed it; `None` when the cause was a
+    /// [`LegacyReading`](crate::LegacyReading).
     #[serde(borrow)]
     pub reading: Option<ReadingRef<'a>>,
 }
 
 /// The oldest shape on [`TO_NOTIFIER`](crate::topics::TO_NOTIFIER), still valid: three fields.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BareAlert<'a> {
+pub struct LegacyAlert<'a> {
     /// Whom to tell.
     #[serde(borrow)]
     pub user_email: Cow<'a, str>,

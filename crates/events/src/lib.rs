@@ -13,8 +13,8 @@ mod reading;
 pub mod headers;
 pub mod topics;
 
-pub use alert::{AlertEvent, AlertKind, BareAlert};
+pub use alert::{AlertEvent, AlertKind, LegacyAlert};
 pub use email::{EmailAddress, WrongEmailAddress};
 pub use identity::{alert_event_id, reading_event_id};
 pub use metric::{Metric, UnknownMetric};
-pub use reading::{BareReading, ReadingEvent, ReadingRef};
+pub use reading::{LegacyReading, ReadingEvent, ReadingRef};

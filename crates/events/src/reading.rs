@@ -67,7 +67,7 @@ impl ReadingRef<'_> {
 /// The oldest shape on [`TO_ALERT_SYSTEM`](crate::topics::TO_ALERT_SYSTEM), still valid: five
 /// fields. Its identity is (e-mail, airport), its order is (partition, offset).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BareReading<'a> {
+pub struct LegacyReading<'a> {
     /// Whom an alert goes to.
     #[serde(borrow)]
     pub user_email: Cow<'a, str>,

@@ -2,7 +2,7 @@
 
 #![cfg(test)]
 
-use events::{AlertEvent, BareAlert, BareReading, ReadingEvent, alert_event_id, reading_event_id};
+use events::{AlertEvent, LegacyAlert, LegacyReading, ReadingEvent, alert_event_id, reading_event_id};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -37,8 +37,8 @@ fn an_unknown_reading_is_written_as_it_was_read() {
 }
 
 #[test]
-fn a_bare_reading_is_written_as_it_was_read() {
-    written_as_read::<BareReading>(&golden("bare_reading"));
+fn a_legacy_reading_is_written_as_it_was_read() {
+    written_as_read::<LegacyReading>(&golden("legacy_reading"));
 }
 
 #[test]
@@ -47,18 +47,18 @@ fn an_alert_is_written_as_it_was_read() {
 }
 
 #[test]
-fn a_bare_alert_is_written_as_it_was_read() {
-    written_as_read::<BareAlert>(&golden("bare_alert"));
+fn a_legacy_alert_is_written_as_it_was_read() {
+    written_as_read::<LegacyAlert>(&golden("legacy_alert"));
 }
 
 #[test]
 fn fields_of_the_future_are_ignored() {
     serde_json::from_str::<ReadingEvent>(&with_an_unknown_field(&golden("reading")))
         .expect("unknown fields are ignored");
-    serde_json::from_str::<BareReading>(&with_an_unknown_field(&golden("bare_reading")))
+    serde_json::from_str::<LegacyReading>(&with_an_unknown_field(&golden("legacy_reading")))
         .expect("unknown fields are ignored");
     serde_json::from_str::<AlertEvent>(&with_an_unknown_field(&golden("alert"))).expect("unknown fields are ignored");
-    serde_json::from_str::<BareAlert>(&with_an_unknown_field(&golden("bare_alert")))
+    serde_json::from_str::<LegacyAlert>(&with_an_unknown_field(&golden("legacy_alert")))
         .expect("unknown fields are ignored");
 }
 

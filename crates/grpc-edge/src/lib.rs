@@ -1,4 +1,4 @@
-//! The manners of our gRPC edges.
+//! What all our gRPC edges share.
 
 use std::{
     convert::Infallible,
@@ -16,11 +16,11 @@ use axum::{
 };
 use http_edge::{ConnectionLimits, TOO_MANY, bounded_or, serve_connections_within};
 use runtime::{
-    Shell,
+    ServiceRuntime,
     config::{Reader, without_password},
     listen::Listen,
-    readiness::Need,
-    trace::Cause,
+    readiness::Criticality,
+    trace::RequestContext,
 };
 use tonic::{
     Request, Status,
@@ -53,7 +53,7 @@ const IN_FLIGHT: usize = 256;
 const HEALTH_SERVICE: &str = "grpc.health.v1.Health";
 /// How often health is brought up to date with readiness.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
-/// How long calls that are under way may take once the shell stops: longer than [`DEADLINE`], and not
+/// How long calls that are under way may take once the service stops: longer than [`DEADLINE`], and not
 /// as long as somebody may watch our health.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
@@ -90,8 +90,8 @@ impl Health {
     }
 
     /// Says how the service is until it stops, and then that it does.
-    async fn follow(self, shell: Shell) {
-        let stopping = shell.tasks.stopping();
+    async fn follow(self, runtime: ServiceRuntime) {
+        let stopping = runtime.tasks.stopping();
         let mut told = ServingStatus::Serving;
         loop {
             tokio::select! {
@@ -101,7 +101,7 @@ impl Health {
             if !self.is_serving.load(Ordering::Relaxed) {
                 continue;
             }
-            let is_ready = shell.readiness.report().await.ready;
+            let is_ready = runtime.readiness.report().await.ready;
             let status = if is_ready { ServingStatus::Serving } else { ServingStatus::NotServing };
             if status != told && !stopping.is_cancelled() {
                 self.report(status).await;
@@ -112,14 +112,14 @@ impl Health {
     }
 }
 
-/// Serves `service` beside the standard health service, which knows it by name, until the shell
+/// Serves `service` beside the standard health service, which knows it by name, until the service
 /// stops. Health is `NOT_SERVING` until [`Served::set_serving`], while a required part of `/readyz` is
-/// down, and once the shell stops. A call that takes longer than [`DEADLINE`], or than its caller
+/// down, and once the service stops. A call that takes longer than [`DEADLINE`], or than its caller
 /// waits, is broken off; of more calls than can be worked on, the last are `UNAVAILABLE` at once.
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub async fn serve<S>(shell: &Shell, listen: Listen, service: S) -> anyhow::Result<Served>
+pub async fn serve<S>(runtime: &ServiceRuntime, listen: Listen, service: S) -> anyhow::Result<Served>
 where
     S: Service<http::Request<Body>, Error = Infallible, Response: IntoResponse, Future: Send>,
     S: NamedService + Clone + Send + Sync + 'static,
@@ -136,8 +136,8 @@ where
         .route_service(&format!("/{HEALTH_SERVICE}/{{method}}"), health_service)
         .layer(middleware::from_fn(within_deadline))
         .layer(CatchPanicLayer::custom(|_| Status::internal("Internal error").into_http::<Body>()));
-    let (following, stopping) = (health.clone().follow(shell.clone()), shell.tasks.stopping().clone());
-    shell.tasks.spawn("grpc", async move {
+    let (following, stopping) = (health.clone().follow(runtime.clone()), runtime.tasks.stopping().clone());
+    runtime.tasks.spawn("grpc", async move {
         let limits = ConnectionLimits::of_grpc(DRAIN_LIMIT);
         tokio::join!(serve_connections_within(limits, listener, None, app, stopping), following);
         Ok(())
@@ -147,7 +147,7 @@ where
 
 /// Breaks a call off that takes longer than [`DEADLINE`], or than its caller says that it waits.
 async fn within_deadline(request: axum::extract::Request, next: Next) -> Response {
-    let asked = request.headers().get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(patience);
+    let asked = request.headers().get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse_timeout);
     let limit = asked.map_or(DEADLINE, |asked| asked.min(DEADLINE));
     match tokio::time::timeout(limit, next.run(request)).await {
         Ok(response) => response,
@@ -156,7 +156,7 @@ async fn within_deadline(request: axum::extract::Request, next: Next) -> Respons
 }
 
 /// How long a caller waits, as gRPC writes it: at most eight digits and a unit.
-fn patience(value: &str) -> Option<Duration> {
+fn parse_timeout(value: &str) -> Option<Duration> {
     let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
     if digits.len() > 8 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
         return None;
@@ -200,8 +200,8 @@ pub fn channel(endpoint: Endpoint) -> Channel {
 
 /// Names another service in `/readyz`, by the health that it answers on `channel`. Whoever asks stays
 /// ready when it is down.
-pub fn name_in_readiness(shell: &Shell, name: &'static str, channel: Channel) {
-    shell.readiness.check(name, Need::Optional, move || {
+pub fn name_in_readiness(runtime: &ServiceRuntime, name: &'static str, channel: Channel) {
+    runtime.readiness.check(name, Criticality::Optional, move || {
         let mut health = HealthClient::new(channel.clone());
         async move {
             match health.check(HealthCheckRequest::default()).await {
@@ -214,9 +214,9 @@ pub fn name_in_readiness(shell: &Shell, name: &'static str, channel: Channel) {
 }
 
 /// A request that carries on what caused it.
-pub fn request<T>(message: T, cause: &Cause) -> Request<T> {
+pub fn request<T>(message: T, context: &RequestContext) -> Request<T> {
     let mut request = Request::new(message);
-    let carried = [("x-request-id", &cause.request_id), ("traceparent", &cause.traceparent)];
+    let carried = [("x-request-id", &context.request_id), ("traceparent", &context.traceparent)];
     for (name, value) in carried {
         if let Some(value) = value.as_ref().and_then(|value| value.parse().ok()) {
             request.metadata_mut().insert(name, value);
@@ -227,9 +227,9 @@ pub fn request<T>(message: T, cause: &Cause) -> Request<T> {
 
 /// What caused a call that was received.
 #[must_use]
-pub fn cause(metadata: &MetadataMap) -> Cause {
+pub fn request_context(metadata: &MetadataMap) -> RequestContext {
     let text = |name| metadata.get(name).and_then(|value| value.to_str().ok());
-    Cause::carried(text("x-request-id"), text("traceparent"))
+    RequestContext::carried(text("x-request-id"), text("traceparent"))
 }
 
 #[cfg(test)]
@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_patience_of_a_caller_is_read_as_grpc_writes_it() {
+    fn the_timeout_of_a_caller_is_read_as_grpc_writes_it() {
         for (text, expected) in [
             ("3S", Some(Duration::from_secs(3))),
             ("250m", Some(Duration::from_millis(250))),
@@ -250,7 +250,7 @@ mod tests {
             ("1s", None),
             ("1é", None),
         ] {
-            assert_eq!(patience(text), expected, "{text:?}");
+            assert_eq!(parse_timeout(text), expected, "{text:?}");
         }
     }
 }

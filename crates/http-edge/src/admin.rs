@@ -10,24 +10,24 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use runtime::{Process, Shell, metrics::render, readiness::Report};
+use runtime::{Process, ServiceRuntime, metrics::render, readiness::Report};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{ConnectionLimits, Problem, serve_connections_within, with_problems};
 
-/// Serves the admin port for the shells that `process` has made so far, until the process ends, so that probes see a
+/// Serves the admin port for the runtimes that `process` has made so far, until the process ends, so that probes see a
 /// stop as well. Answers its address.
 ///
 /// # Errors
 /// When the address cannot be bound.
 #[expect(clippy::disallowed_methods, reason = "this task outlives every other on purpose")]
 pub async fn serve(process: &Process, addr: SocketAddr) -> anyhow::Result<SocketAddr> {
-    let shells = process.shells().to_vec();
+    let runtimes = process.runtimes().to_vec();
     let listener = TcpListener::bind(addr).await.with_context(|| format!("listen on the admin address {addr}"))?;
     let addr = listener.local_addr().context("read the admin address")?;
-    let router = probes(shells.clone(), Audience::Operators).merge(metrics(shells));
+    let router = probes(runtimes.clone(), Audience::Operators).merge(metrics(runtimes));
     let limits = ConnectionLimits::of_the_admin_port();
     tokio::spawn(serve_connections_within(limits, listener, None, with_problems(router), CancellationToken::new()));
     Ok(addr)
@@ -42,16 +42,16 @@ pub(crate) enum Audience {
     Public,
 }
 
-/// `/livez` and `/readyz` of `shells`. Only operators read why a part is down: the words of databases
+/// `/livez` and `/readyz` of `runtimes`. Only operators read why a part is down: the words of databases
 /// and brokers tell addresses and names of users.
-pub(crate) fn probes(shells: Vec<Shell>, audience: Audience) -> Router {
-    let shells: Arc<[Shell]> = shells.into();
-    Router::new().route("/livez", get(livez)).route("/readyz", get(move || readyz(shells.clone(), audience)))
+pub(crate) fn probes(runtimes: Vec<ServiceRuntime>, audience: Audience) -> Router {
+    let runtimes: Arc<[ServiceRuntime]> = runtimes.into();
+    Router::new().route("/livez", get(livez)).route("/readyz", get(move || readyz(runtimes.clone(), audience)))
 }
 
-/// `/metrics` of `shells`.
-pub(crate) fn metrics(shells: Vec<Shell>) -> Router {
-    Router::new().route("/metrics", get(metrics_page)).with_state(Arc::new(shells))
+/// `/metrics` of `runtimes`.
+pub(crate) fn metrics(runtimes: Vec<ServiceRuntime>) -> Router {
+    Router::new().route("/metrics", get(metrics_page)).with_state(Arc::new(runtimes))
 }
 
 async fn livez() -> Json<serde_json::Value> {
@@ -71,17 +71,17 @@ struct ServiceReport {
     report: Report,
 }
 
-async fn readyz(shells: Arc<[Shell]>, audience: Audience) -> Response {
-    let services = shells.iter().map(|shell| async {
-        let mut report = shell.readiness.report().await;
+async fn readyz(runtimes: Arc<[ServiceRuntime]>, audience: Audience) -> Response {
+    let services = runtimes.iter().map(|runtime| async {
+        let mut report = runtime.readiness.report().await;
         if audience == Audience::Public {
             report = report.without_details();
         }
-        report.ready &= !shell.tasks.stopping().is_cancelled();
-        ServiceReport { service: shell.service, report }
+        report.ready &= !runtime.tasks.stopping().is_cancelled();
+        ServiceReport { service: runtime.service, report }
     });
     let services = futures::future::join_all(services).await;
-    let stopping = shells.iter().any(|shell| shell.tasks.stopping().is_cancelled());
+    let stopping = runtimes.iter().any(|runtime| runtime.tasks.stopping().is_cancelled());
     let ready = services.iter().all(|service| service.report.ready);
     let status = if stopping {
         "stopping"
@@ -94,8 +94,8 @@ async fn readyz(shells: Arc<[Shell]>, audience: Audience) -> Response {
     (code, Json(ReadyAnswer { status, services })).into_response()
 }
 
-async fn metrics_page(State(shells): State<Arc<Vec<Shell>>>) -> Response {
-    match render(shells.iter().map(|shell| &shell.registry)) {
+async fn metrics_page(State(runtimes): State<Arc<Vec<ServiceRuntime>>>) -> Response {
+    match render(runtimes.iter().map(|runtime| &runtime.registry)) {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => Problem::internal("render the metrics", &error).into_response(),
     }

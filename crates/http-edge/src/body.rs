@@ -13,7 +13,7 @@ use super::{FieldError, Problem};
 /// The largest body that is read, in bytes.
 const SIZE_LIMIT: usize = 64 * 1024;
 /// How much of a body that is too large is read and forgotten, in bytes.
-const PATIENCE_LIMIT: usize = 16 * 1024 * 1024;
+const DISCARD_LIMIT: usize = 16 * 1024 * 1024;
 /// How long a caller may take to send a body.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
@@ -24,19 +24,19 @@ pub struct Body {
     /// The body as it was sent.
     pub bytes: Bytes,
     /// The body's fields.
-    pub fields: Fields,
+    pub fields: JsonFields,
 }
 
 /// The fields of a request, read one by one; what is wrong with them is told all at once.
-pub struct Fields {
+pub struct JsonFields {
     values: Map<String, Value>,
     errors: Vec<FieldError>,
 }
 
 /// A field that may be left out, or cleared with null.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Given<T> {
-    /// The field is not in the body (or is wrong, which [`Fields::finish`] tells).
+pub enum Patch<T> {
+    /// The field is not in the body (or is wrong, which [`JsonFields::finish`] tells).
     Absent,
     /// The field is null.
     Null,
@@ -44,7 +44,7 @@ pub enum Given<T> {
     Value(T),
 }
 
-impl<T> Given<T> {
+impl<T> Patch<T> {
     /// The value, where there is one.
     pub fn value(self) -> Option<T> {
         match self {
@@ -64,8 +64,8 @@ impl<S: Send + Sync> FromRequest<S> for Body {
                 "Content-Type must be application/json in UTF-8",
             ));
         }
-        let bytes = whole(request.into_body()).await?;
-        let fields = Fields::parse(&bytes)?;
+        let bytes = read_body(request.into_body()).await?;
+        let fields = JsonFields::parse(&bytes)?;
         Ok(Self { bytes, fields })
     }
 }
@@ -74,7 +74,7 @@ impl<S: Send + Sync> FromRequest<S> for Body {
 ///
 /// # Errors
 /// 413 when it is larger than 64 KiB, 408 when it does not arrive in time, 400 when it breaks off.
-pub async fn whole(body: axum::body::Body) -> Result<Bytes, Problem> {
+pub async fn read_body(body: axum::body::Body) -> Result<Bytes, Problem> {
     let mut read = Vec::new();
     let mut size = 0;
     let ended = tokio::time::timeout(TIME_LIMIT, read_on(body, &mut read, &mut size)).await;
@@ -96,7 +96,7 @@ async fn read_on(mut body: axum::body::Body, read: &mut Vec<u8>, size: &mut usiz
         *size += data.len();
         if *size <= SIZE_LIMIT {
             read.extend_from_slice(&data);
-        } else if *size > PATIENCE_LIMIT {
+        } else if *size > DISCARD_LIMIT {
             break;
         }
     }
@@ -119,7 +119,7 @@ fn is_json_in_utf8(headers: &HeaderMap) -> bool {
         })
 }
 
-impl Fields {
+impl JsonFields {
     fn parse(bytes: &[u8]) -> Result<Self, Problem> {
         let malformed = |error| Problem::new(StatusCode::BAD_REQUEST, format!("Malformed JSON: {error}"));
         match serde_json::from_slice(bytes).map_err(malformed)? {
@@ -148,10 +148,10 @@ impl Fields {
     }
 
     /// A text without control characters, trimmed, of at most `length` characters.
-    pub fn text(&mut self, name: &str, length: usize) -> Given<String> {
+    pub fn text(&mut self, name: &str, length: usize) -> Patch<String> {
         let text = match self.values.get(name) {
-            None => return Given::Absent,
-            Some(Value::Null) => return Given::Null,
+            None => return Patch::Absent,
+            Some(Value::Null) => return Patch::Null,
             Some(Value::String(text)) => text.trim().to_owned(),
             Some(_) => return self.wrong(name, "must be a string"),
         };
@@ -164,32 +164,32 @@ impl Fields {
         if text.chars().any(char::is_control) {
             return self.wrong(name, "must not contain control characters");
         }
-        Given::Value(text)
+        Patch::Value(text)
     }
 
     /// A text that is parsed into a type of the domain; the type's error completes "the field …".
-    pub fn parsed<T>(&mut self, name: &str) -> Given<T>
+    pub fn parsed<T>(&mut self, name: &str) -> Patch<T>
     where
         T: FromStr,
         T::Err: fmt::Display,
     {
         match self.text(name, 1000) {
-            Given::Value(text) => match text.parse() {
-                Ok(value) => Given::Value(value),
+            Patch::Value(text) => match text.parse() {
+                Ok(value) => Patch::Value(value),
                 Err(error) => self.wrong(name, error.to_string()),
             },
-            Given::Absent => Given::Absent,
-            Given::Null => Given::Null,
+            Patch::Absent => Patch::Absent,
+            Patch::Null => Patch::Null,
         }
     }
 
     /// A whole number within `range`.
-    pub fn integer(&mut self, name: &str, range: RangeInclusive<i64>) -> Given<i64> {
+    pub fn integer(&mut self, name: &str, range: RangeInclusive<i64>) -> Patch<i64> {
         match self.values.get(name) {
-            None => Given::Absent,
-            Some(Value::Null) => Given::Null,
+            None => Patch::Absent,
+            Some(Value::Null) => Patch::Null,
             Some(value) => match value.as_i64().filter(|number| range.contains(number)) {
-                Some(number) => Given::Value(number),
+                Some(number) => Patch::Value(number),
                 None => self.wrong(name, format!("must be a whole number from {} to {}", range.start(), range.end())),
             },
         }
@@ -202,9 +202,9 @@ impl Fields {
     }
 
     /// Notes what is wrong with a field.
-    pub fn wrong<T>(&mut self, name: &str, message: impl Into<String>) -> Given<T> {
+    pub fn wrong<T>(&mut self, name: &str, message: impl Into<String>) -> Patch<T> {
         self.errors.push(FieldError { field: name.to_owned(), message: message.into() });
-        Given::Absent
+        Patch::Absent
     }
 
     /// Ends the reading.
@@ -220,16 +220,16 @@ impl Fields {
 mod tests {
     use super::*;
 
-    fn fields(text: &str) -> Fields {
-        Fields::parse(text.as_bytes()).expect("an object")
+    fn fields(text: &str) -> JsonFields {
+        JsonFields::parse(text.as_bytes()).expect("an object")
     }
 
     #[test]
     fn absent_null_and_a_value_are_told_apart() {
         let mut body = fields(r#"{"high": null, "low": 3}"#);
-        assert_eq!(body.integer("high", 0..=100), Given::Null);
-        assert_eq!(body.integer("low", 0..=100), Given::Value(3));
-        assert_eq!(body.integer("other", 0..=100), Given::Absent);
+        assert_eq!(body.integer("high", 0..=100), Patch::Null);
+        assert_eq!(body.integer("low", 0..=100), Patch::Value(3));
+        assert_eq!(body.integer("other", 0..=100), Patch::Absent);
         body.finish().expect("nothing is wrong");
     }
 
@@ -251,12 +251,12 @@ mod tests {
     fn what_is_no_json_object_is_refused() {
         for (text, status) in [("", 400), ("{", 400), ("{\"a\":\"\u{e9}", 400), ("[]", 422), ("7", 422), ("\"x\"", 422)]
         {
-            let problem = Fields::parse(text.as_bytes()).err().expect("refused");
+            let problem = JsonFields::parse(text.as_bytes()).err().expect("refused");
             assert_eq!(problem.status().as_u16(), status, "{text}");
             let names_it = problem.body().contains(r#""errors":[{"field":"body","message":"must be a JSON object"}]"#);
             assert_eq!(names_it, status == 422, "{}", problem.body());
         }
-        assert!(Fields::parse(b"{\"a\":\"\xe9\"}").is_err());
+        assert!(JsonFields::parse(b"{\"a\":\"\xe9\"}").is_err());
     }
 
     #[test]

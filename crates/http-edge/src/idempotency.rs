@@ -14,7 +14,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use runtime::{Shell, periodic::every};
+use runtime::{ServiceRuntime, periodic::every};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sqlx::{PgConnection, PgExecutor, PgPool, Postgres, Row, Transaction};
@@ -54,11 +54,11 @@ pub enum Begun {
     /// The request was answered before; this is that answer.
     Replayed(Response),
     /// The request is new, or carries no key.
-    Fresh(Attempt),
+    Fresh(IdempotentTransaction),
 }
 
 /// A transaction in which the effect, the key and the answer are written together.
-pub struct Attempt {
+pub struct IdempotentTransaction {
     transaction: Transaction<'static, Postgres>,
     key: Option<StoredKey>,
 }
@@ -112,13 +112,13 @@ impl Key {
 /// database is away.
 pub async fn begin(pool: &PgPool, key: Option<Key>, request: Fingerprint<'_>) -> Result<Begun, Problem> {
     let mut transaction = pg::begin(pool).await?;
-    let Some(Key(key)) = key else { return Ok(Begun::Fresh(Attempt { transaction, key: None })) };
+    let Some(Key(key)) = key else { return Ok(Begun::Fresh(IdempotentTransaction { transaction, key: None })) };
     let stored = StoredKey::of(key, request);
     let earlier = find(&mut transaction, &stored).await?;
     if matches!(earlier, Earlier::None) {
         // Client errors undo the effect and keep the key, so the effect is behind a savepoint.
         sqlx::query("SAVEPOINT effect").execute(&mut *transaction).await?;
-        return Ok(Begun::Fresh(Attempt { transaction, key: Some(stored) }));
+        return Ok(Begun::Fresh(IdempotentTransaction { transaction, key: Some(stored) }));
     }
     // The key's lock goes at once, so that whoever asks next does not find this look still going on.
     if let Err(error) = transaction.rollback().await {
@@ -219,7 +219,7 @@ fn fingerprint(request: Fingerprint<'_>) -> Vec<u8> {
     hash.finalize().to_vec()
 }
 
-impl Attempt {
+impl IdempotentTransaction {
     /// The connection on which the effect belongs.
     pub fn connection(&mut self) -> &mut PgConnection {
         &mut self.transaction
@@ -276,13 +276,13 @@ impl IntoResponse for Answer {
     }
 }
 
-/// Removes keys that are older than a day, until the shell stops.
+/// Removes keys that are older than a day, until the service stops.
 ///
 /// # Errors
 /// Never; a database that is away is tried again at the next turn.
-pub async fn clean_up(shell: Shell, pool: PgPool) -> anyhow::Result<()> {
+pub async fn clean_up(runtime: ServiceRuntime, pool: PgPool) -> anyhow::Result<()> {
     let pool = &pool;
-    every(shell, "clean-up of idempotency keys", CLEANING_INTERVAL, CLEANING_LIMIT, || async move {
+    every(runtime, "clean-up of idempotency keys", CLEANING_INTERVAL, CLEANING_LIMIT, || async move {
         // A key from the future was written before the database's clock stepped back. Its day begins now, so that it
         // still protects its request and is not kept for as long as the step was.
         let dating = "UPDATE idempotency_keys SET created_at = now() WHERE created_at > now() + interval '1 minute'";

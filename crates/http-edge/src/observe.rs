@@ -6,7 +6,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use runtime::trace::{Cause, follow};
+use runtime::trace::{RequestContext, follow};
 use tracing::Instrument;
 use uuid::Uuid;
 
@@ -30,13 +30,13 @@ pub(super) async fn observe(State(observer): State<Observer>, mut request: Reque
     let begun = Instant::now();
     let method = method_label(request.method());
     let endpoint = endpoint_of(&request, observer.service);
-    let cause = cause_of(&request);
-    let id = cause.request_id.clone().unwrap_or_default();
+    let context = request_context_of(&request);
+    let id = context.request_id.clone().unwrap_or_default();
     let span = tracing::info_span!("request", otel.kind = "server", %method, %endpoint, request_id = %id);
     if let Some(traceparent) = text(&request, &TRACEPARENT) {
         follow(&span, traceparent);
     }
-    request.extensions_mut().insert(cause.enter(&span));
+    request.extensions_mut().insert(context.enter(&span));
     let in_progress = observer.metrics.in_progress.with_label_values(&[observer.service]);
     in_progress.inc();
     // A caller who hangs up drops this future; the guard keeps the gauge right.
@@ -59,10 +59,10 @@ pub(super) async fn observe(State(observer): State<Observer>, mut request: Reque
 }
 
 /// The id and trace the caller sent, or an id of our own.
-fn cause_of(request: &Request) -> Cause {
-    let mut cause = Cause::carried(text(request, &REQUEST_ID), text(request, &TRACEPARENT));
-    cause.request_id.get_or_insert_with(|| Uuid::now_v7().to_string());
-    cause
+fn request_context_of(request: &Request) -> RequestContext {
+    let mut context = RequestContext::carried(text(request, &REQUEST_ID), text(request, &TRACEPARENT));
+    context.request_id.get_or_insert_with(|| Uuid::now_v7().to_string());
+    context
 }
 
 fn text<'a>(request: &'a Request, name: &HeaderName) -> Option<&'a str> {

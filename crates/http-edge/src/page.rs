@@ -63,7 +63,7 @@ impl PageQuery {
     ///
     /// # Errors
     /// 422 when it says more than one thing.
-    pub fn wanted(&self, key: &str) -> Result<Option<&str>, Problem> {
+    pub fn query_param(&self, key: &str) -> Result<Option<&str>, Problem> {
         only(&self.rest, key)
     }
 
@@ -138,7 +138,7 @@ mod tests {
         let mut parts = request.into_parts().0;
         let query = PageQuery::from_request_parts(&mut parts, &()).await.expect("a query");
         assert_eq!((query.limit, query.cursor.as_deref()), (7, Some("x y")));
-        assert_eq!((query.wanted("type"), query.wanted("metric")), (Ok(Some("a")), Ok(None)));
+        assert_eq!((query.query_param("type"), query.query_param("metric")), (Ok(Some("a")), Ok(None)));
     }
 
     #[test]
@@ -149,7 +149,7 @@ mod tests {
         };
         assert!(twice("limit").is_err() && twice("cursor").is_err());
         let query = twice("type").expect("a list that has no types");
-        assert_eq!(query.wanted("type").expect_err("a list that has").status(), StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(query.query_param("type").expect_err("a list that has").status(), StatusCode::UNPROCESSABLE_ENTITY);
     }
 
     #[test]

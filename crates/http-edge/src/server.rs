@@ -7,10 +7,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use runtime::{Shell, listen::Listen};
+use runtime::{ServiceRuntime, listen::Listen};
 use utoipa::openapi::OpenApi;
 
-use super::{Problem, Segment, bounded, serve_connections, well_mannered};
+use super::{PathParam, Problem, bounded, serve_connections, with_middleware};
 use crate::admin;
 
 /// How long an answer may take before the caller is told to try again.
@@ -29,33 +29,33 @@ pub struct Routes {
 }
 
 /// Serves `routes` with and without the service's prefix, beside `/ping`, the API's description and
-/// the admin routes, until the shell stops. Answers the address.
+/// the admin routes, until the service stops. Answers the address.
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub async fn serve(shell: &Shell, listen: Listen, routes: Routes) -> anyhow::Result<SocketAddr> {
-    let app = app(shell, routes)?;
+pub async fn serve(runtime: &ServiceRuntime, listen: Listen, routes: Routes) -> anyhow::Result<SocketAddr> {
+    let app = app(runtime, routes)?;
     let (listener, addr) = listen.bind("HTTP").await?;
-    let stopping = shell.tasks.stopping().clone();
-    shell.tasks.spawn("http", async move {
+    let stopping = runtime.tasks.stopping().clone();
+    runtime.tasks.spawn("http", async move {
         serve_connections(listener, None, app, stopping).await;
         Ok(())
     });
     Ok(addr)
 }
 
-fn app(shell: &Shell, routes: Routes) -> anyhow::Result<Router> {
+fn app(runtime: &ServiceRuntime, routes: Routes) -> anyhow::Result<Router> {
     let document = serde_json::to_string(&routes.openapi).context("write the OpenAPI document")?;
     // Probes, metrics and the description are answered however busy the service is.
     let own = bounded(routes.router, IN_FLIGHT, usize::MAX);
     let own = own.merge(described(document)).route("/ping", get(ping));
-    let own = own.merge(admin::probes(vec![shell.clone()], admin::Audience::Public));
+    let own = own.merge(admin::probes(vec![runtime.clone()], admin::Audience::Public));
     // Behind the prefix, where a gateway passes requests on, there are no metrics.
     let all = Router::new()
-        .nest(&format!("/{}", shell.service), own.clone())
+        .nest(&format!("/{}", runtime.service), own.clone())
         .merge(own)
-        .merge(admin::metrics(vec![shell.clone()]));
-    well_mannered(shell, all, ANSWER_LIMIT)
+        .merge(admin::metrics(vec![runtime.clone()]));
+    with_middleware(runtime, all, ANSWER_LIMIT)
 }
 
 /// `/openapi.json`, and `/docs` to browse it.
@@ -65,7 +65,7 @@ fn described(document: String) -> Router {
     Router::new()
         .route("/openapi.json", get(json))
         .route("/docs", get(|| async { redirect("docs/") }))
-        .route("/docs/", get(|| docs(Segment("index.html".to_owned()))))
+        .route("/docs/", get(|| docs(PathParam("index.html".to_owned()))))
         .route("/docs/{*file}", get(docs))
 }
 
@@ -76,7 +76,7 @@ fn redirect(to: &'static str) -> Response {
     response
 }
 
-async fn docs(Segment(file): Segment) -> Response {
+async fn docs(PathParam(file): PathParam) -> Response {
     let config = std::sync::Arc::new(utoipa_swagger_ui::Config::from("../openapi.json"));
     match utoipa_swagger_ui::serve(&file, config) {
         Ok(Some(file)) => ([(header::CONTENT_TYPE, file.content_type)], file.bytes.into_owned()).into_response(),

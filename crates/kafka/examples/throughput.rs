@@ -11,10 +11,10 @@ use std::{
 
 use events::{headers, topics::Namespace};
 use kafka::{
-    Consumer, Failure, Handler, KafkaConfig, Outgoing, Producer, Profile, Record, Settled, Subscription, topics,
+    Consumer, Failure, Handler, KafkaConfig, OutgoingRecord, Producer, Profile, Record, Settled, Subscription, topics,
 };
 use runtime::{
-    Shell,
+    ServiceRuntime,
     clock::Clock,
     config::{ProcessEnv, Reader},
 };
@@ -56,12 +56,12 @@ async fn report_latency(producer: &Producer, topic: &str) -> anyhow::Result<()> 
     // As much as a service takes to start.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let begun = Instant::now();
-    producer.send(Outgoing::to(topic).with_value(&b"{}"[..])).await?;
+    producer.send(OutgoingRecord::to(topic).with_value(&b"{}"[..])).await?;
     println!("first acknowledgement: {:?}", begun.elapsed());
     let mut waits = Vec::new();
     for _ in 0..100 {
         let begun = Instant::now();
-        producer.send(Outgoing::to(topic).with_value(&b"{}"[..])).await?;
+        producer.send(OutgoingRecord::to(topic).with_value(&b"{}"[..])).await?;
         waits.push(begun.elapsed());
     }
     waits.sort_unstable();
@@ -82,7 +82,7 @@ async fn produce(producer: &Producer, topic: &str, messages: usize, header_count
                 r#"{{"event_id":"{id}","interest_id":"{id}","interest_version":1,"user_id":"{id}","user_email":"{}@example.org","airport_code":"LFPG","metric":"flights","flight_count":458,"high_value":400,"low_value":100,"reading":{{"id":"5f3c2a9e","seq":71,"window_begin":"2020-03-21T00:00:00Z","window_end":"2020-03-22T00:00:00Z","observed_at":"2020-03-22T12:45:00Z","source":"opensky"}}}}"#,
                 &id[..12]
             );
-            let message = Outgoing::to(topic).with_key(id.into_bytes()).with_value(value.into_bytes());
+            let message = OutgoingRecord::to(topic).with_key(id.into_bytes()).with_value(value.into_bytes());
             (0..header_count).fold(message, |message, _| message.with_header(headers::TYPE, headers::READING_V1))
         });
         producer.send_all(page).await?;
@@ -92,10 +92,10 @@ async fn produce(producer: &Producer, topic: &str, messages: usize, header_count
 }
 
 async fn consume(config: &KafkaConfig, topic: &str, producer: &Producer, messages: usize) -> anyhow::Result<()> {
-    let shell = Shell::new("throughput", CancellationToken::new(), Clock::system());
+    let runtime = ServiceRuntime::new("throughput", CancellationToken::new(), Clock::system());
     let handled = Arc::new(AtomicUsize::new(0));
     let subscription = Subscription::new(topic, format!("{topic}-readers"));
-    Consumer::new(config, subscription, producer, &shell)?.spawn(Counting(handled.clone()), &shell);
+    Consumer::new(config, subscription, producer, &runtime)?.spawn(Counting(handled.clone()), &runtime);
     while handled.load(Ordering::Relaxed) == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -109,8 +109,8 @@ async fn consume(config: &KafkaConfig, topic: &str, producer: &Producer, message
         .lines()
         .filter(|line| line.starts_with("VmHWM") || line.starts_with("VmRSS"))
         .for_each(|line| println!("{line}"));
-    shell.tasks.stopping().cancel();
-    shell.tasks.join().await
+    runtime.tasks.stopping().cancel();
+    runtime.tasks.join().await
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for a person to read")]

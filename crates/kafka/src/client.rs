@@ -1,4 +1,4 @@
-//! What every client does with the library's own words.
+//! What every client does with the library's log lines.
 
 use std::{
     sync::{
@@ -15,29 +15,29 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
 };
 
-use crate::core::{advice::advice, throttle::Throttle};
+use crate::core::{advice::advice, log_throttle::LogThrottle};
 
 /// In an outage the library reports several errors a second; one line in this time is enough.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long a trouble counts as the reason of what fails now.
-const TROUBLE_LIFETIME: Duration = Duration::from_secs(30);
+/// How long a problem counts as the reason of what fails now.
+const PROBLEM_LIFETIME: Duration = Duration::from_secs(30);
 /// How many of the library's lines are looked at for the reason of a failure.
-const LINES_TO_HEAR: usize = 10;
+const LINES_TO_READ: usize = 10;
 /// The facility of the lines about a producer's number, and how those end after which the library asks
 /// again by itself: a broker that has just started has no number to give yet.
 const PRODUCER_ID: &str = "GETPID";
 const RETRYING: &str = "retrying";
 
 /// Writes the library's lines to our log, errors of one client at most once per [`LINE_INTERVAL`].
-pub(crate) struct Words {
+pub(crate) struct ClientLog {
     client: &'static str,
-    troubles: Mutex<Throttle>,
-    last: Mutex<Option<Trouble>>,
+    throttle: Mutex<LogThrottle>,
+    last: Mutex<Option<Problem>>,
     is_over: AtomicBool,
 }
 
-/// How much a trouble says.
+/// How much a problem says.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Weight {
     /// What follows from others: that no broker is left.
@@ -48,26 +48,26 @@ enum Weight {
     Advice,
 }
 
-struct Trouble {
+struct Problem {
     at: Instant,
     what: String,
     weight: Weight,
 }
 
-impl Trouble {
+impl Problem {
     fn is_recent(&self) -> bool {
-        self.at.elapsed() < TROUBLE_LIFETIME
+        self.at.elapsed() < PROBLEM_LIFETIME
     }
 }
 
-impl Words {
-    /// Words of a client that is called `client` in the log.
+impl ClientLog {
+    /// The log of a client that is called `client` in the log.
     pub(crate) fn of(client: &'static str) -> Self {
-        let troubles = Mutex::new(Throttle::new(LINE_INTERVAL));
-        Self { client, troubles, last: Mutex::default(), is_over: AtomicBool::new(false) }
+        let throttle = Mutex::new(LogThrottle::new(LINE_INTERVAL));
+        Self { client, throttle, last: Mutex::default(), is_over: AtomicBool::new(false) }
     }
 
-    /// Nobody uses the client any more: that its brokers go now is no trouble to anybody.
+    /// Nobody uses the client any more: that its brokers go now is no problem.
     pub(crate) fn end(&self) {
         self.is_over.store(true, Ordering::Release);
     }
@@ -78,8 +78,8 @@ impl Words {
         self.note(&format!("{error}: {reason}"), if is_summary { Weight::Summary } else { Weight::Event });
     }
 
-    /// Notes a trouble that the library copes with by itself.
-    pub(crate) fn trouble(&self, what: &str) {
+    /// Reports a problem that the library copes with by itself.
+    pub(crate) fn report(&self, what: &str) {
         self.note(what, Weight::Event);
     }
 
@@ -91,8 +91,8 @@ impl Words {
         let advised = advice(what).map(|advice| format!("{advice} ({what})"));
         let what = advised.as_deref().unwrap_or(what);
         let weight = if advised.is_some() { Weight::Advice } else { weight };
-        self.remember(Trouble { at: now, what: what.to_owned(), weight });
-        let admitted = self.troubles.lock().unwrap_or_else(PoisonError::into_inner).admit(now);
+        self.remember(Problem { at: now, what: what.to_owned(), weight });
+        let admitted = self.throttle.lock().unwrap_or_else(PoisonError::into_inner).admit(now);
         match admitted {
             Some(0) => tracing::warn!("kafka {}: {what}", self.client),
             Some(more) => tracing::warn!("kafka {}: {what} (and {more} more lines like it)", self.client),
@@ -100,18 +100,18 @@ impl Words {
         }
     }
 
-    /// The last trouble that is not long past, which says more about an outage than a time-out does,
+    /// The last problem that is not long past, which says more about an outage than a time-out does,
     /// among those that say the most.
-    pub(crate) fn last_trouble(&self) -> Option<String> {
+    pub(crate) fn last_problem(&self) -> Option<String> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.as_ref().filter(|trouble| trouble.is_recent()).map(|trouble| trouble.what.clone())
+        last.as_ref().filter(|problem| problem.is_recent()).map(|problem| problem.what.clone())
     }
 
-    fn remember(&self, trouble: Trouble) {
+    fn remember(&self, problem: Problem) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let says_more = last.as_ref().is_some_and(|last| last.weight > trouble.weight && last.is_recent());
+        let says_more = last.as_ref().is_some_and(|last| last.weight > problem.weight && last.is_recent());
         if !says_more {
-            *last = Some(trouble);
+            *last = Some(problem);
         }
     }
 
@@ -124,8 +124,8 @@ impl Words {
             | RDKafkaLogLevel::Alert
             | RDKafkaLogLevel::Critical
             | RDKafkaLogLevel::Error
-            | RDKafkaLogLevel::Warning => self.trouble(&format!("{facility}: {line}")),
-            _ if advice(line).is_some() => self.trouble(&format!("{facility}: {line}")),
+            | RDKafkaLogLevel::Warning => self.report(&format!("{facility}: {line}")),
+            _ if advice(line).is_some() => self.report(&format!("{facility}: {line}")),
             RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
                 tracing::debug!("kafka {}: {facility}: {line}", self.client);
             }
@@ -133,8 +133,8 @@ impl Words {
     }
 }
 
-/// The context of a client that has nothing else to say.
-pub(crate) struct Plain(pub(crate) Words);
+/// The context of a client that only logs.
+pub(crate) struct Plain(pub(crate) ClientLog);
 
 impl ClientContext for Plain {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
@@ -151,7 +151,7 @@ impl ConsumerContext for Plain {}
 /// Why a client that blocks got no answer: what it heard meanwhile says more than its time-out.
 pub(crate) fn reason(client: &BaseConsumer<Plain>, error: &KafkaError) -> String {
     // Lines wait in the client's queue; each call takes one, and none of them is a record.
-    let words = || client.context().0.last_trouble();
-    (0..LINES_TO_HEAR).for_each(|_| drop(client.poll(Duration::ZERO)));
-    words().unwrap_or_else(|| error.to_string())
+    let log = || client.context().0.last_problem();
+    (0..LINES_TO_READ).for_each(|_| drop(client.poll(Duration::ZERO)));
+    log().unwrap_or_else(|| error.to_string())
 }

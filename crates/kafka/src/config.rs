@@ -107,7 +107,7 @@ impl KafkaConfig {
             // A frozen broker is noticed within its consumers' session.
             .set("socket.timeout.ms", "10000")
             .set("socket.connection.setup.timeout.ms", "5000")
-            // A broker that closes an idle connection is no trouble.
+            // A broker that closes an idle connection is no problem.
             .set("log.connection.close", "false")
             .set_log_level(RDKafkaLogLevel::Info);
         self.security.apply(&mut client);
@@ -126,7 +126,7 @@ impl KafkaConfig {
             .set("session.timeout.ms", SESSION.as_millis().to_string())
             .set("heartbeat.interval.ms", "3000")
             // A rebalance then stops only the partitions that move: what a worker keeps in memory
-            // for the others, and what is held, stays.
+            // for the others, and what is paused, stays.
             .set("partition.assignment.strategy", "cooperative-sticky")
             // The default of 1000 costs two thirds of the throughput.
             .set("fetch.queue.backoff.ms", "5")

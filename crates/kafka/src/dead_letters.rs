@@ -7,16 +7,16 @@ use events::headers::{DLQ_GROUP, DLQ_KEY, DLQ_OFFSET, DLQ_PARTITION, DLQ_REASON,
 
 use crate::{
     consumer::Names,
-    dlq::MARK,
+    dlq::RESOLUTION,
     handler::Reject,
-    producer::Outgoing,
+    producer::OutgoingRecord,
     record::{Offset, Partition, Record, Source},
     resets::CONTROL,
 };
 
-/// The longest reason that is kept, in bytes, so that a letter always fits its topic.
+/// The longest reason that is kept, in bytes, so that a dead letter always fits its topic.
 const LONGEST_REASON: usize = 1000;
-/// The longest key that is repeated in a header, in bytes. The letter's own key is never cut.
+/// The longest key that is repeated in a header, in bytes. The dead letter's own key is never cut.
 const LONGEST_KEY: usize = 4096;
 
 /// Where a dead letter came from, and why it is one.
@@ -28,7 +28,7 @@ pub struct Origin {
     pub partition: Partition,
     /// Its offset there.
     pub offset: Offset,
-    /// The group that could not process it; `None` in letters of older versions.
+    /// The group that could not process it; `None` in dead letters of older versions.
     pub group: Option<String>,
     /// Why it could not be processed.
     pub reason: String,
@@ -52,7 +52,7 @@ impl Origin {
 
 /// The dead letter of a record, with its key, value and headers. One that was retried names the place
 /// of its first delivery, however often it was retried.
-pub(crate) fn letter<'a>(record: &'a Record, names: &'a Names, reject: &'a Reject) -> Outgoing<'a> {
+pub(crate) fn letter<'a>(record: &'a Record, names: &'a Names, reject: &'a Reject) -> OutgoingRecord<'a> {
     let (topic, (partition, offset)) = match (record.source(), record.original_place()) {
         (Source::Topic, _) => (&names.topic, (record.partition, record.offset)),
         (Source::Retry, Some(place)) => (&names.topic, place),
@@ -77,7 +77,7 @@ pub(crate) fn retried<'a>(
     origin: Option<&'a Origin>,
     group: &'a str,
     retry_topic: &'a str,
-) -> Outgoing<'a> {
+) -> OutgoingRecord<'a> {
     let restored = copy(letter, retry_topic);
     let Some(origin) = origin else { return restored };
     restored
@@ -90,10 +90,10 @@ pub(crate) fn retried<'a>(
 
 /// A record with its key, value and headers, but for ours about dead letters, so that they do not pile
 /// up on a record that is retried again and again.
-fn copy<'a>(record: &'a Record, topic: &'a str) -> Outgoing<'a> {
-    // A mark or a word to the group's members is only what we write, never what a record claims to be.
-    let ours = [DLQ_TOPIC, DLQ_PARTITION, DLQ_OFFSET, DLQ_KEY, DLQ_GROUP, DLQ_REASON, MARK, CONTROL];
-    let mut message = Outgoing::to(topic);
+fn copy<'a>(record: &'a Record, topic: &'a str) -> OutgoingRecord<'a> {
+    // A resolution or a control record is only what we write, never what a record claims to be.
+    let ours = [DLQ_TOPIC, DLQ_PARTITION, DLQ_OFFSET, DLQ_KEY, DLQ_GROUP, DLQ_REASON, RESOLUTION, CONTROL];
+    let mut message = OutgoingRecord::to(topic);
     message.key = record.key().map(Cow::Borrowed);
     message.value = record.value().map(Cow::Borrowed);
     let kept = record.headers().filter(|(name, _)| !ours.contains(name) && !LEGACY_DLQ_PLACE.contains(name));
@@ -109,7 +109,7 @@ mod tests {
     }
 
     /// What arrives when a message was sent.
-    fn received(message: &Outgoing<'_>) -> Record {
+    fn received(message: &OutgoingRecord<'_>) -> Record {
         let partition = message.partition.unwrap_or(Partition(0));
         let mut record = Record::new(partition, Offset(0));
         if let Some(key) = &message.key {
@@ -124,7 +124,7 @@ mod tests {
         })
     }
 
-    /// The record as the group reads it when its letter is replayed.
+    /// The record as the group reads it when its dead letter is replayed.
     fn replayed(letter: &Record) -> Record {
         let origin = Origin::of(letter).expect("an origin");
         received(&retried(letter, Some(&origin), "g", "t.g.retry")).from_source(Source::Retry)
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_says_where_it_came_from_and_is_retried_as_it_was() {
+    fn a_dead_letter_says_where_it_came_from_and_is_retried_as_it_was() {
         let with_headers = |record: Record| {
             record.with_header("ce_type", "a").with_header("ce_type", "b").with_header("request_id", "req-7")
         };
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_of_an_older_version_says_where_it_came_from_and_is_retried_without_its_headers() {
+    fn a_dead_letter_of_an_older_version_says_where_it_came_from_and_is_retried_without_its_headers() {
         let [topic, partition, offset] = LEGACY_DLQ_PLACE;
         let letter = Record::new(Partition(0), Offset(5))
             .with_key("k")
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_claims_to_have_been_a_letter_names_its_own_place() {
+    fn a_record_that_claims_to_have_been_a_dead_letter_names_its_own_place() {
         let record = Record::new(Partition(0), Offset(1)).with_header(DLQ_REASON, "old").with_header(DLQ_OFFSET, "99");
         let again = Reject::new("new");
         let origin = Origin::of(&received(&letter(&record, &names(), &again))).expect("an origin");
@@ -209,13 +209,13 @@ mod tests {
     }
 
     #[test]
-    fn a_record_cannot_pass_its_letter_off_as_a_mark_or_a_reset() {
+    fn a_record_cannot_pass_its_dead_letter_off_as_a_resolution_or_a_reset() {
         let record = Record::new(Partition(0), Offset(1))
             .with_key("g")
             .with_header(CONTROL, "reset")
-            .with_header(MARK, "dropped");
+            .with_header(RESOLUTION, "dropped");
         let letter = received(&letter(&record, &names(), &Reject::new("no")));
-        assert_eq!((letter.header(CONTROL), letter.header(MARK)), (None, None));
+        assert_eq!((letter.header(CONTROL), letter.header(RESOLUTION)), (None, None));
     }
 
     #[test]
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_letter_has_no_origin() {
+    fn what_is_no_dead_letter_has_no_origin() {
         assert_eq!(Origin::of(&Record::new(Partition(0), Offset(1)).with_header(DLQ_TOPIC, "t")), None);
     }
 }

@@ -1,17 +1,18 @@
 //! Dead letters for a person: listed, shown, sent again, or dropped.
 //!
-//! Letters belong to the consumer group that could not process them: they lie in `<topic>.<group>.dlq`,
-//! and what is replayed goes to `<topic>.<group>.retry`, which that group alone reads. Letters of older
-//! versions lie in `<topic>.dlq` and belong to the one group that each topic had.
+//! Dead letters belong to the consumer group that could not process them: they lie in
+//! `<topic>.<group>.dlq`, and what is replayed goes to `<topic>.<group>.retry`, which that group alone
+//! reads. Dead letters of older versions lie in `<topic>.dlq` and belong to the one group that each topic
+//! had.
 //!
-//! A letter is never deleted before its time: Kafka deletes whole segments, and what was
-//! dropped by mistake should still be there. A letter that was replayed or dropped is **marked**: a
-//! record in the same partition of the same topic, without key, whose header [`MARK`] says what was
-//! done and whose value lists the letters' offsets. A mark is younger than its letters, so retention
-//! never takes it first; committed offsets of a group would be forgotten after a week, and could
-//! only tell how far a reader got, not which of ten letters are done.
+//! A dead letter is never deleted before its time: Kafka deletes whole segments, and what was dropped by
+//! mistake should still be there. A dead letter that was replayed or dropped is **resolved** by a record
+//! in the same partition of the same topic, without key, whose header [`RESOLUTION`] says what was done
+//! and whose value lists the dead letters' offsets. A resolution is younger than its dead letters, so
+//! retention never takes it first; committed offsets of a group would be forgotten after a week, and
+//! could only tell how far a reader got, not which of ten dead letters are done.
 //!
-//! A letter is marked after it was sent again, so a crash in between sends it twice at most.
+//! A dead letter is resolved after it was sent again, so a crash in between sends it twice at most.
 
 mod reader;
 
@@ -23,83 +24,83 @@ use events::topics::{dead_letter_topic, legacy_dead_letter_topic, retry_topic};
 use self::reader::Reader;
 use crate::{
     config::{KafkaConfig, Profile},
-    core::marks,
+    core::resolutions,
     dead_letters::{self, Origin},
-    producer::{Outgoing, Producer},
+    producer::{OutgoingRecord, Producer},
     record::{Offset, Partition, Record},
     resets,
 };
 
-/// The header of a mark: `replayed` or `dropped`.
-pub const MARK: &str = "dlq_settled";
+/// The header of a resolution: `replayed` or `dropped`.
+pub const RESOLUTION: &str = "dlq_settled";
 
-/// Letters that are sent again and marked together.
-const LETTERS_PER_MARK: usize = 500;
+/// Dead letters that are sent again and resolved together.
+const DEAD_LETTERS_PER_RESOLUTION: usize = 500;
 
-/// The place of a letter in its dead letter topic, written `partition:offset`.
+/// The place of a dead letter in its dead letter topic, written `partition:offset`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LetterId {
+pub struct DeadLetterId {
     /// The partition of the dead letter topic.
     pub partition: Partition,
     /// The offset there.
     pub offset: Offset,
 }
 
-/// A text that is no [`LetterId`].
+/// A text that is no [`DeadLetterId`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a letter is named by its partition and offset, such as 3:17")]
-pub struct WrongLetterId;
+#[error("a dead letter is named by its partition and offset, such as 3:17")]
+pub struct InvalidDeadLetterId;
 
-impl fmt::Display for LetterId {
+impl fmt::Display for DeadLetterId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.partition, self.offset)
     }
 }
 
-impl FromStr for LetterId {
-    type Err = WrongLetterId;
+impl FromStr for DeadLetterId {
+    type Err = InvalidDeadLetterId;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (partition, offset) = text.split_once(':').ok_or(WrongLetterId)?;
-        let partition = partition.parse().ok().filter(|partition| *partition >= 0).ok_or(WrongLetterId)?;
-        let offset = offset.parse().ok().filter(|offset| *offset >= 0).ok_or(WrongLetterId)?;
+        let (partition, offset) = text.split_once(':').ok_or(InvalidDeadLetterId)?;
+        let partition = partition.parse().ok().filter(|partition| *partition >= 0).ok_or(InvalidDeadLetterId)?;
+        let offset = offset.parse().ok().filter(|offset| *offset >= 0).ok_or(InvalidDeadLetterId)?;
         Ok(Self { partition: Partition(partition), offset: Offset(offset) })
     }
 }
 
 /// A dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Letter {
+pub struct DeadLetter {
     /// Its place in the dead letter topic, and with it its content.
     pub record: Record,
     /// Where it came from; `None` for a record that another program put there.
     pub origin: Option<Origin>,
 }
 
-impl Letter {
+impl DeadLetter {
     /// Its name.
     #[must_use]
-    pub fn id(&self) -> LetterId {
-        LetterId { partition: self.record.partition, offset: self.record.offset }
+    pub fn id(&self) -> DeadLetterId {
+        DeadLetterId { partition: self.record.partition, offset: self.record.offset }
     }
 }
 
 /// What [`Dlq::list`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// The first letters that are not settled, by partition and offset.
-    pub letters: Vec<Letter>,
-    /// How many letters are not settled, those in `letters` included.
+    /// The first dead letters that are not settled, by partition and offset.
+    pub letters: Vec<DeadLetter>,
+    /// How many dead letters are not settled, those in `letters` included.
     pub unsettled: usize,
 }
 
-/// Which letters are meant.
+/// Which dead letters are meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Letters {
+pub enum DeadLetters {
     /// Every one that is not settled.
     All,
     /// These. One that is settled already, or was never there, is left alone.
-    These(Vec<LetterId>),
+    These(Vec<DeadLetterId>),
 }
 
 /// The dead letters of one topic and group.
@@ -147,21 +148,21 @@ impl Dlq {
     /// Lets every member of the group go on that stopped because too many records in a row were rejected.
     ///
     /// # Errors
-    /// When Kafka did not take the word.
+    /// When Kafka did not take the reset.
     pub async fn reset(&self) -> anyhow::Result<()> {
         let sent = resets::send(&self.producer, &self.dead_letter_topic, &self.group).await;
         sent.with_context(|| format!("send a reset to {}", self.dead_letter_topic))
     }
 
-    /// The first `limit` letters that are not settled, and the number of all of them.
+    /// The first `limit` dead letters that are not settled, and the number of all of them.
     ///
     /// # Errors
     /// When Kafka cannot be read.
     pub async fn list(&self, limit: usize) -> anyhow::Result<Listing> {
         self.read(move |reader| {
             let (mut unsettled, mut first) = (0, BTreeMap::<_, Vec<_>>::new());
-            let marks = reader.marks()?;
-            reader.letters(&marks, |letter| {
+            let resolutions = reader.resolutions()?;
+            reader.letters(&resolutions, |letter| {
                 unsettled += 1;
                 let of_partition = first.entry(letter.record.partition).or_default();
                 if of_partition.len() < limit {
@@ -174,38 +175,39 @@ impl Dlq {
         .await
     }
 
-    /// One letter, settled or not; `None` when there is none in that place.
+    /// One dead letter, settled or not; `None` when there is none in that place.
     ///
     /// # Errors
     /// When Kafka cannot be read.
-    pub async fn show(&self, id: LetterId) -> anyhow::Result<Option<Letter>> {
+    pub async fn show(&self, id: DeadLetterId) -> anyhow::Result<Option<DeadLetter>> {
         self.read(move |reader| reader.one(id)).await
     }
 
-    /// Sends letters to their group again, as they were, and marks them. Answers how many.
+    /// Sends dead letters to their group again, as they were, and records them as resolved. Answers how
+    /// many.
     ///
     /// # Errors
-    /// When Kafka cannot be read or written; what was replayed until then is marked.
-    pub async fn replay(&self, which: Letters) -> anyhow::Result<usize> {
+    /// When Kafka cannot be read or written; what was replayed until then is resolved.
+    pub async fn replay(&self, which: DeadLetters) -> anyhow::Result<usize> {
         self.settle(which, "replayed", true).await
     }
 
-    /// Marks letters as nothing to be done about. Answers how many.
+    /// Records dead letters as resolved without a retry. Answers how many.
     ///
     /// # Errors
-    /// When Kafka cannot be read or written; what was dropped until then is marked.
-    pub async fn drop(&self, which: Letters) -> anyhow::Result<usize> {
+    /// When Kafka cannot be read or written; what was dropped until then is resolved.
+    pub async fn drop(&self, which: DeadLetters) -> anyhow::Result<usize> {
         self.settle(which, "dropped", false).await
     }
 
-    async fn settle(&self, which: Letters, how: &'static str, send: bool) -> anyhow::Result<usize> {
-        let (letters, mut read) = tokio::sync::mpsc::channel(LETTERS_PER_MARK);
+    async fn settle(&self, which: DeadLetters, how: &'static str, send: bool) -> anyhow::Result<usize> {
+        let (letters, mut read) = tokio::sync::mpsc::channel(DEAD_LETTERS_PER_RESOLUTION);
         let reading = self.read(move |reader| {
-            let marks = reader.marks()?;
-            reader.letters(&marks, |letter| {
+            let resolutions = reader.resolutions()?;
+            reader.letters(&resolutions, |letter| {
                 let is_meant = match &which {
-                    Letters::All => true,
-                    Letters::These(ids) => ids.contains(&letter.id()),
+                    DeadLetters::All => true,
+                    DeadLetters::These(ids) => ids.contains(&letter.id()),
                 };
                 if is_meant {
                     // Refused when the writing failed, which is told there.
@@ -215,7 +217,7 @@ impl Dlq {
         });
         let writing = async move {
             let (mut settled, mut together) = (0, Vec::new());
-            while read.recv_many(&mut together, LETTERS_PER_MARK).await > 0 {
+            while read.recv_many(&mut together, DEAD_LETTERS_PER_RESOLUTION).await > 0 {
                 self.settle_together(&together, how, send).await?;
                 settled += together.len();
                 together.clear();
@@ -226,9 +228,9 @@ impl Dlq {
         Ok(settled)
     }
 
-    async fn settle_together(&self, letters: &[Letter], how: &str, send: bool) -> anyhow::Result<()> {
+    async fn settle_together(&self, letters: &[DeadLetter], how: &str, send: bool) -> anyhow::Result<()> {
         if send {
-            let retried = letters.iter().map(|Letter { record, origin }| {
+            let retried = letters.iter().map(|DeadLetter { record, origin }| {
                 dead_letters::retried(record, origin.as_ref(), &self.group, &self.retry_topic)
             });
             self.producer
@@ -238,16 +240,19 @@ impl Dlq {
         }
         runtime::fault::point("dlq.replayed-not-marked");
         let mut by_partition = BTreeMap::<_, Vec<_>>::new();
-        for Letter { record, .. } in letters {
+        for DeadLetter { record, .. } in letters {
             by_partition.entry(record.partition).or_default().push(record.offset.0);
         }
-        let marks = by_partition.into_iter().map(|(partition, offsets)| {
-            Outgoing::to(&self.dead_letter_topic)
+        let resolutions = by_partition.into_iter().map(|(partition, offsets)| {
+            OutgoingRecord::to(&self.dead_letter_topic)
                 .into_partition(partition)
-                .with_header(MARK, how)
-                .with_value(marks::write(&offsets).into_bytes())
+                .with_header(RESOLUTION, how)
+                .with_value(resolutions::write(&offsets).into_bytes())
         });
-        self.producer.send_all(marks).await.with_context(|| format!("mark letters in {}", self.dead_letter_topic))
+        self.producer
+            .send_all(resolutions)
+            .await
+            .with_context(|| format!("resolve letters in {}", self.dead_letter_topic))
     }
 
     /// Reads on a thread of its own, since the client blocks it.
@@ -267,11 +272,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_letter_is_named_by_its_place() {
-        let id: LetterId = "3:17".parse().expect("an id");
+    fn a_dead_letter_is_named_by_its_place() {
+        let id: DeadLetterId = "3:17".parse().expect("an id");
         assert_eq!((id.partition, id.offset, id.to_string().as_str()), (Partition(3), Offset(17), "3:17"));
         for text in ["", "3", "3:", ":17", "-1:3", "3:-1", "3:17:1", "a:b"] {
-            assert_eq!(text.parse::<LetterId>(), Err(WrongLetterId), "{text}");
+            assert_eq!(text.parse::<DeadLetterId>(), Err(InvalidDeadLetterId), "{text}");
         }
     }
 }

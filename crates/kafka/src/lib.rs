@@ -14,9 +14,9 @@
 
 pub mod config;
 pub mod consumer;
+pub mod dead_letter_breaker;
 pub mod dead_letters;
 pub mod dlq;
-pub mod gate;
 pub mod handler;
 pub mod producer;
 pub mod record;
@@ -30,7 +30,7 @@ mod tail;
 
 pub use config::{KafkaConfig, Profile};
 pub use consumer::{BatchLimits, Consumer, Subscription};
-pub use gate::DeadLetterGate;
+pub use dead_letter_breaker::DeadLetterBreaker;
 pub use handler::{Failure, Handler, Reject, Settled};
-pub use producer::{Batch, Outgoing, Producer, SendError};
+pub use producer::{Batch, OutgoingRecord, Producer, SendError};
 pub use record::{Offset, Partition, Record, Source, by_partition};

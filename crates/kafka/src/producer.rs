@@ -5,8 +5,8 @@
 //! the brokers have kept them; the client counts, so memory does not grow with what is sent.
 
 mod batch;
-mod link;
-mod outgoing;
+mod outgoing_record;
+mod producer_client;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -15,12 +15,12 @@ use std::{
 
 use anyhow::Context;
 use rdkafka::error::RDKafkaErrorCode;
-use runtime::{Shell, readiness::Need};
+use runtime::{ServiceRuntime, readiness::Criticality};
 
 pub use batch::Batch;
-pub use outgoing::Outgoing;
+pub use outgoing_record::OutgoingRecord;
 
-use self::link::Link;
+use self::producer_client::ProducerClient;
 use crate::config::{KafkaConfig, Profile};
 
 /// How long `/readyz` waits for Kafka's answer.
@@ -39,7 +39,7 @@ pub struct Producer {
 struct Shared {
     config: KafkaConfig,
     profile: Profile,
-    link: Mutex<Arc<Link>>,
+    client: Mutex<Arc<ProducerClient>>,
 }
 
 /// Some messages were not acknowledged. The others were, and those that failed may have been kept
@@ -70,24 +70,30 @@ impl SendError {
 }
 
 impl Producer {
-    /// A producer that says in `/readyz` whether Kafka answers, and that gets ready to send to
-    /// `topic` while the service is still starting. `need` says whether the service is ready without Kafka.
+    /// A producer that says in `/readyz` whether Kafka answers, and that gets ready to send to `topic`
+    /// while the service is still starting. `criticality` says whether the service is ready without Kafka.
     ///
     /// # Errors
     /// When the settings make no client.
-    pub fn new(config: &KafkaConfig, profile: Profile, topic: &str, need: Need, shell: &Shell) -> anyhow::Result<Self> {
+    pub fn new(
+        config: &KafkaConfig,
+        profile: Profile,
+        topic: &str,
+        criticality: Criticality,
+        runtime: &ServiceRuntime,
+    ) -> anyhow::Result<Self> {
         let producer = Self::unwatched(config, profile)?;
         // The question may outlive the service, the client must not: its broker may go with it.
         let (asked, known) = (Arc::downgrade(&producer.shared), Arc::<str>::from(topic));
-        shell.readiness.check("kafka", need, move || {
+        runtime.readiness.check("kafka", criticality, move || {
             let (shared, topic) = (asked.upgrade(), known.clone());
             async move {
                 let shared = shared.ok_or_else(|| "the service has stopped".to_owned())?;
                 Self { shared }.probe(&topic, PROBE_LIMIT).await
             }
         });
-        let (warming, topic, stopping) = (producer.clone(), topic.to_owned(), shell.tasks.stopping().clone());
-        shell.tasks.spawn_short("producer warm-up", async move {
+        let (warming, topic, stopping) = (producer.clone(), topic.to_owned(), runtime.tasks.stopping().clone());
+        runtime.tasks.spawn_short("producer warm-up", async move {
             tokio::select! {
                 () = stopping.cancelled() => {}
                 () = warming.warm_up(&topic) => {}
@@ -101,9 +107,9 @@ impl Producer {
     /// # Errors
     /// When the settings make no client.
     pub fn unwatched(config: &KafkaConfig, profile: Profile) -> anyhow::Result<Self> {
-        let link = Link::open(config, profile).context("create the Kafka producer")?;
-        let link = Mutex::new(Arc::new(link));
-        Ok(Self { shared: Arc::new(Shared { config: config.clone(), profile, link }) })
+        let client = ProducerClient::open(config, profile).context("create the Kafka producer")?;
+        let client = Mutex::new(Arc::new(client));
+        Ok(Self { shared: Arc::new(Shared { config: config.clone(), profile, client }) })
     }
 
     /// Learns where `topic` is, and with it the producer's id, so that the first message need not
@@ -123,7 +129,7 @@ impl Producer {
     /// When at least one was not acknowledged.
     pub async fn send_all<'a, I>(&self, messages: I) -> Result<(), SendError>
     where
-        I: IntoIterator<Item = Outgoing<'a>>,
+        I: IntoIterator<Item = OutgoingRecord<'a>>,
     {
         let mut batch = self.batch();
         for message in messages {
@@ -136,14 +142,14 @@ impl Producer {
     ///
     /// # Errors
     /// When it was not acknowledged.
-    pub async fn send(&self, message: Outgoing<'_>) -> Result<(), SendError> {
+    pub async fn send(&self, message: OutgoingRecord<'_>) -> Result<(), SendError> {
         self.send_all([message]).await
     }
 
     /// Messages that are handed over one by one and acknowledged together.
     #[must_use]
     pub fn batch(&self) -> Batch {
-        Batch::new(self.link())
+        Batch::new(self.client())
     }
 
     /// Waits until everything that was handed over is acknowledged or has failed, for `limit` at
@@ -152,30 +158,30 @@ impl Producer {
     /// # Errors
     /// When messages are still on their way after `limit`.
     pub async fn flush(&self, limit: Duration) -> anyhow::Result<()> {
-        let link = self.link();
-        tokio::task::spawn_blocking(move || link.flush(limit)).await.context("wait for the flush")??;
+        let client = self.client();
+        tokio::task::spawn_blocking(move || client.flush(limit)).await.context("wait for the flush")??;
         Ok(())
     }
 
     /// Asks Kafka for `topic`'s leaders; the error says why there was no answer.
     pub(crate) async fn probe(&self, topic: &str, limit: Duration) -> Result<(), String> {
-        let (link, topic) = (self.link(), topic.to_owned());
-        let asked = tokio::task::spawn_blocking(move || link.probe(&topic, limit)).await;
+        let (client, topic) = (self.client(), topic.to_owned());
+        let asked = tokio::task::spawn_blocking(move || client.probe(&topic, limit)).await;
         asked.unwrap_or_else(|_| Err("could not be asked".to_owned()))
     }
 
     /// The client in use; a fresh one after a fatal error, which ends an idempotent client for good.
-    fn link(&self) -> Arc<Link> {
-        let mut link = self.shared.link.lock().unwrap_or_else(PoisonError::into_inner);
-        if link.is_dead() {
-            match Link::open(&self.shared.config, self.shared.profile) {
+    fn client(&self) -> Arc<ProducerClient> {
+        let mut client = self.shared.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if client.is_dead() {
+            match ProducerClient::open(&self.shared.config, self.shared.profile) {
                 Ok(fresh) => {
-                    tracing::warn!("kafka producer: made anew after a fatal error");
-                    *link = Arc::new(fresh);
+                    tracing::warn!("kafka producer: recreated after a fatal error");
+                    *client = Arc::new(fresh);
                 }
-                Err(error) => tracing::error!("make the Kafka producer anew: {error}"),
+                Err(error) => tracing::error!("recreate the Kafka producer: {error}"),
             }
         }
-        link.clone()
+        client.clone()
     }
 }

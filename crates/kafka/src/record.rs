@@ -11,7 +11,7 @@ use rdkafka::{
     Message,
     message::{BorrowedMessage, Headers},
 };
-use runtime::trace::Cause;
+use runtime::trace::RequestContext;
 
 /// A partition of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,7 +34,7 @@ impl fmt::Display for Offset {
 }
 
 /// A record as it stands in its topic. It owns its bytes, so it may be kept for as long as a
-/// partition is held without keeping the client's buffers alive.
+/// partition is paused without keeping the client's buffers alive.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record {
     /// The partition it was read from.
@@ -178,8 +178,8 @@ impl Record {
 
     /// The request and the trace it belongs to, from its headers.
     #[must_use]
-    pub fn cause(&self) -> Cause {
-        Cause::carried(self.header_text(headers::REQUEST_ID), self.header_text(headers::TRACEPARENT))
+    pub fn request_context(&self) -> RequestContext {
+        RequestContext::carried(self.header_text(headers::REQUEST_ID), self.header_text(headers::TRACEPARENT))
     }
 
     /// How much memory its bytes take, roughly.
@@ -241,8 +241,8 @@ mod tests {
         let record = Record::new(Partition(0), Offset(0))
             .with_header(headers::REQUEST_ID, "req-7")
             .with_header(headers::TRACEPARENT, traceparent);
-        assert_eq!(record.cause(), Cause::carried(Some("req-7"), Some(traceparent)));
-        assert_eq!(Record::new(Partition(0), Offset(0)).cause(), Cause::none());
+        assert_eq!(record.request_context(), RequestContext::carried(Some("req-7"), Some(traceparent)));
+        assert_eq!(Record::new(Partition(0), Offset(0)).request_context(), RequestContext::none());
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! An operator lets a group go on that stopped because too many records in a row were rejected.
 //!
-//! The word goes through Kafka, so that it reaches every member wherever it runs: a record without value
-//! in the first partition of the group's dead letter topic, with the header [`CONTROL`]. Each member
-//! reads that partition from its own start on, and takes up where it was when Kafka was away. A member
-//! that starts later needs no reset: it counts from zero.
+//! The reset goes through Kafka, so that it reaches every member wherever it runs: a record without
+//! value in the first partition of the group's dead letter topic, with the header [`CONTROL`]. Each
+//! member reads that partition from its own start on, and takes up where it was when Kafka was away. A
+//! member that starts later needs no reset: it counts from zero.
 
 use std::{
     convert::Infallible,
@@ -15,17 +15,17 @@ use chrono::{DateTime, Utc};
 use crate::{
     config::KafkaConfig,
     consumer::Names,
-    core::{backoff::Backoff, throttle::Throttle},
-    gate::DeadLetterGate,
-    producer::{Outgoing, Producer, SendError},
+    core::{backoff::Backoff, log_throttle::LogThrottle},
+    dead_letter_breaker::DeadLetterBreaker,
+    producer::{OutgoingRecord, Producer, SendError},
     record::{Partition, Record},
     tail::Tail,
 };
 
-/// The header of a record that is a word to the group's members and no dead letter.
+/// The header of a record that controls the group's members and is no dead letter.
 pub(crate) const CONTROL: &str = "dlq_control";
 const RESET: &str = "reset";
-/// The partition in which all such words are.
+/// The partition of all control records.
 const PARTITION: Partition = Partition(0);
 
 /// How far before its start a member looks for resets, since clocks differ. One that it need not have
@@ -38,7 +38,7 @@ const LINE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Sends a reset to every member of the group.
 pub(crate) async fn send(producer: &Producer, dead_letter_topic: &str, group: &str) -> Result<(), SendError> {
-    let word = Outgoing::to(dead_letter_topic).into_partition(PARTITION);
+    let word = OutgoingRecord::to(dead_letter_topic).into_partition(PARTITION);
     producer.send(word.with_key(group.as_bytes()).with_header(CONTROL, RESET)).await
 }
 
@@ -46,13 +46,13 @@ pub(crate) async fn send(producer: &Producer, dead_letter_topic: &str, group: &s
 pub(crate) async fn follow(
     config: &KafkaConfig,
     names: &Names,
-    gate: &DeadLetterGate,
+    breaker: &DeadLetterBreaker,
     since: DateTime<Utc>,
 ) -> Infallible {
     let tail = open(config, names, since - CLOCK_TOLERANCE).await;
     loop {
         if is_reset(&tail.next().await, &names.group) {
-            gate.reset();
+            breaker.reset();
         }
     }
 }
@@ -63,7 +63,7 @@ fn is_reset(record: &Record, group: &str) -> bool {
 
 async fn open(config: &KafkaConfig, names: &Names, since: DateTime<Utc>) -> Tail {
     let place = (names.dead_letter_topic.as_str(), PARTITION.0);
-    let mut lines = Throttle::new(LINE_INTERVAL);
+    let mut lines = LogThrottle::new(LINE_INTERVAL);
     let mut attempt = 0;
     loop {
         match Tail::open(config, place, &names.group, since).await {

@@ -11,7 +11,7 @@ use rdkafka::{
 };
 
 use crate::{
-    client::{Plain, Words},
+    client::{ClientLog, Plain},
     config::KafkaConfig,
     record::{Record, Source},
 };
@@ -37,7 +37,7 @@ impl Tail {
         since: DateTime<Utc>,
     ) -> anyhow::Result<Self> {
         let client: StreamConsumer<Plain> =
-            config.tail(group).create_with_context(Plain(Words::of("tail"))).context("create the Kafka client")?;
+            config.tail(group).create_with_context(Plain(ClientLog::of("tail"))).context("create the Kafka client")?;
         let topic = topic.to_owned();
         let opening = tokio::task::spawn_blocking(move || {
             // In this order: what is written between the two answers is read.
@@ -67,7 +67,7 @@ impl Tail {
             match client.recv().await {
                 Ok(message) => return Record::copied_from(&message, Source::Topic),
                 // The client goes on by itself.
-                Err(error) => client.context().0.trouble(&error.to_string()),
+                Err(error) => client.context().0.report(&error.to_string()),
             }
         }
     }

@@ -14,13 +14,13 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer as _},
     error::{KafkaResult, RDKafkaErrorCode},
 };
-use runtime::{Shell, StoppedEarly, readiness::Need};
+use runtime::{ServiceRuntime, StoppedEarly, readiness::Criticality};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    client::{Plain, Words, reason},
+    client::{ClientLog, Plain, reason},
     config::{KafkaConfig, LARGEST_RECORD},
-    core::{backoff::Backoff, replication::least_in_sync, throttle::Throttle},
+    core::{backoff::Backoff, log_throttle::LogThrottle, replication::least_in_sync},
 };
 
 /// Seven days: a worker may be away over a long weekend. No longer, since they carry e-mail addresses.
@@ -73,22 +73,22 @@ pub enum TopicsError {
 /// topic with fewer partitions than its topic, which gets more.
 ///
 /// # Errors
-/// [`TopicsError`] when they cannot be created, [`StoppedEarly`] when the shell stops first.
+/// [`TopicsError`] when they cannot be created, [`StoppedEarly`] when the service stops first.
 pub async fn ensure(
     config: &KafkaConfig,
     names: &Namespace,
     service: &str,
-    need: Need,
-    shell: &Shell,
+    criticality: Criticality,
+    runtime: &ServiceRuntime,
 ) -> anyhow::Result<()> {
-    let part = shell.readiness.part("kafka topics", need, "not asked yet");
+    let part = runtime.readiness.part("kafka topics", criticality, "not asked yet");
     let (owned, rest): (Vec<_>, Vec<_>) = names.topics().into_iter().partition(|topic| topic.owner == service);
     let read = rest.into_iter().filter(|topic| topic.reader == Some(service)).collect();
-    let making = Making { config, stopping: shell.tasks.stopping(), waiting: &|reason| part.down(reason) };
-    making.run(owned, read).await
+    let creation = TopicCreation { config, stopping: runtime.tasks.stopping(), waiting: &|reason| part.down(reason) };
+    creation.run(owned, read).await
 }
 
-/// The same for all topics, without a shell; `waiting` hears why it still waits.
+/// The same for all topics, without a runtime; `waiting` hears why it still waits.
 ///
 /// # Errors
 /// As [`ensure`].
@@ -98,25 +98,25 @@ pub async fn create(
     stopping: &CancellationToken,
     waiting: impl Fn(String) + Sync,
 ) -> anyhow::Result<()> {
-    Making { config, stopping, waiting: &waiting }.run(names.topics(), Vec::new()).await
+    TopicCreation { config, stopping, waiting: &waiting }.run(names.topics(), Vec::new()).await
 }
 
 /// Topics on their way.
-struct Making<'a> {
+struct TopicCreation<'a> {
     config: &'a KafkaConfig,
     stopping: &'a CancellationToken,
     waiting: &'a (dyn Fn(String) + Sync),
 }
 
-impl Making<'_> {
+impl TopicCreation<'_> {
     async fn run(&self, owned: Vec<TopicSpec>, read: Vec<TopicSpec>) -> anyhow::Result<()> {
         let kafka = Arc::new(Kafka::open(self.config).context("create the Kafka client")?);
-        let made = self.make(&kafka, owned, read).await;
+        let made = self.create_all(&kafka, owned, read).await;
         close(kafka);
         made
     }
 
-    async fn make(&self, kafka: &Arc<Kafka>, owned: Vec<TopicSpec>, read: Vec<TopicSpec>) -> anyhow::Result<()> {
+    async fn create_all(&self, kafka: &Arc<Kafka>, owned: Vec<TopicSpec>, read: Vec<TopicSpec>) -> anyhow::Result<()> {
         // A topic of retries has as many partitions as its topic, which may be another service's.
         let (retries, owned): (Vec<_>, Vec<_>) = owned.into_iter().partition(|topic| topic.kind == TopicKind::Retries);
         self.create(kafka, &plans(self.config, &owned)).await?;
@@ -127,8 +127,8 @@ impl Making<'_> {
     }
 
     /// Creates what is missing, as long as it takes.
-    async fn create(&self, kafka: &Arc<Kafka>, plans: &[Plan]) -> anyhow::Result<()> {
-        let mut lines = Throttle::new(LINE_INTERVAL);
+    async fn create(&self, kafka: &Arc<Kafka>, plans: &[TopicPlan]) -> anyhow::Result<()> {
+        let mut lines = LogThrottle::new(LINE_INTERVAL);
         let mut attempt = 0;
         let begun = Instant::now();
         loop {
@@ -152,7 +152,7 @@ impl Making<'_> {
     }
 
     /// Waits until the owners have created their topics, for [`OWNER_LIMIT`] at most.
-    async fn wait_for_owners(&self, kafka: &Arc<Kafka>, plans: &[Plan]) -> anyhow::Result<()> {
+    async fn wait_for_owners(&self, kafka: &Arc<Kafka>, plans: &[TopicPlan]) -> anyhow::Result<()> {
         let (begun, mut attempt) = (Instant::now(), 0);
         while begun.elapsed() < OWNER_LIMIT {
             match missing(kafka, plans).await {
@@ -209,8 +209,8 @@ struct Kafka {
 
 impl Kafka {
     fn open(config: &KafkaConfig) -> KafkaResult<Self> {
-        let admin = config.finish(config.client()).create_with_context(Plain(Words::of("admin")))?;
-        let asker = config.asker().create_with_context(Plain(Words::of("admin")))?;
+        let admin = config.finish(config.client()).create_with_context(Plain(ClientLog::of("admin")))?;
+        let asker = config.asker().create_with_context(Plain(ClientLog::of("admin")))?;
         Ok(Self { admin, asker })
     }
 
@@ -226,7 +226,7 @@ impl Kafka {
 /// Topics and their numbers of partitions.
 type Existing = BTreeMap<String, usize>;
 
-struct Plan {
+struct TopicPlan {
     topic: String,
     owner: &'static str,
     /// The topic that this one has as many partitions as.
@@ -236,7 +236,7 @@ struct Plan {
     settings: Vec<(&'static str, String)>,
 }
 
-fn plans(config: &KafkaConfig, topics: &[TopicSpec]) -> Vec<Plan> {
+fn plans(config: &KafkaConfig, topics: &[TopicSpec]) -> Vec<TopicPlan> {
     let plan = |topic: &TopicSpec| {
         let retention = match topic.kind {
             TopicKind::Events | TopicKind::Retries => RETENTION,
@@ -251,7 +251,7 @@ fn plans(config: &KafkaConfig, topics: &[TopicSpec]) -> Vec<Plan> {
         }
         let like = topic.of.clone().filter(|_| topic.kind == TopicKind::Retries);
         let (name, partitions, replication) = (topic.name.clone(), config.partitions.into(), config.replication);
-        Plan { topic: name, owner: topic.owner, like, partitions, replication, settings }
+        TopicPlan { topic: name, owner: topic.owner, like, partitions, replication, settings }
     };
     topics.iter().map(plan).collect()
 }
@@ -263,7 +263,7 @@ async fn existing(kafka: &Arc<Kafka>) -> Result<Existing, Obstacle> {
 }
 
 /// Those of the topics that Kafka does not name.
-async fn missing<'a>(kafka: &Arc<Kafka>, plans: &'a [Plan]) -> Result<Vec<&'a Plan>, Obstacle> {
+async fn missing<'a>(kafka: &Arc<Kafka>, plans: &'a [TopicPlan]) -> Result<Vec<&'a TopicPlan>, Obstacle> {
     if plans.is_empty() {
         return Ok(Vec::new());
     }
@@ -273,7 +273,7 @@ async fn missing<'a>(kafka: &Arc<Kafka>, plans: &'a [Plan]) -> Result<Vec<&'a Pl
 
 /// A broker learns a moment after the controller's answer what was created; asked before, it says
 /// that there is no such topic. One that may not name the topics to us is not waited for.
-async fn wait_until_named(kafka: &Arc<Kafka>, plans: &[Plan]) -> Result<(), Obstacle> {
+async fn wait_until_named(kafka: &Arc<Kafka>, plans: &[TopicPlan]) -> Result<(), Obstacle> {
     let begun = Instant::now();
     while begun.elapsed() < NAMED_LIMIT && !missing(kafka, plans).await?.is_empty() {
         tokio::time::sleep(NAMED_INTERVAL).await;
@@ -281,12 +281,12 @@ async fn wait_until_named(kafka: &Arc<Kafka>, plans: &[Plan]) -> Result<(), Obst
     Ok(())
 }
 
-async fn create_missing(kafka: &Arc<Kafka>, plans: &[Plan]) -> Result<(), Obstacle> {
+async fn create_missing(kafka: &Arc<Kafka>, plans: &[TopicPlan]) -> Result<(), Obstacle> {
     if plans.is_empty() {
         return Ok(());
     }
     let known = existing(kafka).await?;
-    let partitions = |plan: &Plan| {
+    let partitions = |plan: &TopicPlan| {
         let like = plan.like.as_ref().and_then(|like| known.get(like)).and_then(|count| i32::try_from(*count).ok());
         like.unwrap_or(plan.partitions)
     };
@@ -327,7 +327,7 @@ async fn add_partitions(kafka: &Kafka, topic: &str, count: usize) -> Result<(), 
     for answer in answers {
         match answer {
             Ok(topic) => tracing::info!("topic {topic} has {count} partitions now, as many as its topic"),
-            // Without them only letters of the new partitions cannot be replayed.
+            // Without them only dead letters of the new partitions cannot be replayed.
             Err((topic, code)) => tracing::warn!("topic {topic} needs {count} partitions: {code}"),
         }
     }
@@ -350,7 +350,7 @@ fn obstacle(topic: String, code: RDKafkaErrorCode, replication: u16) -> Obstacle
     }
 }
 
-impl Plan {
+impl TopicPlan {
     fn new_topic(&self, partitions: i32) -> NewTopic<'_> {
         let replication = TopicReplication::Fixed(self.replication.into());
         let topic = NewTopic::new(&self.topic, partitions, replication);
@@ -358,7 +358,7 @@ impl Plan {
     }
 }
 
-impl fmt::Debug for Plan {
+impl fmt::Debug for TopicPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {} x {} {:?}", self.topic, self.partitions, self.replication, self.settings)
     }

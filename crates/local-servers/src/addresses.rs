@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Doing, Error};
+use crate::error::{Error, ErrorContext};
 
 /// Where things are while `up` runs, for `doctor` and `dlq`. It holds no secrets: databases that the
 /// operator named are not in it. It is readable by its owner alone all the same.
@@ -41,19 +41,19 @@ impl Addresses {
         let file = Self::file(data_dir);
         let bytes = match fs::read(&file) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            other => other.doing(|| format!("read {}", file.display()))?,
+            other => other.context(|| format!("read {}", file.display()))?,
         };
-        serde_json::from_slice(&bytes).map(Some).doing(|| format!("understand {}", file.display()))
+        serde_json::from_slice(&bytes).map(Some).context(|| format!("understand {}", file.display()))
     }
 
     /// Puts the file into its place, whole or not at all.
     pub(crate) fn write(&self, data_dir: &Path) -> Result<(), Error> {
         let (file, new) = (Self::file(data_dir), data_dir.join("addresses.json.new"));
-        let doing = || format!("write {}", file.display());
-        let text = serde_json::to_vec_pretty(self).doing(doing)?;
-        crate::account::remove_if_there(&new)?;
-        let mut writer = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&new).doing(doing)?;
-        writer.write_all(&text).doing(doing)?;
-        fs::rename(&new, &file).doing(doing)
+        let context = || format!("write {}", file.display());
+        let text = serde_json::to_vec_pretty(self).context(context)?;
+        crate::run_as::remove_if_there(&new)?;
+        let mut writer = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&new).context(context)?;
+        writer.write_all(&text).context(context)?;
+        fs::rename(&new, &file).context(context)
     }
 }

@@ -8,9 +8,9 @@ use std::{
 };
 
 use crate::{
-    account::{Account, make_parents, remove_if_there},
     addresses::Addresses,
-    error::{Doing, Error},
+    error::{Error, ErrorContext},
+    run_as::{RunAs, make_parents, remove_if_there},
 };
 
 /// A data directory that is ours until this is dropped or the process ends.
@@ -27,12 +27,12 @@ impl DataDir {
     /// [`Error::InUse`] with folder and pid when another process holds it, [`Error::Unreachable`] when
     /// the servers' user cannot get there, and whatever the system refuses.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let account = Account::find()?;
-        make(path, &account)?;
-        let path = path.canonicalize().doing(|| format!("find {}", path.display()))?;
-        account.check_reaches(&path)?;
+        let run_as = RunAs::find()?;
+        make(path, &run_as)?;
+        let path = path.canonicalize().context(|| format!("find {}", path.display()))?;
+        run_as.check_reaches(&path)?;
         let lock = take_lock(&path)?;
-        if account.is_other() {
+        if run_as.is_other() {
             let_through(&path)?;
         }
         remove_if_there(&Addresses::file(&path))?;
@@ -66,8 +66,8 @@ impl DataDir {
     /// # Errors
     /// [`Error::Unreachable`] or [`Error::NoServerUser`].
     pub fn check_reach(path: &Path) -> Result<(), Error> {
-        let path = absolute(path).doing(|| format!("find {}", path.display()))?;
-        Account::find()?.check_reaches(&path)
+        let path = absolute(path).context(|| format!("find {}", path.display()))?;
+        RunAs::find()?.check_reaches(&path)
     }
 
     /// The pid of the process that holds `path`, if one does.
@@ -90,7 +90,7 @@ fn lock_file(path: &Path) -> PathBuf {
     path.join("lock")
 }
 
-fn make(path: &Path, account: &Account) -> Result<(), Error> {
+fn make(path: &Path, run_as: &RunAs) -> Result<(), Error> {
     if path.is_dir() {
         return Ok(());
     }
@@ -100,7 +100,7 @@ fn make(path: &Path, account: &Account) -> Result<(), Error> {
         }
         // Parents are made as everybody makes folders; what is ours alone is the directory itself.
         if let Some(parent) = path.parent() {
-            make_parents(parent, account.is_other())?;
+            make_parents(parent, run_as.is_other())?;
         }
         DirBuilder::new().mode(0o700).create(path)
     };
@@ -113,29 +113,29 @@ fn unusable(path: &Path, source: io::Error) -> Error {
 
 /// Lets the servers' user pass through to its own folders. What else is here has modes of its own.
 fn let_through(path: &Path) -> Result<(), Error> {
-    let doing = || format!("let the servers' user pass through {}", path.display());
-    let mode = fs::metadata(path).doing(doing)?.permissions().mode();
-    fs::set_permissions(path, Permissions::from_mode(mode | 0o011)).doing(doing)
+    let context = || format!("let the servers' user pass through {}", path.display());
+    let mode = fs::metadata(path).context(context)?.permissions().mode();
+    fs::set_permissions(path, Permissions::from_mode(mode | 0o011)).context(context)
 }
 
 fn take_lock(path: &Path) -> Result<File, Error> {
     let name = lock_file(path);
-    let doing = || format!("lock {}", name.display());
+    let context = || format!("lock {}", name.display());
     let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&name);
     let mut file = opened.map_err(|source| unusable(path, source))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();
-            file.read_to_string(&mut pid).doing(doing)?;
+            file.read_to_string(&mut pid).context(context)?;
             let pid = if pid.trim().is_empty() { "?" } else { pid.trim() };
             return Err(Error::InUse { folder: path.to_owned(), pid: pid.to_owned() });
         }
-        Err(TryLockError::Error(error)) => return Err(error).doing(doing),
+        Err(TryLockError::Error(error)) => return Err(error).context(context),
     }
-    file.set_len(0).doing(doing)?;
-    file.rewind().doing(doing)?;
-    writeln!(file, "{}", std::process::id()).doing(doing)?;
+    file.set_len(0).context(context)?;
+    file.rewind().context(context)?;
+    writeln!(file, "{}", std::process::id()).context(context)?;
     Ok(file)
 }
 

@@ -202,29 +202,29 @@ pub enum Error {
     NoPort,
     /// A live server of this data directory that will not end.
     #[error("{server} of an earlier run (process {pid}) does not end: stop it by `kill -9 {pid}`")]
-    LeftoverStays {
+    OrphanStays {
         /// Which server.
         server: &'static str,
         /// Its process.
         pid: u32,
     },
     /// The system refused something.
-    #[error("{doing}")]
+    #[error("{context}")]
     System {
         /// What was being done, such as `create /var/lib/flightbell`.
-        doing: String,
+        context: String,
         /// What the system said.
         source: io::Error,
     },
 }
 
 /// Adds what was being done to what the system said.
-pub(crate) trait Doing<T> {
-    fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error>;
+pub(crate) trait ErrorContext<T> {
+    fn context(self, what: impl FnOnce() -> String) -> Result<T, Error>;
 }
 
-impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
-    fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error> {
-        self.map_err(|source| Error::System { doing: what(), source: source.into() })
+impl<T, E: Into<io::Error>> ErrorContext<T> for Result<T, E> {
+    fn context(self, what: impl FnOnce() -> String) -> Result<T, Error> {
+        self.map_err(|source| Error::System { context: what(), source: source.into() })
     }
 }

@@ -11,15 +11,15 @@ use rustix::process::Signal;
 use tokio::{process::Command, task::JoinSet};
 
 use crate::{
-    Durability, Places, Watch,
-    account::{Account, remove_folder_if_there},
+    Discovery, Durability, Watch,
     core::{identity::KAFKA_MAIN, ports::fingerprint, properties::Broker},
-    error::{Doing, Error},
-    launch::{Plan, Ready, prepare},
+    discovery::{Java, KafkaJars},
+    error::{Error, ErrorContext},
+    launch::{LaunchSpec, Ready, prepare},
     log::Log,
     ownership::mend_owner,
-    places::{Java, KafkaJars},
     ports, processes,
+    run_as::{RunAs, remove_folder_if_there},
     supervisor::{End, Supervised},
 };
 
@@ -80,7 +80,7 @@ impl std::fmt::Debug for Protected {
 /// How to run it.
 #[derive(Clone, Debug)]
 pub struct KafkaOptions {
-    places: Places,
+    discovery: Discovery,
     data_dir: PathBuf,
     durability: Durability,
     proxied: Option<Proxied>,
@@ -100,9 +100,9 @@ struct Member {
 impl KafkaOptions {
     /// A broker in `data_dir` (which [`crate::DataDir`] should hold), made when it is missing.
     #[must_use]
-    pub fn new(places: &Places, data_dir: &Path, durability: Durability) -> Self {
-        let (places, data_dir) = (places.clone(), data_dir.to_owned());
-        Self { places, data_dir, durability, proxied: None, protected: None, member: None }
+    pub fn new(discovery: &Discovery, data_dir: &Path, durability: Durability) -> Self {
+        let (discovery, data_dir) = (discovery.clone(), data_dir.to_owned());
+        Self { discovery, data_dir, durability, proxied: None, protected: None, member: None }
     }
 
     /// With a second listener behind a proxy.
@@ -159,9 +159,9 @@ impl Kafka {
                 protected: options.protected.as_ref().map(|_| (free[2], free[3])),
             };
             site.write_settings(&options, ports)?;
-            let plan = site.plan(options.durability);
+            let spec = site.spec(options.durability);
             attempt += 1;
-            match Supervised::start(plan).await {
+            match Supervised::start(spec).await {
                 Ok(supervised) => return Ok(Self { supervised, ports }),
                 // Nobody knows the port yet, so another will do.
                 Err(Error::EndedAtStart { tail, .. }) if tail.contains(PORT_TAKEN) && attempt < PORT_ATTEMPTS => {}
@@ -218,7 +218,7 @@ pub(crate) fn properties_of(data_dir: &Path, name: &str) -> PathBuf {
 }
 
 /// Stops the broker that an earlier run left in `data_dir`, if one runs.
-pub(crate) async fn stop_leftover(data_dir: &Path, name: &str) -> Result<(), Error> {
+pub(crate) async fn stop_orphan(data_dir: &Path, name: &str) -> Result<(), Error> {
     let properties = properties_of(data_dir, name);
     processes::stop(SERVER, STOP_LEFTOVER, |line| line.is_kafka_of(&properties)).await
 }
@@ -230,7 +230,7 @@ pub(crate) fn data_of(data_dir: &Path) -> PathBuf {
 
 /// Everything a broker needs before it has a port.
 struct Site {
-    account: Account,
+    run_as: RunAs,
     java: Java,
     jars: KafkaJars,
     folder: PathBuf,
@@ -240,26 +240,26 @@ struct Site {
 
 impl Site {
     async fn prepare(options: &KafkaOptions) -> Result<Self, Error> {
-        let java = options.places.java().await?;
-        let jars = options.places.kafka()?;
-        let account = Account::find()?;
+        let java = options.discovery.java().await?;
+        let jars = options.discovery.kafka()?;
+        let run_as = RunAs::find()?;
         let name = options.folder_name();
-        account.make_folder(&options.data_dir.join(&name))?;
-        let data_dir = options.data_dir.canonicalize().doing(|| format!("find {}", options.data_dir.display()))?;
+        run_as.make_folder(&options.data_dir.join(&name))?;
+        let data_dir = options.data_dir.canonicalize().context(|| format!("find {}", options.data_dir.display()))?;
         let folder = data_dir.join(&name);
-        account.check_reaches(&folder.join("data"))?;
-        let program = java.program.canonicalize().doing(|| format!("find {}", java.program.display()))?;
-        account.check_reaches(&program)?;
-        let (reader, shared) = (account.clone(), options.places.shared_cache.clone());
+        run_as.check_reaches(&folder.join("data"))?;
+        let program = java.program.canonicalize().context(|| format!("find {}", java.program.display()))?;
+        run_as.check_reaches(&program)?;
+        let (reader, shared) = (run_as.clone(), options.discovery.shared_cache.clone());
         let within_reach = tokio::task::spawn_blocking(move || jars.within_reach(&reader, &shared)).await;
-        let jars = within_reach.doing(|| "look at Kafka's jars".to_owned())??;
+        let jars = within_reach.context(|| "look at Kafka's jars".to_owned())??;
         let properties = properties_of(&data_dir, &name);
-        stop_leftover(&data_dir, &name).await?;
-        account.write(&folder.join("log4j2.properties"), LOG_SETTINGS)?;
-        account.make_folder(&folder.join("tmp"))?;
-        mend_owner(&account, &folder.join("data"))?;
+        stop_orphan(&data_dir, &name).await?;
+        run_as.write(&folder.join("log4j2.properties"), LOG_SETTINGS)?;
+        run_as.make_folder(&folder.join("tmp"))?;
+        mend_owner(&run_as, &folder.join("data"))?;
         let log = data_dir.join("logs").join(format!("{name}.log"));
-        Ok(Self { account, java, jars, folder, properties, log })
+        Ok(Self { run_as, java, jars, folder, properties, log })
     }
 
     /// Formats the data folder beside its place and renames it, so that an interrupted start leaves
@@ -270,7 +270,7 @@ impl Site {
         }
         remove_folder_if_there(&self.folder.join("data.new"))?;
         let settings = self.broker(options, Ports::default()).properties("data.new");
-        self.account.write(&self.folder.join("format.properties"), &settings)?;
+        self.run_as.write(&self.folder.join("format.properties"), &settings)?;
         let cluster = options.member.as_ref().map_or_else(new_cluster_id, |member| member.cluster.clone());
         let mut command = Command::new(&self.java.program);
         command.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]);
@@ -280,15 +280,15 @@ impl Site {
             command.arg("--standalone");
         }
         if let Some(Protected { keystore, username, password }) = &options.protected {
-            self.account.write(&self.folder.join("keystore.pem"), keystore)?;
+            self.run_as.write(&self.folder.join("keystore.pem"), keystore)?;
             command.args(["--add-scram", &format!("SCRAM-SHA-512=[name={username},password={password}]")]);
         }
         command.current_dir(&self.folder);
         tracing::info!("formatting a Kafka data folder in {}", self.folder.display());
-        prepare("Kafka's format", &self.account, command, FORMAT_LIMIT).await?;
-        let doing = || format!("put the formatted folder into {}", self.folder.display());
-        fs::rename(self.folder.join("data.new"), self.folder.join("data")).doing(doing)?;
-        File::open(&self.folder).and_then(|folder| folder.sync_all()).doing(doing)
+        prepare("Kafka's format", &self.run_as, command, FORMAT_LIMIT).await?;
+        let context = || format!("put the formatted folder into {}", self.folder.display());
+        fs::rename(self.folder.join("data.new"), self.folder.join("data")).context(context)?;
+        File::open(&self.folder).and_then(|folder| folder.sync_all()).context(context)
     }
 
     fn broker(&self, options: &KafkaOptions, ports: Ports) -> Broker {
@@ -299,10 +299,10 @@ impl Site {
     }
 
     fn write_settings(&self, options: &KafkaOptions, ports: Ports) -> Result<(), Error> {
-        self.account.write(&self.properties, &self.broker(options, ports).properties("data"))
+        self.run_as.write(&self.properties, &self.broker(options, ports).properties("data"))
     }
 
-    fn plan(&self, durability: Durability) -> Plan {
+    fn spec(&self, durability: Durability) -> LaunchSpec {
         let mut arguments: Vec<OsString> = JAVA_FLAGS.iter().map(OsString::from).collect();
         if durability == Durability::ForTests {
             arguments.push(TEST_HEAP.into());
@@ -314,15 +314,15 @@ impl Site {
             arguments.push(flag);
         }
         arguments.extend(["-cp".into(), self.jars.class_path(), KAFKA_MAIN.into(), self.properties.clone().into()]);
-        let (account, folder) = (self.account.clone(), self.folder.clone());
+        let (run_as, folder) = (self.run_as.clone(), self.folder.clone());
         let before = Box::new(move || {
             // Libraries that a killed broker unpacked.
             remove_folder_if_there(&folder.join("tmp"))?;
-            account.make_folder(&folder.join("tmp"))
+            run_as.make_folder(&folder.join("tmp"))
         });
-        Plan {
+        LaunchSpec {
             server: SERVER,
-            account: self.account.clone(),
+            run_as: self.run_as.clone(),
             program: self.java.program.clone(),
             arguments,
             // One arena for small allocations instead of one a thread.
@@ -356,14 +356,14 @@ impl KafkaCluster {
     ///
     /// # Errors
     /// As [`Kafka::start`].
-    pub async fn start(places: &Places, data_dir: &Path, count: usize) -> Result<Self, Error> {
+    pub async fn start(discovery: &Discovery, data_dir: &Path, count: usize) -> Result<Self, Error> {
         let seed = fingerprint(data_dir.as_os_str().as_encoded_bytes());
         let ports = ports::free(seed, 2 * count)?;
         let (clients, voters) = ports.split_at(count);
         let cluster = new_cluster_id();
         let member = |(index, port): (usize, &u16)| {
             let member = Member { node: index + 1, port: *port, voters: voters.to_vec(), cluster: cluster.clone() };
-            KafkaOptions { member: Some(member), ..KafkaOptions::new(places, data_dir, Durability::ForTests) }
+            KafkaOptions { member: Some(member), ..KafkaOptions::new(discovery, data_dir, Durability::ForTests) }
         };
         let options: Vec<_> = clients.iter().enumerate().map(member).collect();
         // All at once: a broker is ready only when most of them are there.
@@ -373,7 +373,7 @@ impl KafkaCluster {
         }
         let mut brokers: Vec<Option<Kafka>> = options.iter().map(|_| None).collect();
         while let Some(started) = starting.join_next().await {
-            let (index, broker) = started.doing(|| "start a broker".to_owned())?;
+            let (index, broker) = started.context(|| "start a broker".to_owned())?;
             brokers[index] = Some(broker?);
         }
         Ok(Self { options, brokers })

@@ -15,9 +15,9 @@ use tokio::{
 };
 
 use crate::{
-    account::Account,
-    error::{Doing, Error},
+    error::{Error, ErrorContext},
     log::{Log, last_lines},
+    run_as::RunAs,
 };
 
 /// How long a start is repeated that is refused because of what a killed server left behind.
@@ -30,10 +30,10 @@ const READY_INTERVAL: Duration = Duration::from_millis(20);
 /// What is to be done before each start, such as clearing up.
 type Before = Box<dyn Fn() -> Result<(), Error> + Send + Sync>;
 
-/// How a server is run.
-pub(crate) struct Plan {
+/// How a server is launched.
+pub(crate) struct LaunchSpec {
     pub(crate) server: &'static str,
-    pub(crate) account: Account,
+    pub(crate) run_as: RunAs,
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<OsString>,
     pub(crate) environment: Vec<(&'static str, OsString)>,
@@ -50,7 +50,7 @@ pub(crate) struct Plan {
     pub(crate) before: Before,
 }
 
-impl Plan {
+impl LaunchSpec {
     /// Beside the log, for people and scripts; a later start of ours trusts the table of processes.
     fn pid_file(&self) -> PathBuf {
         self.log.path().with_extension("pid")
@@ -84,49 +84,49 @@ enum Start {
 }
 
 /// Starts the server and waits until it is ready.
-pub(crate) async fn launch(plan: &Plan) -> Result<Child, Error> {
-    let patience = Instant::now() + REFUSED_LIMIT;
+pub(crate) async fn launch(spec: &LaunchSpec) -> Result<Child, Error> {
+    let deadline = Instant::now() + REFUSED_LIMIT;
     loop {
-        (plan.before)()?;
-        let (status, said) = match start(plan).await? {
+        (spec.before)()?;
+        let (status, said) = match start(spec).await? {
             Start::Ready(child) => return Ok(child),
             Start::Ended(status, said) => (status, said),
         };
-        let is_refused = plan.refusals.iter().any(|words| said.contains(words));
-        if !is_refused || Instant::now() > patience {
-            let (log, tail) = (plan.log.path().to_owned(), last_lines(&said));
-            return Err(Error::EndedAtStart { server: plan.server, status: status.to_string(), log, tail });
+        let is_refused = spec.refusals.iter().any(|words| said.contains(words));
+        if !is_refused || Instant::now() > deadline {
+            let (log, tail) = (spec.log.path().to_owned(), last_lines(&said));
+            return Err(Error::EndedAtStart { server: spec.server, status: status.to_string(), log, tail });
         }
-        tracing::info!("{} is held up by what a killed one left; trying again", plan.server);
+        tracing::info!("{} is held up by what a killed one left; trying again", spec.server);
         tokio::time::sleep(REFUSED_INTERVAL).await;
     }
 }
 
-async fn start(plan: &Plan) -> Result<Start, Error> {
-    let (log, from) = plan.log.open()?;
-    let same = log.try_clone().doing(|| format!("open {}", plan.log.path().display()))?;
-    let mut command = Command::new(&plan.program);
-    plan.account.apply(&mut command);
-    command.args(&plan.arguments).envs(plan.environment.iter().map(|(key, value)| (key, value)));
-    command.current_dir(&plan.folder).stdin(Stdio::null()).stdout(log).stderr(same);
-    let mut child = command.spawn().doing(|| format!("start {}", plan.program.display()))?;
+async fn start(spec: &LaunchSpec) -> Result<Start, Error> {
+    let (log, from) = spec.log.open()?;
+    let same = log.try_clone().context(|| format!("open {}", spec.log.path().display()))?;
+    let mut command = Command::new(&spec.program);
+    spec.run_as.apply(&mut command);
+    command.args(&spec.arguments).envs(spec.environment.iter().map(|(key, value)| (key, value)));
+    command.current_dir(&spec.folder).stdin(Stdio::null()).stdout(log).stderr(same);
+    let mut child = command.spawn().context(|| format!("start {}", spec.program.display()))?;
     if let Some(pid) = child.id() {
-        let file = plan.pid_file();
-        fs::write(&file, format!("{pid}\n")).doing(|| format!("write {}", file.display()))?;
+        let file = spec.pid_file();
+        fs::write(&file, format!("{pid}\n")).context(|| format!("write {}", file.display()))?;
     }
     let give_up = Instant::now() + READY_LIMIT;
     loop {
-        let ended = child.try_wait().doing(|| format!("watch {}", plan.server))?;
+        let ended = child.try_wait().context(|| format!("watch {}", spec.server))?;
         if let Some(status) = ended {
-            return Ok(Start::Ended(status, plan.log.since(from)));
+            return Ok(Start::Ended(status, spec.log.since(from)));
         }
-        if child.id().is_some_and(|pid| plan.ready.is_told(pid, &plan.log, from)) {
+        if child.id().is_some_and(|pid| spec.ready.is_told(pid, &spec.log, from)) {
             return Ok(Start::Ready(child));
         }
         if Instant::now() > give_up {
             // Dropping the child kills it.
-            let (log, tail) = (plan.log.path().to_owned(), plan.log.tail());
-            return Err(Error::NotReady { server: plan.server, limit: READY_LIMIT, log, tail });
+            let (log, tail) = (spec.log.path().to_owned(), spec.log.tail());
+            return Err(Error::NotReady { server: spec.server, limit: READY_LIMIT, log, tail });
         }
         tokio::time::sleep(READY_INTERVAL).await;
     }
@@ -135,17 +135,17 @@ async fn start(plan: &Plan) -> Result<Start, Error> {
 /// Runs a program that prepares a server, to its end.
 pub(crate) async fn prepare(
     program: &'static str,
-    account: &Account,
+    run_as: &RunAs,
     mut command: Command,
     limit: Duration,
 ) -> Result<String, Error> {
-    account.apply(&mut command);
+    run_as.apply(&mut command);
     let output = tokio::time::timeout(limit, command.stdin(Stdio::null()).output()).await;
     let Ok(output) = output else {
         let status = format!("it did not end within {limit:?}");
         return Err(Error::Preparation { program, status, output: String::new() });
     };
-    let output = output.doing(|| format!("run {program}"))?;
+    let output = output.context(|| format!("run {program}"))?;
     let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     if output.status.success() {
         return Ok(said);

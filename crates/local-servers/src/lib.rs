@@ -12,33 +12,33 @@
 //! DIR/kafka/data      the broker's log
 //! ```
 //!
-//! Nothing here reads the environment: [`Places`] carries what matters of it. Nothing here speaks
+//! Nothing here reads the environment: [`Discovery`] carries what matters of it. Nothing here speaks
 //! SQL or Kafka's protocol: the crate runs the servers, others use them.
 
 pub mod addresses;
 pub mod data_dir;
+pub mod discovery;
 pub mod disk;
 pub mod error;
 pub mod kafka;
-pub mod leftovers;
+pub mod orphans;
 pub mod ownership;
-pub mod places;
 pub mod postgres;
 
-mod account;
 mod core;
 mod launch;
 mod log;
 mod ports;
 mod processes;
+mod run_as;
 mod supervisor;
 
 pub use addresses::Addresses;
 pub use data_dir::DataDir;
+pub use discovery::Discovery;
 pub use disk::free_bytes;
 pub use error::Error;
 pub use kafka::{Kafka, KafkaCluster, KafkaOptions, Protected, Proxied};
-pub use places::Places;
 pub use postgres::{Postgres, PostgresOptions};
 pub use supervisor::{State, Watch};
 

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::error::{Doing, Error};
+use crate::error::{Error, ErrorContext};
 
 /// Beyond this a log is cut, in bytes; as much lies beside it as `….1`.
 const LIMIT: u64 = 8 * 1024 * 1024;
@@ -34,12 +34,12 @@ impl Log {
     /// The file for a server to append to, and how long it is before.
     pub(crate) fn open(&self) -> Result<(File, u64), Error> {
         if let Some(folder) = self.0.parent() {
-            fs::create_dir_all(folder).doing(|| format!("create {}", folder.display()))?;
+            fs::create_dir_all(folder).context(|| format!("create {}", folder.display()))?;
         }
         self.cut_if_large()?;
         let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.0);
-        let file = opened.doing(|| format!("open {}", self.0.display()))?;
-        let length = file.metadata().doing(|| format!("look at {}", self.0.display()))?.len();
+        let file = opened.context(|| format!("open {}", self.0.display()))?;
+        let length = file.metadata().context(|| format!("look at {}", self.0.display()))?.len();
         Ok((file, length))
     }
 
@@ -50,9 +50,9 @@ impl Log {
             return Ok(());
         }
         let aside = self.0.with_extension("log.1");
-        fs::copy(&self.0, &aside).doing(|| format!("copy {} aside", self.0.display()))?;
-        let file = OpenOptions::new().write(true).open(&self.0).doing(|| format!("open {}", self.0.display()))?;
-        file.set_len(0).doing(|| format!("cut {}", self.0.display()))
+        fs::copy(&self.0, &aside).context(|| format!("copy {} aside", self.0.display()))?;
+        let file = OpenOptions::new().write(true).open(&self.0).context(|| format!("open {}", self.0.display()))?;
+        file.set_len(0).context(|| format!("cut {}", self.0.display()))
     }
 
     /// What was written from byte `from` on, at most its last [`TAIL_BYTES`].

@@ -11,9 +11,9 @@ use std::{
 };
 
 use crate::{
-    account::Account,
-    error::{Doing, Error},
+    error::{Error, ErrorContext},
     kafka, postgres,
+    run_as::RunAs,
 };
 
 /// What others than the owner may not have in a cluster: PostgreSQL allows its group to read.
@@ -35,10 +35,10 @@ pub struct Obstacle {
 /// # Errors
 /// [`Error::NoServerUser`].
 pub fn obstacles(data_dir: &Path) -> Result<Vec<Obstacle>, Error> {
-    let account = Account::find()?;
+    let run_as = RunAs::find()?;
     let cluster = postgres::data_of(data_dir);
     let mut found: Vec<_> =
-        [&cluster, &kafka::data_of(data_dir)].into_iter().filter_map(|folder| owner(&account, folder)).collect();
+        [&cluster, &kafka::data_of(data_dir)].into_iter().filter_map(|folder| owner(&run_as, folder)).collect();
     let is_another_s = found.iter().any(|obstacle| obstacle.folder == cluster && obstacle.command.is_some());
     if let Some(mode) = open_mode(&cluster).filter(|_| !is_another_s) {
         let says = format!("{} has the mode {mode:04o}, and PostgreSQL wants 0700", cluster.display());
@@ -48,35 +48,35 @@ pub fn obstacles(data_dir: &Path) -> Result<Vec<Obstacle>, Error> {
 }
 
 /// Makes the cluster in `folder` one that PostgreSQL takes.
-pub(crate) fn mend_cluster(account: &Account, folder: &Path) -> Result<(), Error> {
-    mend_owner(account, folder)?;
+pub(crate) fn mend_cluster(run_as: &RunAs, folder: &Path) -> Result<(), Error> {
+    mend_owner(run_as, folder)?;
     if let Some(mode) = open_mode(folder) {
         tracing::info!("{} has the mode {mode:04o}, as a copy may have: now 0700", folder.display());
         let closed = fs::set_permissions(folder, Permissions::from_mode(0o700));
-        closed.doing(|| format!("run `chmod 0700 {}`, as PostgreSQL wants it", folder.display()))?;
+        closed.context(|| format!("run `chmod 0700 {}`, as PostgreSQL wants it", folder.display()))?;
     }
     Ok(())
 }
 
 /// Gives `folder` and all that is in it to the servers' user, where it belongs to another one and we
 /// may; says the command otherwise.
-pub(crate) fn mend_owner(account: &Account, folder: &Path) -> Result<(), Error> {
-    let Some(obstacle) = owner(account, folder) else { return Ok(()) };
+pub(crate) fn mend_owner(run_as: &RunAs, folder: &Path) -> Result<(), Error> {
+    let Some(obstacle) = owner(run_as, folder) else { return Ok(()) };
     if let Some(command) = obstacle.command {
         return Err(Error::OtherOwner { folder: obstacle.folder, command });
     }
     tracing::info!("{}: now it does not, with all that is in it", obstacle.says);
-    give(folder, account.uid(), account.gid())
+    give(folder, run_as.uid(), run_as.gid())
 }
 
-fn owner(account: &Account, folder: &Path) -> Option<Obstacle> {
+fn owner(run_as: &RunAs, folder: &Path) -> Option<Obstacle> {
     let meta = fs::metadata(folder).ok()?;
-    if meta.uid() == account.uid() {
+    if meta.uid() == run_as.uid() {
         return None;
     }
     let says =
-        format!("{} belongs to user {}, and the servers run as user {}", folder.display(), meta.uid(), account.uid());
-    let command = (!account.is_other()).then(|| format!("sudo chown -R {} {}", account.uid(), folder.display()));
+        format!("{} belongs to user {}, and the servers run as user {}", folder.display(), meta.uid(), run_as.uid());
+    let command = (!run_as.is_other()).then(|| format!("sudo chown -R {} {}", run_as.uid(), folder.display()));
     Some(Obstacle { folder: folder.to_owned(), says, command })
 }
 
@@ -87,11 +87,11 @@ fn open_mode(folder: &Path) -> Option<u32> {
 
 /// Links are given away themselves, and not what they lead to.
 fn give(path: &Path, uid: u32, gid: u32) -> Result<(), Error> {
-    let doing = || format!("give {} to user {uid}", path.display());
-    if fs::symlink_metadata(path).doing(doing)?.is_dir() {
-        for entry in fs::read_dir(path).doing(doing)? {
-            give(&entry.doing(doing)?.path(), uid, gid)?;
+    let context = || format!("give {} to user {uid}", path.display());
+    if fs::symlink_metadata(path).context(context)?.is_dir() {
+        for entry in fs::read_dir(path).context(context)? {
+            give(&entry.context(context)?.path(), uid, gid)?;
         }
     }
-    lchown(path, Some(uid), Some(gid)).doing(doing)
+    lchown(path, Some(uid), Some(gid)).context(context)
 }

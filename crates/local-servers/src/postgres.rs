@@ -14,15 +14,15 @@ use rustix::process::Signal;
 use tokio::process::Command;
 
 use crate::{
-    Durability, Places, Watch,
-    account::{Account, remove_folder_if_there, remove_if_there},
+    Discovery, Durability, Watch,
     core::ports::fingerprint,
-    error::{Doing, Error},
-    launch::{Plan, Ready, prepare},
+    discovery::PostgresPrograms,
+    error::{Error, ErrorContext},
+    launch::{LaunchSpec, Ready, prepare},
     log::Log,
     ownership::mend_cluster,
-    places::PostgresPrograms,
     ports, processes,
+    run_as::{RunAs, remove_folder_if_there, remove_if_there},
     supervisor::{End, Supervised},
 };
 
@@ -54,7 +54,7 @@ const CREATEDB_LIMIT: Duration = Duration::from_secs(30);
 /// How to run it.
 #[derive(Clone, Debug)]
 pub struct PostgresOptions {
-    places: Places,
+    discovery: Discovery,
     data_dir: PathBuf,
     durability: Durability,
     connections: u32,
@@ -64,11 +64,17 @@ pub struct PostgresOptions {
 impl PostgresOptions {
     /// A server in `data_dir` (which [`crate::DataDir`] should hold), made when it is missing.
     #[must_use]
-    pub fn new(places: &Places, data_dir: &Path, durability: Durability) -> Self {
+    pub fn new(discovery: &Discovery, data_dir: &Path, durability: Durability) -> Self {
         // Four services with six connections and a lease each, with room for people and probes; tests
         // run many such sets side by side.
         let connections = if durability == Durability::Durable { 60 } else { 400 };
-        Self { places: places.clone(), data_dir: data_dir.to_owned(), durability, connections, on_loopback: false }
+        Self {
+            discovery: discovery.clone(),
+            data_dir: data_dir.to_owned(),
+            durability,
+            connections,
+            on_loopback: false,
+        }
     }
 
     /// Reached by a free loopback port too, for tests that cut the wire. Whoever is on this machine is
@@ -93,7 +99,7 @@ impl PostgresOptions {
 pub struct Postgres {
     supervised: Supervised,
     programs: PostgresPrograms,
-    account: Account,
+    run_as: RunAs,
     socket_folder: PathBuf,
     port: Option<u16>,
 }
@@ -105,26 +111,26 @@ impl Postgres {
     /// # Errors
     /// Every [`Error`] that is about PostgreSQL.
     pub async fn start(options: PostgresOptions) -> Result<Self, Error> {
-        let account = Account::find()?;
-        account.make_folder(&options.data_dir.join("postgres"))?;
-        let data_dir = options.data_dir.canonicalize().doing(|| format!("find {}", options.data_dir.display()))?;
+        let run_as = RunAs::find()?;
+        run_as.make_folder(&options.data_dir.join("postgres"))?;
+        let data_dir = options.data_dir.canonicalize().context(|| format!("find {}", options.data_dir.display()))?;
         let data = data_of(&data_dir);
-        account.check_reaches(&data)?;
-        let programs = options.places.postgres(Some(&data)).await?;
-        account.check_reaches(&programs.folder.join("postgres"))?;
-        stop_leftover(&data_dir).await?;
-        make_cluster(&programs, &account, &data, options.durability).await?;
-        mend_cluster(&account, &data)?;
-        let socket_folder = socket_folder(&data_dir, &account)?;
+        run_as.check_reaches(&data)?;
+        let programs = options.discovery.postgres(Some(&data)).await?;
+        run_as.check_reaches(&programs.folder.join("postgres"))?;
+        stop_orphan(&data_dir).await?;
+        make_cluster(&programs, &run_as, &data, options.durability).await?;
+        mend_cluster(&run_as, &data)?;
+        let socket_folder = socket_folder(&data_dir, &run_as)?;
         let port = options.on_loopback.then(|| ports::free(fingerprint(data.as_os_str().as_encoded_bytes()), 1));
         let port = port.transpose()?.and_then(|ports| ports.first().copied());
         let before = {
             let (data, socket_folder) = (data.clone(), socket_folder.clone());
             Box::new(move || clear_stale_locks(&data, &socket_folder))
         };
-        let plan = Plan {
+        let spec = LaunchSpec {
             server: SERVER,
-            account: account.clone(),
+            run_as: run_as.clone(),
             program: programs.folder.join("postgres"),
             arguments: arguments(&options, &data, &socket_folder, port),
             environment: Vec::new(),
@@ -136,8 +142,8 @@ impl Postgres {
             quick_end: Signal::QUIT,
             before,
         };
-        let supervised = Supervised::start(plan).await?;
-        Ok(Self { supervised, programs, account, socket_folder, port })
+        let supervised = Supervised::start(spec).await?;
+        Ok(Self { supervised, programs, run_as, socket_folder, port })
     }
 
     /// The URL of a database of this server, as sqlx and libpq understand it.
@@ -169,7 +175,7 @@ impl Postgres {
         let mut command = Command::new(self.programs.folder.join("createdb"));
         let port = self.port.unwrap_or(USUAL_PORT).to_string();
         command.arg("-h").arg(&self.socket_folder).args(["-p", &port, "-U", USER, "--", name]).current_dir("/");
-        match prepare("createdb", &self.account, command, CREATEDB_LIMIT).await {
+        match prepare("createdb", &self.run_as, command, CREATEDB_LIMIT).await {
             Err(Error::Preparation { output, .. }) if output.contains("already exists") => Ok(()),
             other => other.map(drop),
         }
@@ -208,7 +214,7 @@ pub(crate) fn data_of(data_dir: &Path) -> PathBuf {
 }
 
 /// Stops the server that an earlier run left in `data_dir`, if one runs.
-pub(crate) async fn stop_leftover(data_dir: &Path) -> Result<(), Error> {
+pub(crate) async fn stop_orphan(data_dir: &Path) -> Result<(), Error> {
     let data = data_of(data_dir);
     processes::stop(SERVER, STOP_LEFTOVER, |line| line.is_postgres_of(&data)).await
 }
@@ -246,7 +252,7 @@ fn arguments(options: &PostgresOptions, data: &Path, socket_folder: &Path, port:
 /// is half made.
 async fn make_cluster(
     programs: &PostgresPrograms,
-    account: &Account,
+    run_as: &RunAs,
     data: &Path,
     durability: Durability,
 ) -> Result<(), Error> {
@@ -264,45 +270,45 @@ async fn make_cluster(
         command.arg("--no-sync");
     }
     tracing::info!("making a PostgreSQL {} cluster in {}", programs.version, data.display());
-    prepare("initdb", account, command, INITDB_LIMIT).await.map_err(|error| match error {
-        Error::Preparation { output, .. } if output.contains(NAMELESS) => Error::NamelessUser { uid: account.uid() },
+    prepare("initdb", run_as, command, INITDB_LIMIT).await.map_err(|error| match error {
+        Error::Preparation { output, .. } if output.contains(NAMELESS) => Error::NamelessUser { uid: run_as.uid() },
         other => other,
     })?;
-    let doing = || format!("put the new cluster at {}", data.display());
-    fs::rename(&new, data).doing(doing)?;
+    let context = || format!("put the new cluster at {}", data.display());
+    fs::rename(&new, data).context(context)?;
     let parent = data.parent().unwrap_or(data);
-    File::open(parent).and_then(|folder| folder.sync_all()).doing(doing)
+    File::open(parent).and_then(|folder| folder.sync_all()).context(context)
 }
 
 /// A folder for the socket: in the data directory, or, where that makes too long a path or one with
 /// characters that PostgreSQL's settings take as their own, in `/tmp` by a name that follows from it.
-fn socket_folder(data_dir: &Path, account: &Account) -> Result<PathBuf, Error> {
+fn socket_folder(data_dir: &Path, run_as: &RunAs) -> Result<PathBuf, Error> {
     let own = data_dir.join("postgres/run");
     let text = own.to_string_lossy();
     let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+".contains(&byte));
     if is_plain && text.len() + 1 + SOCKET.len() + 5 <= LONGEST_SOCKET {
-        account.make_folder(&own)?;
+        run_as.make_folder(&own)?;
         return Ok(own);
     }
-    let name = format!("flightbell-{}-{:016x}", account.uid(), fingerprint(data_dir.as_os_str().as_encoded_bytes()));
+    let name = format!("flightbell-{}-{:016x}", run_as.uid(), fingerprint(data_dir.as_os_str().as_encoded_bytes()));
     let short = Path::new(SHORT_FOLDERS).join(name);
     if let Ok(meta) = fs::symlink_metadata(&short) {
         // Anybody may write in /tmp: what is there must be a folder of our own that only we can use.
-        if !meta.is_dir() || meta.uid() != account.uid() || meta.mode() & 0o077 != 0 {
+        if !meta.is_dir() || meta.uid() != run_as.uid() || meta.mode() & 0o077 != 0 {
             return Err(Error::SocketFolderNotPrivate { folder: short });
         }
         return Ok(short);
     }
-    account.make_folder(&short)?;
+    run_as.make_folder(&short)?;
     Ok(short)
 }
 
 /// Takes away what a killed server left that would hold up the next one for good: after a restart of
 /// the machine its pid may be somebody else's. We know that no server of this cluster runs.
 fn clear_stale_locks(data: &Path, socket_folder: &Path) -> Result<(), Error> {
-    let doing = || format!("look into {}", socket_folder.display());
-    for entry in fs::read_dir(socket_folder).doing(doing)? {
-        let entry = entry.doing(doing)?;
+    let context = || format!("look into {}", socket_folder.display());
+    for entry in fs::read_dir(socket_folder).context(context)? {
+        let entry = entry.context(context)?;
         if entry.file_name().to_string_lossy().starts_with(SOCKET) {
             remove_if_there(&entry.path())?;
         }
@@ -316,7 +322,7 @@ fn clear_stale_locks(data: &Path, socket_folder: &Path) -> Result<(), Error> {
     // The file also names the shared memory by which PostgreSQL finds processes of the killed server
     // that still write, so it must stay. A server takes its parent's pid, which is ours, as stale.
     let text = format!("{}\n{rest}", std::process::id());
-    fs::write(&file, text).doing(|| format!("mend {}", file.display()))
+    fs::write(&file, text).context(|| format!("mend {}", file.display()))
 }
 
 /// What stands for itself in every part of a URL (RFC 3986, section 2.3), less the tilde.

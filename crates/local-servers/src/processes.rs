@@ -11,7 +11,7 @@ use tokio::{process::Command, time::Instant};
 
 use crate::{
     core::identity::{CommandLine, Entry, without_forks},
-    error::{Doing, Error},
+    error::{Error, ErrorContext},
 };
 
 /// How often a process is looked for while it ends.
@@ -24,9 +24,9 @@ pub(crate) async fn stop(
     is_ours: impl Fn(&CommandLine) -> bool,
 ) -> Result<(), Error> {
     let mut last = None;
-    for (signal, patience) in signals {
+    for (signal, grace) in signals {
         // Looked for before every signal: in between, the pid may have become somebody else's.
-        let give_up = Instant::now() + *patience;
+        let give_up = Instant::now() + *grace;
         let mut sent = false;
         loop {
             let found = processes().await?.into_iter().find(|(_, line)| is_ours(line));
@@ -44,7 +44,7 @@ pub(crate) async fn stop(
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
     }
-    last.map_or(Ok(()), |pid| Err(Error::LeftoverStays { server, pid }))
+    last.map_or(Ok(()), |pid| Err(Error::OrphanStays { server, pid }))
 }
 
 /// Sends a signal, and wakes a process that was stopped, so that it can obey.
@@ -82,7 +82,7 @@ async fn table() -> Result<Vec<Entry>, Error> {
 }
 
 fn from_proc() -> Result<Vec<Entry>, Error> {
-    let entries = std::fs::read_dir("/proc").doing(|| "list the processes in /proc".to_owned())?;
+    let entries = std::fs::read_dir("/proc").context(|| "list the processes in /proc".to_owned())?;
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
     let lines = pids.filter_map(|pid| {
         let of = PathBuf::from(format!("/proc/{pid}"));
@@ -100,7 +100,7 @@ fn from_proc() -> Result<Vec<Entry>, Error> {
 async fn from_ps() -> Result<Vec<Entry>, Error> {
     let mut command = Command::new("ps");
     command.args(["-axww", "-o", "pid=,ppid=,command="]).stdin(Stdio::null());
-    let output = command.output().await.doing(|| "list the processes with ps".to_owned())?;
+    let output = command.output().await.context(|| "list the processes with ps".to_owned())?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let lines = text.lines().filter_map(|line| {
         let (pid, rest) = line.trim_start().split_once(' ')?;

@@ -11,10 +11,10 @@ use tokio::{
 };
 
 use crate::{
-    core::deaths::Deaths,
+    core::restart_limit::RestartLimit,
     disk::free_bytes,
     error::Error,
-    launch::{Plan, launch},
+    launch::{LaunchSpec, launch},
     processes,
 };
 
@@ -79,7 +79,7 @@ impl Watch {
 
     /// Ends the server as quickly as it can be, and does not wait for that: for a process that is about
     /// to end itself, or the server is started again. Nothing that was acknowledged is lost.
-    pub fn end_at_once(&self) {
+    pub fn kill_now(&self) {
         if let Some(pid) = self.pid() {
             processes::send(pid, self.quick_end);
         }
@@ -118,14 +118,14 @@ pub(crate) struct Supervised {
 
 impl Supervised {
     /// Starts the server; from then on it is started again when it dies.
-    pub(crate) async fn start(plan: Plan) -> Result<Self, Error> {
-        let child = launch(&plan).await?;
+    pub(crate) async fn start(spec: LaunchSpec) -> Result<Self, Error> {
+        let child = launch(&spec).await?;
         let (state, seen) = watch::channel(state_of(&child));
         let (end, ending) = oneshot::channel();
         let mut task = JoinSet::new();
-        let quick_end = plan.quick_end;
+        let quick_end = spec.quick_end;
         task.spawn(async move {
-            let last = supervise(&plan, child, &state, ending).await;
+            let last = supervise(&spec, child, &state, ending).await;
             state.send_replace(last);
         });
         Ok(Self { watch: Watch { state: seen, quick_end }, end, task })
@@ -149,93 +149,93 @@ fn state_of(child: &Child) -> State {
 
 /// Returns how it ended.
 async fn supervise(
-    plan: &Plan,
+    spec: &LaunchSpec,
     mut child: Child,
     state: &watch::Sender<State>,
     mut ending: oneshot::Receiver<End>,
 ) -> State {
-    let mut deaths = Deaths::default();
+    let mut restart_limit = RestartLimit::default();
     let mut log_tick = tokio::time::interval(LOG_INTERVAL);
     log_tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             status = child.wait() => {
                 let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-                tracing::warn!("{} died ({status}); starting it again", plan.server);
+                tracing::warn!("{} died ({status}); starting it again", spec.server);
             }
             how = &mut ending => {
                 let Ok(how) = how else { return State::Stopped };
-                end(plan, &mut child, how).await;
+                end(spec, &mut child, how).await;
                 return State::Stopped;
             }
             _ = log_tick.tick() => {
-                if let Err(error) = plan.log.cut_if_large() {
-                    tracing::warn!("keep the log of {} small: {error}", plan.server);
+                if let Err(error) = spec.log.cut_if_large() {
+                    tracing::warn!("keep the log of {} small: {error}", spec.server);
                 }
                 continue;
             }
         }
         state.send_replace(State::Restarting);
         child = tokio::select! {
-            started = start_again(plan, &mut deaths) => match started {
+            started = start_again(spec, &mut restart_limit) => match started {
                 Ok(child) => child,
                 Err(error) => return State::Failed(Arc::new(error)),
             },
             _ = &mut ending => return State::Stopped,
         };
-        tracing::info!("{} runs again", plan.server);
+        tracing::info!("{} runs again", spec.server);
         state.send_replace(state_of(&child));
     }
 }
 
 /// Starts a server that died, also when it dies at that, until that is too often. One that died on a
 /// full disk waits for room instead.
-async fn start_again(plan: &Plan, deaths: &mut Deaths) -> Result<Child, Error> {
+async fn start_again(spec: &LaunchSpec, restart_limit: &mut RestartLimit) -> Result<Child, Error> {
     loop {
-        if !has_room(plan) {
-            wait_for_room(plan).await;
-        } else if let Some(deaths) = deaths.too_many(std::time::Instant::now()) {
-            let (log, tail) = (plan.log.path().to_owned(), plan.log.tail());
-            return Err(Error::KeepsDying { server: plan.server, deaths, log, tail });
+        if !has_room(spec) {
+            wait_for_room(spec).await;
+        } else if let Some(deaths) = restart_limit.exceeded_by(std::time::Instant::now()) {
+            let (log, tail) = (spec.log.path().to_owned(), spec.log.tail());
+            return Err(Error::KeepsDying { server: spec.server, deaths, log, tail });
         }
-        match launch(plan).await {
+        match launch(spec).await {
             Ok(child) => return Ok(child),
-            Err(error) => tracing::warn!("start {} again: {error}", plan.server),
+            Err(error) => tracing::warn!("start {} again: {error}", spec.server),
         }
     }
 }
 
-async fn wait_for_room(plan: &Plan) {
-    let (least, folder) = (LEAST_ROOM >> 20, plan.folder.display());
-    tracing::error!("{} waits for room: less than {least} MiB are free at {folder}: make room there", plan.server);
-    while !has_room(plan) {
+async fn wait_for_room(spec: &LaunchSpec) {
+    let (least, folder) = (LEAST_ROOM >> 20, spec.folder.display());
+    tracing::error!("{} waits for room: less than {least} MiB are free at {folder}: make room there", spec.server);
+    while !has_room(spec) {
         tokio::time::sleep(ROOM_INTERVAL).await;
     }
     tracing::info!("there is room again at {folder}");
 }
 
 /// Also where the system does not tell: the start itself will show.
-fn has_room(plan: &Plan) -> bool {
-    free_bytes(&plan.folder).map_or(true, |free| free >= LEAST_ROOM)
+fn has_room(spec: &LaunchSpec) -> bool {
+    free_bytes(&spec.folder).map_or(true, |free| free >= LEAST_ROOM)
 }
 
-async fn end(plan: &Plan, child: &mut Child, how: End) {
+async fn end(spec: &LaunchSpec, child: &mut Child, how: End) {
     if let End::Stop = how {
-        for (signal, patience) in plan.stop {
+        for (signal, grace) in spec.stop {
             if let Some(pid) = child.id() {
                 processes::send(pid, *signal);
                 processes::wake_forks(pid).await;
             }
-            if tokio::time::timeout(*patience, child.wait()).await.is_ok() {
+            if tokio::time::timeout(*grace, child.wait()).await.is_ok() {
                 return;
             }
-            tracing::warn!("{} did not end within {patience:?} of {signal:?}", plan.server);
+            tracing::warn!("{} did not end within {grace:?} of {signal:?}", spec.server);
         }
     }
     if let Some(pid) = child.id() {
         processes::send(pid, Signal::KILL);
     }
     if let Err(error) = child.wait().await {
-        tracing::warn!("wait for {} to end: {error}", plan.server);
+        tracing::warn!("wait for {} to end: {error}", spec.server);
     }
 }

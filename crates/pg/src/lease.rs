@@ -3,7 +3,7 @@
 //! The holder renews every two seconds on a connection of its own, outside the pools, so that a busy
 //! pool cannot cost it the lease. When no renewal was answered for five seconds it stops leading, a
 //! second before the lease runs out. Since a process may be frozen at any point, each of the leader's
-//! writes also checks the epoch with [`Term::hold`]: an older one is refused.
+//! writes also checks the epoch with [`LeaseTerm::fence`]: an older one is refused.
 //!
 //! Three row locks make that sound. A term's transaction holds `FOR KEY SHARE`. Whoever takes the lease
 //! locks the row `FOR UPDATE` first, which waits for every such transaction; so no term begins inside
@@ -21,7 +21,7 @@ use std::{
 };
 
 use anyhow::Context;
-use runtime::Shell;
+use runtime::ServiceRuntime;
 use sqlx::{Connection, PgConnection};
 use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -41,7 +41,7 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(2);
 
 /// One holder's time as the leader.
 #[derive(Clone, Debug)]
-pub struct Term {
+pub struct LeaseTerm {
     /// Rises with every holder.
     pub epoch: i64,
     name: &'static str,
@@ -49,7 +49,7 @@ pub struct Term {
 
 /// The lease belongs to a later leader; the write was not made.
 #[derive(Debug, thiserror::Error)]
-pub enum HoldError {
+pub enum FenceError {
     /// Another process leads now.
     #[error("another process leads now")]
     Deposed,
@@ -58,38 +58,43 @@ pub enum HoldError {
     Database(#[from] sqlx::Error),
 }
 
-impl Term {
+impl LeaseTerm {
     /// Makes the transaction of `connection` belong to this term: no later leader can begin before
     /// it ends. The term's own renewals go on meanwhile.
     ///
     /// # Errors
     /// When a later leader has begun, or the database cannot answer.
-    pub async fn hold(&self, connection: &mut PgConnection) -> Result<(), HoldError> {
+    pub async fn fence(&self, connection: &mut PgConnection) -> Result<(), FenceError> {
         let epoch: Option<i64> = sqlx::query_scalar("SELECT epoch FROM leases WHERE name = $1 FOR KEY SHARE")
             .bind(self.name)
             .fetch_optional(connection)
             .await?;
-        if epoch == Some(self.epoch) { Ok(()) } else { Err(HoldError::Deposed) }
+        if epoch == Some(self.epoch) { Ok(()) } else { Err(FenceError::Deposed) }
     }
 }
 
-/// Does `work` whenever this process is the leader for `name`, until the shell stops.
+/// Does `work` whenever this process is the leader for `name`, until the service stops.
 ///
-/// Work that is under way when the lease is lost is dropped at its next await; work that [`Term::hold`] refuses
-/// ends well, and the lease is asked for again. When the shell stops, work is expected to end by itself; then the
+/// Work that is under way when the lease is lost is dropped at its next await; work that [`LeaseTerm::fence`] refuses
+/// ends well, and the lease is asked for again. When the service stops, work is expected to end by itself; then the
 /// lease is given back, so that the next leader need not wait.
 ///
 /// # Errors
 /// The error of `work`.
-pub async fn lead<F, Fut>(shell: Shell, database: Database, name: &'static str, mut work: F) -> anyhow::Result<()>
+pub async fn run_as_leader<F, Fut>(
+    runtime: ServiceRuntime,
+    database: Database,
+    name: &'static str,
+    mut work: F,
+) -> anyhow::Result<()>
 where
-    F: FnMut(Term) -> Fut + Send,
+    F: FnMut(LeaseTerm) -> Fut + Send,
     Fut: Future<Output = anyhow::Result<()>> + Send,
 {
     let holder = Uuid::now_v7();
-    let stopping = shell.tasks.stopping().clone();
+    let stopping = runtime.tasks.stopping().clone();
     while !stopping.is_cancelled() {
-        let connected = timeout(REQUEST_LIMIT, database.connect(shell.service)).await;
+        let connected = timeout(REQUEST_LIMIT, database.connect(runtime.service)).await;
         if let Ok(Ok(mut connection)) = connected {
             campaign(&mut connection, name, holder, &stopping, &mut work).await?;
         }
@@ -98,7 +103,7 @@ where
     Ok(())
 }
 
-/// Asks for the lease until this connection breaks or the shell stops; leads in between.
+/// Asks for the lease until this connection breaks or the service stops; leads in between.
 async fn campaign<F, Fut>(
     connection: &mut PgConnection,
     name: &'static str,
@@ -107,7 +112,7 @@ async fn campaign<F, Fut>(
     work: &mut F,
 ) -> anyhow::Result<()>
 where
-    F: FnMut(Term) -> Fut + Send,
+    F: FnMut(LeaseTerm) -> Fut + Send,
     Fut: Future<Output = anyhow::Result<()>> + Send,
 {
     while !stopping.is_cancelled() {
@@ -115,11 +120,11 @@ where
         match timeout(REQUEST_LIMIT, acquire(connection, name, holder)).await {
             Ok(Ok(Some(epoch))) => {
                 tracing::info!(epoch, "leading {name}");
-                let term = Term { epoch, name };
+                let term = LeaseTerm { epoch, name };
                 tokio::select! {
                     // A process that was frozen looks first whether it still leads.
                     biased;
-                    reason = keep(connection, name, holder, epoch, asked_at) => {
+                    reason = renew_until_lost(connection, name, holder, epoch, asked_at) => {
                         tracing::warn!(epoch, "no longer leading {name}: {reason}");
                         return Ok(());
                     }
@@ -144,7 +149,13 @@ where
 }
 
 /// Renews until it can no longer be sure of the lease; answers why. `asked_at` is when the lease was asked for.
-async fn keep(connection: &mut PgConnection, name: &str, holder: Uuid, epoch: i64, mut asked_at: Instant) -> String {
+async fn renew_until_lost(
+    connection: &mut PgConnection,
+    name: &str,
+    holder: Uuid,
+    epoch: i64,
+    mut asked_at: Instant,
+) -> String {
     loop {
         // The lease lasts at least so long: the database counts from when it had the question.
         let deadline = asked_at + GIVE_UP_AFTER;

@@ -22,7 +22,7 @@ pub use self::{
     retry::{begin, read},
 };
 
-use runtime::{Shell, StoppedEarly, readiness::Need};
+use runtime::{ServiceRuntime, StoppedEarly, readiness::Criticality};
 
 /// How long to wait between attempts at start.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
@@ -36,21 +36,21 @@ pub struct NotReached;
 
 /// What stands on a database, from the moment that has been reached and migrated. Until then a
 /// service's edges answer that it is unavailable, instead of not answering at all. Clones share it.
-pub struct Stored<T>(Arc<OnceLock<T>>);
+pub struct DbHandle<T>(Arc<OnceLock<T>>);
 
-impl<T> Default for Stored<T> {
+impl<T> Default for DbHandle<T> {
     fn default() -> Self {
         Self(Arc::default())
     }
 }
 
-impl<T> Clone for Stored<T> {
+impl<T> Clone for DbHandle<T> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-impl<T> Stored<T> {
+impl<T> DbHandle<T> {
     /// It, once it is there.
     #[must_use]
     pub fn get(&self) -> Option<&T> {
@@ -75,15 +75,15 @@ impl<T> Stored<T> {
 /// `/readyz` asks it.
 ///
 /// # Errors
-/// When the shell stops first, when a migration cannot be applied, or when the database is a newer version's. A
+/// When the service stops first, when a migration cannot be applied, or when the database is a newer version's. A
 /// process that runs already is not affected when a newer one migrates.
-pub async fn connect(shell: &Shell, database: &Database, migrations: &Migrator) -> anyhow::Result<Pools> {
-    let starting = shell.readiness.part("postgres", Need::Required, "not connected yet");
+pub async fn connect(runtime: &ServiceRuntime, database: &Database, migrations: &Migrator) -> anyhow::Result<Pools> {
+    let starting = runtime.readiness.part("postgres", Criticality::Required, "not connected yet");
     let mut attempt = 0u32;
     loop {
         let reached = tokio::select! {
-            reached = reach(shell.service, database, migrations) => reached,
-            () = shell.tasks.stopping().cancelled() => return Err(StoppedEarly.into()),
+            reached = reach(runtime.service, database, migrations) => reached,
+            () = runtime.tasks.stopping().cancelled() => return Err(StoppedEarly.into()),
         };
         let failure = match reached {
             Ok(()) => break,
@@ -99,21 +99,21 @@ pub async fn connect(shell: &Shell, database: &Database, migrations: &Migrator) 
         });
         attempt += 1;
         tokio::select! {
-            () = shell.tasks.stopping().cancelled() => return Err(StoppedEarly.into()),
+            () = runtime.tasks.stopping().cancelled() => return Err(StoppedEarly.into()),
             () = tokio::time::sleep(RETRY_INTERVAL) => {}
         }
     }
     drop(starting);
     // On a connection of its own: a pool whose connections are all in use does not mean that the database is away.
-    let probe = database.listener(shell.service);
-    shell.readiness.check("postgres", Need::Required, move || {
+    let probe = database.listener(runtime.service);
+    runtime.readiness.check("postgres", Criticality::Required, move || {
         let probe = probe.clone();
         async move {
             let answer = read(&probe, || sqlx::query("SELECT 1").execute(&probe)).await;
             answer.map(drop).map_err(|error| format!("does not answer: {error}"))
         }
     });
-    Ok(database.pools(shell.service))
+    Ok(database.pools(runtime.service))
 }
 
 async fn reach(service: &str, database: &Database, migrations: &Migrator) -> Result<(), MigrationError> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use runtime::Shell;
+use runtime::ServiceRuntime;
 use sqlx::{PgPool, postgres::PgListener};
 use tokio::time::timeout;
 
@@ -15,12 +15,17 @@ const TESTED_AFTER: Duration = Duration::from_secs(10);
 /// How long the test may take.
 const TEST_LIMIT: Duration = Duration::from_secs(2);
 
-/// Listens on `channel` on a connection of its own until the shell stops. `heard` is told each notification's payload,
-/// and `None` whenever some may have been missed: at the start and after every interruption.
+/// Listens on `channel` on a connection of its own until the service stops. `on_notification` is told each
+/// notification's payload, and `None` whenever some may have been missed: at the start and after every interruption.
 ///
 /// # Errors
 /// Never; a database that is away is tried again.
-pub async fn listen<F>(shell: Shell, database: Database, channel: &'static str, heard: F) -> anyhow::Result<()>
+pub async fn listen<F>(
+    runtime: ServiceRuntime,
+    database: Database,
+    channel: &'static str,
+    on_notification: F,
+) -> anyhow::Result<()>
 where
     F: Fn(Option<&str>) + Send,
 {
@@ -28,27 +33,31 @@ where
         loop {
             // One of the other pools' connections would be taken for ever. And sqlx bids a dead connection farewell
             // in the background, for as long as TCP waits; the next attempt must not wait for its place.
-            let pool = database.listener(shell.service);
-            if let Err(error) = listen_until_cut_off(&pool, channel, &heard).await {
+            let pool = database.listener(runtime.service);
+            if let Err(error) = listen_until_cut_off(&pool, channel, &on_notification).await {
                 tracing::debug!("listen on {channel}: {error}");
             }
             tokio::time::sleep(RECONNECT_INTERVAL).await;
         }
     };
     tokio::select! {
-        () = shell.tasks.stopping().cancelled() => Ok(()),
+        () = runtime.tasks.stopping().cancelled() => Ok(()),
         () = listening => Ok(()),
     }
 }
 
-async fn listen_until_cut_off(pool: &PgPool, channel: &str, heard: &impl Fn(Option<&str>)) -> sqlx::Result<()> {
+async fn listen_until_cut_off(
+    pool: &PgPool,
+    channel: &str,
+    on_notification: &impl Fn(Option<&str>),
+) -> sqlx::Result<()> {
     let mut listener = timeout(TESTED_AFTER, PgListener::connect_with(pool)).await.map_err(timed_out)??;
     timeout(TESTED_AFTER, listener.listen(channel)).await.map_err(timed_out)??;
     loop {
-        heard(None);
+        on_notification(None);
         loop {
             match timeout(TESTED_AFTER, listener.try_recv()).await {
-                Ok(Ok(Some(notification))) => heard(Some(notification.payload())),
+                Ok(Ok(Some(notification))) => on_notification(Some(notification.payload())),
                 Ok(Ok(None)) => break,
                 Ok(Err(error)) => return Err(error),
                 Err(_) => {

@@ -19,7 +19,7 @@ const JUMP: TimeDelta = TimeDelta::seconds(5);
 pub struct Clock {
     replay: Option<Replay>,
     /// What a test has done to it.
-    hands: Option<&'static Mutex<Position>>,
+    control: Option<&'static Mutex<Position>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,7 @@ struct Replay {
 
 /// What a clock showed at some moment, by which a later look can tell whether it was set meanwhile.
 #[derive(Clone, Copy, Debug)]
-pub struct Look {
+pub struct ClockReading {
     /// The time on the clock.
     pub time: DateTime<Utc>,
     at: Instant,
@@ -50,23 +50,23 @@ impl Clock {
     /// The system's clock.
     #[must_use]
     pub const fn system() -> Self {
-        Self { replay: None, hands: None }
+        Self { replay: None, control: None }
     }
 
     /// A clock that shows `begins_at` now and runs `speed` times as fast as the system's (at least
     /// once as fast).
     #[must_use]
     pub fn replay(begins_at: DateTime<Utc>, speed: u32) -> Self {
-        Self { replay: Some(Replay { begun: Instant::now(), begins_at, speed: speed.max(1) }), hands: None }
+        Self { replay: Some(Replay { begun: Instant::now(), begins_at, speed: speed.max(1) }), control: None }
     }
 
     /// The same as [`Clock::replay`], to be set by a test as a person, a time server or a suspended machine
     /// would. The hands are never freed, so that clocks stay `Copy`.
     #[must_use]
-    pub fn settable(begins_at: DateTime<Utc>, speed: u32) -> (Self, Hands) {
-        let hands: &'static Mutex<Position> = Box::leak(Box::default());
-        let clock = Self { hands: Some(hands), ..Self::replay(begins_at, speed) };
-        (clock, Hands { clock })
+    pub fn settable(begins_at: DateTime<Utc>, speed: u32) -> (Self, ClockControl) {
+        let control: &'static Mutex<Position> = Box::leak(Box::default());
+        let clock = Self { control: Some(control), ..Self::replay(begins_at, speed) };
+        (clock, ClockControl { clock })
     }
 
     /// Whether it shows a time of its own, and not the system's.
@@ -78,15 +78,15 @@ impl Clock {
     /// The time on this clock.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
-        let Some(hands) = self.hands else { return self.unset() };
-        let position = *hands.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(control) = self.control else { return self.unset() };
+        let position = *control.lock().unwrap_or_else(PoisonError::into_inner);
         position.stopped_at.unwrap_or_else(|| self.unset() + position.ahead)
     }
 
     /// The time on this clock, to be compared later.
     #[must_use]
-    pub fn look(&self) -> Look {
-        Look { time: self.now(), at: Instant::now() }
+    pub fn reading(&self) -> ClockReading {
+        ClockReading { time: self.now(), at: Instant::now() }
     }
 
     /// The time as if nobody had set it.
@@ -105,10 +105,10 @@ impl Clock {
     /// Waits until this clock shows `at`, or until it was set since `planned`, when `at` was decided on. A wait by
     /// duration alone would end hours late after the machine was suspended, or hours early or late after the clock
     /// was set.
-    pub async fn sleep_until(&self, at: DateTime<Utc>, planned: Look) -> Woken {
+    pub async fn sleep_until(&self, at: DateTime<Utc>, planned: ClockReading) -> Woken {
         let mut last = planned;
         loop {
-            let now = self.look();
+            let now = self.reading();
             let ran = TimeDelta::from_std((now.at - last.at) * self.speed()).unwrap_or(TimeDelta::MAX);
             let jump = now.time - last.time - ran;
             if jump.abs() > JUMP * i32::try_from(self.speed()).unwrap_or(i32::MAX) {
@@ -132,7 +132,7 @@ impl Clock {
 
 /// Sets a clock of [`Clock::settable`].
 #[derive(Clone, Copy, Debug)]
-pub struct Hands {
+pub struct ClockControl {
     clock: Clock,
 }
 
@@ -143,7 +143,7 @@ struct Position {
     stopped_at: Option<DateTime<Utc>>,
 }
 
-impl Hands {
+impl ClockControl {
     /// Sets the clock forward, or back.
     pub fn step(&self, by: TimeDelta) {
         self.change(|position, _| {
@@ -168,8 +168,8 @@ impl Hands {
     }
 
     fn change(&self, change: impl FnOnce(&mut Position, DateTime<Utc>)) {
-        if let Some(hands) = self.clock.hands {
-            change(&mut hands.lock().unwrap_or_else(PoisonError::into_inner), self.clock.unset());
+        if let Some(control) = self.clock.control {
+            change(&mut control.lock().unwrap_or_else(PoisonError::into_inner), self.clock.unset());
         }
     }
 }
@@ -194,25 +194,25 @@ mod tests {
     #[tokio::test]
     async fn a_wait_for_a_time_ends_on_time() {
         let clock = Clock::replay(begins_at(), 1000);
-        assert_eq!(clock.sleep_until(begins_at() + TimeDelta::seconds(20), clock.look()).await, Woken::OnTime);
+        assert_eq!(clock.sleep_until(begins_at() + TimeDelta::seconds(20), clock.reading()).await, Woken::OnTime);
         assert!(clock.now() >= begins_at() + TimeDelta::seconds(20));
-        assert_eq!(clock.sleep_until(begins_at(), clock.look()).await, Woken::OnTime, "it was there before");
+        assert_eq!(clock.sleep_until(begins_at(), clock.reading()).await, Woken::OnTime, "it was there before");
     }
 
     #[tokio::test]
     async fn a_wait_for_a_time_ends_when_the_clock_is_set() {
         for hours in [-6, 6] {
-            let (clock, hands) = Clock::settable(begins_at(), 1);
+            let (clock, control) = Clock::settable(begins_at(), 1);
             let set = async {
                 tokio::task::yield_now().await;
-                hands.step(TimeDelta::hours(hours));
+                control.step(TimeDelta::hours(hours));
             };
-            let (woken, ()) = tokio::join!(clock.sleep_until(begins_at() + TimeDelta::hours(12), clock.look()), set);
+            let (woken, ()) = tokio::join!(clock.sleep_until(begins_at() + TimeDelta::hours(12), clock.reading()), set);
             let Woken::ClockJumped(jump) = woken else { panic!("{woken:?}") };
             assert_eq!((jump.num_seconds() + hours.signum()) / 3600, hours, "{jump}");
             // Also when that was before the wait began.
-            let planned = clock.look();
-            hands.step(TimeDelta::hours(hours));
+            let planned = clock.reading();
+            control.step(TimeDelta::hours(hours));
             let woken = clock.sleep_until(planned.time + TimeDelta::hours(12), planned).await;
             assert!(matches!(woken, Woken::ClockJumped(_)), "{woken:?}");
         }
@@ -220,12 +220,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_clock_can_stand_still_and_go_on() {
-        let (clock, hands) = Clock::settable(begins_at(), 1000);
-        hands.stop();
+        let (clock, control) = Clock::settable(begins_at(), 1000);
+        control.stop();
         let stopped_at = clock.now();
         tokio::time::sleep(Duration::from_millis(20)).await;
         assert_eq!(clock.now(), stopped_at);
-        hands.go();
+        control.go();
         tokio::time::sleep(Duration::from_millis(20)).await;
         assert!(clock.now() - stopped_at >= TimeDelta::seconds(20));
         assert!(clock.now() - stopped_at < TimeDelta::hours(1));

@@ -292,7 +292,7 @@ pub fn without_password(value: &str) -> Cow<'_, str> {
 
 /// What every process takes from the environment.
 #[derive(Clone, Debug)]
-pub struct ShellConfig {
+pub struct RuntimeConfig {
     /// Where `/livez`, `/readyz` and `/metrics` are served.
     pub admin_addr: SocketAddr,
     /// How log lines look.
@@ -327,7 +327,7 @@ impl FromStr for LogFormat {
     }
 }
 
-impl ShellConfig {
+impl RuntimeConfig {
     /// Reads the keys that every process shares.
     pub fn read(reader: &mut Reader<'_>) -> Self {
         let traces_share = reader.or("OTEL_TRACES_SAMPLER_ARG", 1.0);
@@ -373,7 +373,7 @@ mod tests {
         let port: Option<u16> = reader.required("PORT", "a port");
         let url: Option<String> = reader.required("URL", "an address");
         reader.number("DAYS", 90, 1, 365);
-        ShellConfig::read(&mut reader);
+        RuntimeConfig::read(&mut reader);
         let error = reader.finish(|| Some((port?, url?))).expect_err("four problems");
         assert_eq!(error.problems().len(), 4, "{error}");
         assert!(error.to_string().starts_with("4 settings cannot be used:\n  - PORT=\"seven\""), "{error}");
@@ -412,7 +412,7 @@ mod tests {
         ];
         let mut reader = Reader::new(&vars);
         let _: Option<u16> = reader.optional("PORT");
-        ShellConfig::read(&mut reader);
+        RuntimeConfig::read(&mut reader);
         reader.web_url("URL", "http://host");
         let problems = reader.finish(|| Some(())).expect_err("problems");
         assert_eq!(problems.problems().len(), 3, "{problems}");

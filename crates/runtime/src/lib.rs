@@ -2,16 +2,16 @@
 //! time, an orderly stop.
 //!
 //! Nothing here knows HTTP servers, gRPC, PostgreSQL or Kafka, and nothing here knows flights, alerts or people. Nothing
-//! is global either: a [`Shell`] is made for each service and passed, so that all of them can run in one process and
+//! is global either: a [`ServiceRuntime`] is made for each service and passed, so that all of them can run in one process and
 //! tests in parallel.
 
 pub mod clock;
 pub mod config;
 pub mod fault;
+pub mod http_client;
 pub mod listen;
 pub mod log_limit;
 pub mod metrics;
-pub mod outside;
 pub mod periodic;
 pub mod readiness;
 pub mod tasks;
@@ -20,4 +20,4 @@ pub mod trace;
 mod process;
 mod telemetry;
 
-pub use process::{EXIT_IMPATIENT, EXIT_USAGE, Process, Shell, StoppedEarly, choose_tls, exit_code};
+pub use process::{EXIT_FORCED, EXIT_USAGE, Process, ServiceRuntime, StoppedEarly, choose_tls, exit_code};

@@ -4,21 +4,21 @@ use std::{future::Future, time::Duration};
 
 use anyhow::anyhow;
 
-use crate::{Shell, clock::Clock};
+use crate::{ServiceRuntime, clock::Clock};
 
 /// By which share the wait between two turns varies, so that replicas do not stay in step.
 const JITTER: f64 = 0.1;
 
-/// Does `job` at once and then every `interval` (give or take a tenth) until the shell stops.
+/// Does `job` at once and then every `interval` (give or take a tenth) until the service stops.
 ///
 /// A turn that takes longer than `limit` is dropped where it stands and counts as failed. The first failure of a
-/// row and the recovery are logged; what fails is tried again at the next turn. While the shell stops, a turn that
+/// row and the recovery are logged; what fails is tried again at the next turn. While the service stops, a turn that
 /// is under way is left to the task's own end, so spawn this with [`crate::tasks::Tasks::spawn_droppable`].
 ///
 /// # Errors
 /// Never.
 pub async fn every<F, Fut>(
-    shell: Shell,
+    runtime: ServiceRuntime,
     name: &'static str,
     interval: Duration,
     limit: Duration,
@@ -28,7 +28,7 @@ where
     F: FnMut() -> Fut + Send,
     Fut: Future<Output = anyhow::Result<()>> + Send,
 {
-    every_on(Clock::system(), shell, name, interval, limit, job).await
+    every_on(Clock::system(), runtime, name, interval, limit, job).await
 }
 
 /// As [`every`], with an `interval` of `clock`'s time. The `limit` is of real time.
@@ -37,7 +37,7 @@ where
 /// Never.
 pub async fn every_on<F, Fut>(
     clock: Clock,
-    shell: Shell,
+    runtime: ServiceRuntime,
     name: &'static str,
     interval: Duration,
     limit: Duration,
@@ -47,7 +47,7 @@ where
     F: FnMut() -> Fut + Send,
     Fut: Future<Output = anyhow::Result<()>> + Send,
 {
-    let stopping = shell.tasks.stopping().clone();
+    let stopping = runtime.tasks.stopping().clone();
     let mut failures = 0u32;
     while !stopping.is_cancelled() {
         let done = tokio::time::timeout(limit, job()).await;
@@ -87,14 +87,14 @@ mod tests {
 
     const MOMENT: Duration = Duration::from_millis(5);
 
-    fn shell() -> Shell {
-        Shell::new("test", CancellationToken::new(), Clock::system())
+    fn runtime() -> ServiceRuntime {
+        ServiceRuntime::new("test", CancellationToken::new(), Clock::system())
     }
 
     #[tokio::test]
     async fn a_turn_that_fails_or_hangs_is_followed_by_another() {
-        let (shell, turns) = (shell(), Arc::new(AtomicU32::new(0)));
-        let (counted, stopping) = (turns.clone(), shell.tasks.stopping().clone());
+        let (runtime, turns) = (runtime(), Arc::new(AtomicU32::new(0)));
+        let (counted, stopping) = (turns.clone(), runtime.tasks.stopping().clone());
         let job = move || {
             let (turn, stopping) = (counted.fetch_add(1, Ordering::SeqCst), stopping.clone());
             async move {
@@ -109,20 +109,20 @@ mod tests {
                 }
             }
         };
-        every(shell, "a job", MOMENT, MOMENT, job).await.expect("never fails");
+        every(runtime, "a job", MOMENT, MOMENT, job).await.expect("never fails");
         assert_eq!(turns.load(Ordering::SeqCst), 4);
     }
 
     #[tokio::test]
     async fn the_wait_ends_with_the_shell() {
-        let shell = shell();
-        let stopping = shell.tasks.stopping().clone();
+        let runtime = runtime();
+        let stopping = runtime.tasks.stopping().clone();
         let job = move || {
             stopping.cancel();
             async { Ok(()) }
         };
         let hour = Duration::from_secs(3600);
-        tokio::time::timeout(Duration::from_secs(10), every(shell, "a job", hour, hour, job))
+        tokio::time::timeout(Duration::from_secs(10), every(runtime, "a job", hour, hour, job))
             .await
             .expect("it does not wait an hour")
             .expect("never fails");

@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
-    config::{ConfigError, ShellConfig},
+    config::{ConfigError, RuntimeConfig},
     metrics,
-    readiness::{Need, Part, Readiness},
+    readiness::{Criticality, HealthPart, Readiness},
     tasks::Tasks,
     telemetry::Telemetry,
 };
@@ -28,18 +28,18 @@ pub const EXIT_USAGE: u8 = 2;
 const FILES: u64 = 65_536;
 
 /// Exit code of a process that was stopped by a second signal before it had finished.
-pub const EXIT_IMPATIENT: i32 = 130;
+pub const EXIT_FORCED: i32 = 130;
 
 /// Two signals so close together are one wish: a terminal or `timeout` sends one to every process of
 /// a group, and whoever started us may pass theirs on.
-const SAME_WISH: Duration = Duration::from_millis(500);
+const SAME_REQUEST: Duration = Duration::from_millis(500);
 
 /// What is done before a process ends by a second signal.
-type LastActs = Arc<Mutex<Vec<Box<dyn Fn() + Send>>>>;
+type ForcedExitHooks = Arc<Mutex<Vec<Box<dyn Fn() + Send>>>>;
 
 /// What a service is handed at its start. Clones share everything.
 #[derive(Clone)]
-pub struct Shell {
+pub struct ServiceRuntime {
     /// The service's name, as it stands in metrics and logs.
     pub service: &'static str,
     /// Where the service registers its metrics.
@@ -52,8 +52,8 @@ pub struct Shell {
     pub clock: Clock,
 }
 
-impl Shell {
-    /// A shell that stops with `stopping`.
+impl ServiceRuntime {
+    /// A runtime that stops with `stopping`.
     #[must_use]
     pub fn new(service: &'static str, stopping: CancellationToken, clock: Clock) -> Self {
         let registry = Registry::new();
@@ -68,9 +68,9 @@ impl Shell {
 pub struct Process {
     telemetry: Telemetry,
     stopping: CancellationToken,
-    last_acts: LastActs,
-    shells: Vec<Shell>,
-    starting: Mutex<Vec<Part>>,
+    forced_exit_hooks: ForcedExitHooks,
+    runtimes: Vec<ServiceRuntime>,
+    starting: Mutex<Vec<HealthPart>>,
 }
 
 impl Process {
@@ -79,29 +79,29 @@ impl Process {
     ///
     /// # Errors
     /// When logging was started before, or signals cannot be caught.
-    pub fn start(config: &ShellConfig) -> anyhow::Result<Self> {
+    pub fn start(config: &RuntimeConfig) -> anyhow::Result<Self> {
         let telemetry = Telemetry::start(config)?;
         choose_tls();
         raise_file_limit();
         let stopping = CancellationToken::new();
-        let last_acts = LastActs::default();
-        watch_signals(stopping.clone(), last_acts.clone())?;
-        Ok(Self { telemetry, stopping, last_acts, shells: Vec::new(), starting: Mutex::default() })
+        let forced_exit_hooks = ForcedExitHooks::default();
+        watch_signals(stopping.clone(), forced_exit_hooks.clone())?;
+        Ok(Self { telemetry, stopping, forced_exit_hooks, runtimes: Vec::new(), starting: Mutex::default() })
     }
 
-    /// Does `act` should a second signal cut the stop short. It may not wait for anything.
-    pub fn at_impatience(&self, act: impl Fn() + Send + 'static) {
-        self.last_acts.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(act));
+    /// Does `hook` should a second signal cut the stop short. It may not wait for anything.
+    pub fn on_forced_exit(&self, hook: impl Fn() + Send + 'static) {
+        self.forced_exit_hooks.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(hook));
     }
 
-    /// A shell for one service of this process. `/readyz` says that it is starting until
+    /// A runtime for one service of this process. `/readyz` says that it is starting until
     /// [`Process::started`], or [`Process::run`].
-    pub fn shell(&mut self, service: &'static str, clock: Clock) -> Shell {
-        let shell = Shell::new(service, self.stopping.clone(), clock);
-        let part = shell.readiness.part("start", Need::Required, "is not complete yet");
+    pub fn runtime(&mut self, service: &'static str, clock: Clock) -> ServiceRuntime {
+        let runtime = ServiceRuntime::new(service, self.stopping.clone(), clock);
+        let part = runtime.readiness.part("start", Criticality::Required, "is not complete yet");
         self.starting.lock().unwrap_or_else(PoisonError::into_inner).push(part);
-        self.shells.push(shell.clone());
-        shell
+        self.runtimes.push(runtime.clone());
+        runtime
     }
 
     /// Cancelled when the process is to end.
@@ -110,10 +110,10 @@ impl Process {
         &self.stopping
     }
 
-    /// The shells made so far.
+    /// The runtimes made so far.
     #[must_use]
-    pub fn shells(&self) -> &[Shell] {
-        &self.shells
+    pub fn runtimes(&self) -> &[ServiceRuntime] {
+        &self.runtimes
     }
 
     /// Every service of this process answers.
@@ -127,7 +127,7 @@ impl Process {
     /// The first failure of a task.
     pub async fn run(self) -> anyhow::Result<()> {
         self.started();
-        let ended = futures::future::join_all(self.shells.iter().map(|shell| shell.tasks.join())).await;
+        let ended = futures::future::join_all(self.runtimes.iter().map(|runtime| runtime.tasks.join())).await;
         self.telemetry.close();
         ended.into_iter().collect()
     }
@@ -200,10 +200,10 @@ async fn hung_up(hangup: Option<&mut Signal>) {
     }
 }
 
-/// The first SIGTERM, SIGINT or SIGHUP (a terminal that is closed) asks everything to finish; a later one ends the process at once, after
-/// `last_acts`.
+/// The first SIGTERM, SIGINT or SIGHUP (a terminal that is closed) asks everything to finish; a
+/// later one ends the process at once, after `forced_exit_hooks`.
 #[expect(clippy::disallowed_methods, clippy::exit, reason = "the process owns this task and its own end")]
-fn watch_signals(stopping: CancellationToken, last_acts: LastActs) -> anyhow::Result<()> {
+fn watch_signals(stopping: CancellationToken, forced_exit_hooks: ForcedExitHooks) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("catch SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("catch SIGINT")?;
     let hangup = (!ignores_hangup()).then(|| signal(SignalKind::hangup()));
@@ -217,10 +217,10 @@ fn watch_signals(stopping: CancellationToken, last_acts: LastActs) -> anyhow::Re
                 () = hung_up(hangup.as_mut()) => {}
             }
             match asked_at {
-                Some(at) if at.elapsed() < SAME_WISH => continue,
+                Some(at) if at.elapsed() < SAME_REQUEST => continue,
                 Some(_) => {
-                    last_acts.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|act| act());
-                    std::process::exit(EXIT_IMPATIENT);
+                    forced_exit_hooks.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|hook| hook());
+                    std::process::exit(EXIT_FORCED);
                 }
                 None => asked_at = Some(Instant::now()),
             }

@@ -1,8 +1,8 @@
 //! What `/readyz` answers: one line for each thing a process depends on.
 //!
-//! A part either keeps a [`Part`] up to date or registers a check that is run when somebody asks.
-//! Required parts decide whether the process is ready; the others are only named, since a service
-//! that can still answer half its calls serves people better than one taken out of rotation.
+//! A part either keeps a [`HealthPart`] up to date or registers a check that is run when somebody
+//! asks. Required parts decide whether the process is ready; the others are only named, since a
+//! service that can still answer half its calls serves people better than one taken out of rotation.
 
 use std::{
     collections::HashMap,
@@ -25,7 +25,7 @@ type Check = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + S
 
 /// Whether the process is ready without this part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
+pub enum Criticality {
     /// Not ready while it is down.
     Required,
     /// Named when it is down; the process stays ready.
@@ -50,7 +50,7 @@ enum State {
 
 struct Entry {
     name: String,
-    need: Need,
+    criticality: Criticality,
     state: State,
 }
 
@@ -63,7 +63,7 @@ pub struct Readiness {
 }
 
 /// One part's own handle: whoever holds it says how the part is. Dropping it removes the part.
-pub struct Part {
+pub struct HealthPart {
     entries: Arc<Mutex<Vec<Entry>>>,
     name: String,
 }
@@ -92,19 +92,19 @@ pub struct PartReport {
 impl Readiness {
     /// Adds a part that is down, because of `reason`, until its holder says otherwise.
     #[must_use]
-    pub fn part(&self, name: impl Into<String>, need: Need, reason: &str) -> Part {
+    pub fn part(&self, name: impl Into<String>, criticality: Criticality, reason: &str) -> HealthPart {
         let name = name.into();
-        self.add(&name, need, State::Down(reason.to_owned()));
-        Part { entries: self.entries.clone(), name }
+        self.add(&name, criticality, State::Down(reason.to_owned()));
+        HealthPart { entries: self.entries.clone(), name }
     }
 
     /// Adds a part that is asked when a report is wanted, at most once a second.
-    pub fn check<F, Fut>(&self, name: impl Into<String>, need: Need, check: F)
+    pub fn check<F, Fut>(&self, name: impl Into<String>, criticality: Criticality, check: F)
     where
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), String>> + Send + 'static,
     {
-        self.add(&name.into(), need, State::Ask(Arc::new(move || Box::pin(check()))));
+        self.add(&name.into(), criticality, State::Ask(Arc::new(move || Box::pin(check()))));
     }
 
     /// How every part is: what parts say of themselves now, and what checks answered within the last
@@ -112,7 +112,7 @@ impl Readiness {
     pub async fn report(&self) -> Report {
         let entries: Vec<_> = {
             let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-            entries.iter().map(|entry| (entry.name.clone(), entry.need, entry.state.clone())).collect()
+            entries.iter().map(|entry| (entry.name.clone(), entry.criticality, entry.state.clone())).collect()
         };
         let checks = entries.iter().filter_map(|(name, _, state)| match state {
             State::Ask(check) => Some((name.clone(), check.clone())),
@@ -120,7 +120,7 @@ impl Readiness {
         });
         let mut answers = self.answers(checks.collect()).await;
         let mut ready = true;
-        let parts = entries.into_iter().map(|(name, need, state)| {
+        let parts = entries.into_iter().map(|(name, criticality, state)| {
             let (up, detail) = match state {
                 State::Up(detail) => (true, detail),
                 State::Down(reason) => (false, Some(reason)),
@@ -129,7 +129,7 @@ impl Readiness {
                     reason => (false, reason),
                 },
             };
-            ready &= up || need == Need::Optional;
+            ready &= up || criticality == Criticality::Optional;
             PartReport { name, up, detail }
         });
         let parts = parts.collect();
@@ -163,10 +163,10 @@ impl Readiness {
         answers
     }
 
-    fn add(&self, name: &str, need: Need, state: State) {
+    fn add(&self, name: &str, criticality: Criticality, state: State) {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.retain(|entry| entry.name != name);
-        entries.push(Entry { name: name.to_owned(), need, state });
+        entries.push(Entry { name: name.to_owned(), criticality, state });
     }
 }
 
@@ -190,7 +190,7 @@ impl Answers {
     }
 }
 
-impl Part {
+impl HealthPart {
     /// The part works.
     pub fn up(&self) {
         self.set(State::Up(None));
@@ -214,7 +214,7 @@ impl Part {
     }
 }
 
-impl Drop for Part {
+impl Drop for HealthPart {
     fn drop(&mut self) {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).retain(|entry| entry.name != self.name);
     }
@@ -227,8 +227,8 @@ mod tests {
     #[tokio::test]
     async fn a_required_part_that_is_down_is_named_and_decides() {
         let readiness = Readiness::default();
-        let kafka = readiness.part("kafka", Need::Required, "not connected yet");
-        readiness.check("postgres", Need::Required, || async { Ok(()) });
+        let kafka = readiness.part("kafka", Criticality::Required, "not connected yet");
+        readiness.check("postgres", Criticality::Required, || async { Ok(()) });
         let report = readiness.report().await;
         assert!(!report.ready);
         assert_eq!(report.parts[0].detail.as_deref(), Some("not connected yet"));
@@ -239,7 +239,7 @@ mod tests {
     #[tokio::test]
     async fn an_optional_part_that_is_down_is_named_and_does_not_decide() {
         let readiness = Readiness::default();
-        readiness.check("user-manager", Need::Optional, || async { Err("refused".to_owned()) });
+        readiness.check("user-manager", Criticality::Optional, || async { Err("refused".to_owned()) });
         let report = readiness.report().await;
         assert!(report.ready);
         assert_eq!(
@@ -251,7 +251,7 @@ mod tests {
     #[tokio::test]
     async fn a_check_that_hangs_counts_as_down() {
         let readiness = Readiness::default();
-        readiness.check("postgres", Need::Required, std::future::pending::<Result<(), String>>);
+        readiness.check("postgres", Criticality::Required, std::future::pending::<Result<(), String>>);
         assert!(!readiness.report().await.ready);
     }
 
@@ -260,7 +260,7 @@ mod tests {
         use std::sync::atomic::{AtomicUsize, Ordering};
         let (readiness, runs) = (Readiness::default(), Arc::new(AtomicUsize::new(0)));
         let counted = runs.clone();
-        readiness.check("postgres", Need::Required, move || {
+        readiness.check("postgres", Criticality::Required, move || {
             let counted = counted.clone();
             async move {
                 counted.fetch_add(1, Ordering::SeqCst);
@@ -283,21 +283,21 @@ mod tests {
     #[tokio::test]
     async fn a_part_that_says_how_it_is_and_a_new_check_do_not_wait_for_the_next_run() {
         let readiness = Readiness::default();
-        let kafka = readiness.part("kafka", Need::Required, "not connected yet");
-        readiness.check("postgres", Need::Required, || async { Ok(()) });
+        let kafka = readiness.part("kafka", Criticality::Required, "not connected yet");
+        readiness.check("postgres", Criticality::Required, || async { Ok(()) });
         assert!(!readiness.report().await.ready);
         kafka.up();
         assert!(readiness.report().await.ready);
-        readiness.check("disk", Need::Required, || async { Err("full".to_owned()) });
+        readiness.check("disk", Criticality::Required, || async { Err("full".to_owned()) });
         assert!(!readiness.report().await.ready);
-        readiness.check("disk", Need::Required, || async { Ok(()) });
+        readiness.check("disk", Criticality::Required, || async { Ok(()) });
         assert!(readiness.report().await.ready);
     }
 
     #[tokio::test]
     async fn what_dependencies_say_can_be_left_out() {
         let readiness = Readiness::default();
-        readiness.check("postgres", Need::Required, || async { Err("password of ada refused".to_owned()) });
+        readiness.check("postgres", Criticality::Required, || async { Err("password of ada refused".to_owned()) });
         let report = readiness.report().await.without_details();
         assert_eq!(report.parts, [PartReport { name: "postgres".into(), up: false, detail: None }]);
         assert!(!report.ready);
@@ -306,7 +306,7 @@ mod tests {
     #[tokio::test]
     async fn a_part_that_is_gone_is_no_longer_asked() {
         let readiness = Readiness::default();
-        drop(readiness.part("warming up", Need::Required, "reading"));
+        drop(readiness.part("warming up", Criticality::Required, "reading"));
         assert!(readiness.report().await.parts.is_empty());
     }
 }

@@ -12,7 +12,7 @@ use opentelemetry_sdk::{
 };
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::config::{LogFormat, ShellConfig};
+use crate::config::{LogFormat, RuntimeConfig};
 
 /// Keeps traces flowing until it is closed.
 pub(crate) struct Telemetry {
@@ -22,7 +22,7 @@ pub(crate) struct Telemetry {
 impl Telemetry {
     /// Starts logging to standard error, and exporting traces where an endpoint is configured.
     /// Must run inside the runtime that exports.
-    pub(crate) fn start(config: &ShellConfig) -> anyhow::Result<Self> {
+    pub(crate) fn start(config: &RuntimeConfig) -> anyhow::Result<Self> {
         let filter: EnvFilter = config.log_filter.parse().context("read the log filter")?;
         let lines = match config.log_format {
             LogFormat::Text => {

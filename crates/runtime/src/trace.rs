@@ -14,14 +14,14 @@ const REQUEST_ID_LENGTH: usize = 128;
 
 /// The request and the trace that a piece of work belongs to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cause {
+pub struct RequestContext {
     /// The id of the HTTP request that caused the work, where one did.
     pub request_id: Option<String>,
     /// W3C trace context, where the trace is sampled.
     pub traceparent: Option<String>,
 }
 
-impl Cause {
+impl RequestContext {
     /// Work that nobody asked for, such as a scheduled collection.
     #[must_use]
     pub fn none() -> Self {
@@ -107,9 +107,9 @@ mod tests {
 
     #[test]
     fn a_sampled_context_is_carried_on() {
-        let cause = Cause::carried(Some("req-7"), Some(SAMPLED));
-        assert_eq!(cause.traceparent.as_deref(), Some(SAMPLED));
-        assert_eq!(cause.enter(&Span::none()), cause);
+        let context = RequestContext::carried(Some("req-7"), Some(SAMPLED));
+        assert_eq!(context.traceparent.as_deref(), Some(SAMPLED));
+        assert_eq!(context.enter(&Span::none()), context);
     }
 
     #[test]
@@ -124,7 +124,7 @@ mod tests {
             let carried_on = |traceparent: &str| {
                 let span = tracing::info_span!("request");
                 follow(&span, traceparent);
-                Cause::none().enter(&span).traceparent
+                RequestContext::none().enter(&span).traceparent
             };
             let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
             assert!(carried_on(SAMPLED).is_some_and(|carried| carried.contains(trace) && carried != SAMPLED));
@@ -142,10 +142,10 @@ mod tests {
             "garbage",
             "",
         ] {
-            assert_eq!(Cause::carried(None, Some(context)), Cause::none(), "{context}");
+            assert_eq!(RequestContext::carried(None, Some(context)), RequestContext::none(), "{context}");
         }
         for id in ["", "two words", "new\nline", &"x".repeat(129)] {
-            assert_eq!(Cause::carried(Some(id), None), Cause::none(), "{id}");
+            assert_eq!(RequestContext::carried(Some(id), None), RequestContext::none(), "{id}");
         }
     }
 }

@@ -7,9 +7,9 @@ use std::{future::Future, net::SocketAddr, pin::Pin, process::ExitCode};
 
 use anyhow::Context;
 use runtime::{
-    Process, Shell,
+    Process, ServiceRuntime,
     clock::Clock,
-    config::{ConfigError, ProcessEnv, ShellConfig, Vars},
+    config::{ConfigError, ProcessEnv, RuntimeConfig, Vars},
     exit_code,
     listen::Listen,
 };
@@ -42,8 +42,8 @@ pub enum ClockKind {
 
 /// What a process hands to a service that it starts.
 pub struct Launch {
-    /// The service's shell.
-    pub shell: Shell,
+    /// The service's runtime.
+    pub runtime: ServiceRuntime,
     /// Takes the place of `HTTP_ADDR`.
     pub http: Option<Listen>,
     /// Takes the place of `GRPC_ADDR`.
@@ -65,7 +65,7 @@ type Starting = Pin<Box<dyn Future<Output = anyhow::Result<Bound>> + Send>>;
 
 /// A service whose settings have been read, and which can be started once.
 pub struct Configured {
-    process: ShellConfig,
+    process: RuntimeConfig,
     start: Box<dyn FnOnce(Launch) -> Starting + Send>,
 }
 
@@ -96,14 +96,14 @@ impl ServiceSpec {
 impl Launch {
     /// A service that is alone in its process and listens where its settings say.
     #[must_use]
-    pub fn alone(shell: Shell) -> Self {
-        Self { shell, http: None, grpc: None, data_source: None }
+    pub fn alone(runtime: ServiceRuntime) -> Self {
+        Self { runtime, http: None, grpc: None, data_source: None }
     }
 }
 
 impl Configured {
     /// A service that `start` starts, in a process that is configured by `process`.
-    pub fn new<F, Fut>(process: ShellConfig, start: F) -> Self
+    pub fn new<F, Fut>(process: RuntimeConfig, start: F) -> Self
     where
         F: FnOnce(Launch) -> Fut + Send + 'static,
         Fut: Future<Output = anyhow::Result<Bound>> + Send + 'static,
@@ -116,7 +116,7 @@ impl Configured {
     /// # Errors
     /// What the service's own start answers, with the service named.
     pub async fn start(self, launch: Launch) -> anyhow::Result<Bound> {
-        let service = launch.shell.service;
+        let service = launch.runtime.service;
         let bound = (self.start)(launch).await.with_context(|| format!("start {service}"))?;
         for (protocol, addr) in [("HTTP", bound.http), ("gRPC", bound.grpc)] {
             if let Some(addr) = addr {
@@ -135,9 +135,9 @@ pub async fn run(spec: &'static ServiceSpec) -> ExitCode {
 async fn run_alone(spec: &'static ServiceSpec, vars: &dyn Vars) -> anyhow::Result<()> {
     let configured = (spec.configure)(vars)?;
     let mut process = Process::start(&configured.process)?;
-    let shell = process.shell(spec.name, Clock::system());
+    let runtime = process.runtime(spec.name, Clock::system());
     http_edge::admin::serve(&process, configured.process.admin_addr).await?;
-    configured.start(Launch::alone(shell)).await?;
+    configured.start(Launch::alone(runtime)).await?;
     process.run().await
 }
 

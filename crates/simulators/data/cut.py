@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Cut the recordings down to what the stand-in for OpenSky serves.
+"""Cut the recordings down to what the simulator for OpenSky serves.
 
     python3 cut.py traffic_paris_2021-10-07.json.gz sfo_flights_2020-03.csv.gz ../../airports/data/iata.txt
 

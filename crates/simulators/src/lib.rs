@@ -6,7 +6,7 @@
 //! purpose in every way the real ones were seen to fail.
 //!
 //! Nothing here reaches the internet, and no other part of Flightbell knows that it talks to a
-//! stand-in.
+//! simulator.
 
 pub mod opensky;
 pub mod telegram;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-/// Tells a stand-in the time: the system's, a replay's, or a test's.
+/// Tells a simulator the time: the system's, a replay's, or a test's.
 pub type ClockFn = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
 
 /// The system's clock.

@@ -1,4 +1,4 @@
-//! What a stand-in was asked: remembered, and waited for.
+//! What a simulator was asked: remembered, and waited for.
 
 use std::{
     collections::VecDeque,

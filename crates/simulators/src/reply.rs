@@ -49,7 +49,7 @@ impl Reply {
     pub(crate) fn json(status: StatusCode, value: &impl serde::Serialize) -> Self {
         match serde_json::to_vec(value) {
             Ok(body) => Self::empty(status).with_body("application/json", body),
-            Err(error) => Self::text(StatusCode::INTERNAL_SERVER_ERROR, format!("the stand-in is broken: {error}")),
+            Err(error) => Self::text(StatusCode::INTERNAL_SERVER_ERROR, format!("the simulator is broken: {error}")),
         }
     }
 

@@ -18,7 +18,7 @@ use tokio::{
 
 /// How long a process may take for anything that takes a moment.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long the house allows an orderly stop to take.
+/// How long an orderly stop may take to take.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
 /// How many lines of a process's log are shown where a test failed.
@@ -156,13 +156,13 @@ impl Process {
         self.killed().await;
     }
 
-    /// SIGTERM, and its clean end within the time that the house allows. Answers the log.
+    /// SIGTERM, and its clean end within the time limit of a stop. Answers the log.
     pub async fn stop(self) -> String {
         self.signal(Signal::TERM);
         self.clean_end().await
     }
 
-    /// The clean end, within the time that the house allows, of a process that was asked for it. Answers the log.
+    /// The clean end, within the time limit of a stop, of a process that was asked for it. Answers the log.
     pub async fn clean_end(mut self) -> String {
         let status = self.ended_within(STOP_LIMIT).await;
         assert!(status.success(), "{} ended with {status}:\n{}", self.name, self.log());

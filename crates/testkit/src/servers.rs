@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, process::Command};
 
 use anyhow::Context;
 use local_servers::{
-    Durability, KafkaCluster, KafkaOptions, Places, Postgres, PostgresOptions, Protected, Proxied, Watch,
+    Discovery, Durability, KafkaCluster, KafkaOptions, Postgres, PostgresOptions, Protected, Proxied, Watch,
 };
 use runtime::config::{ProcessEnv, Vars};
 use rustix::process::{Pid, Signal, kill_process};
@@ -15,11 +15,11 @@ use crate::{authority::Authority, watchdog::Folder};
 ///
 /// # Errors
 /// When there is neither `HOME` nor `XDG_CACHE_HOME`.
-pub(crate) fn places() -> anyhow::Result<Places> {
+pub(crate) fn discovery() -> anyhow::Result<Discovery> {
     let folder = |key| ProcessEnv.get(key).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));
     let path = ProcessEnv.get("PATH").unwrap_or_default();
-    Ok(Places::new(path.into(), folder("JAVA_HOME"), folder("KAFKA_HOME"), cache.context("HOME is not set")?))
+    Ok(Discovery::new(path.into(), folder("JAVA_HOME"), folder("KAFKA_HOME"), cache.context("HOME is not set")?))
 }
 
 /// Where a Kafka and a PostgreSQL are.
@@ -55,9 +55,9 @@ impl OwnServers {
     /// # Errors
     /// Whatever [`local_servers::Error`] says.
     pub async fn start() -> anyhow::Result<Self> {
-        let (places, folder) = (places()?, Folder::watched().context("make a folder for the servers")?);
-        let kafka = KafkaOptions::new(&places, folder.path(), Durability::ForTests);
-        let postgres = PostgresOptions::new(&places, folder.path(), Durability::ForTests).also_on_loopback();
+        let (discovery, folder) = (discovery()?, Folder::watched().context("make a folder for the servers")?);
+        let kafka = KafkaOptions::new(&discovery, folder.path(), Durability::ForTests);
+        let postgres = PostgresOptions::new(&discovery, folder.path(), Durability::ForTests).also_on_loopback();
         let (kafka, postgres) = tokio::try_join!(local_servers::Kafka::start(kafka), Postgres::start(postgres))?;
         let postgres_addr = postgres.loopback().context("PostgreSQL has no port")?;
         Ok(Self { kafka, postgres, postgres_addr, _folder: folder })
@@ -105,7 +105,7 @@ pub async fn protected_kafka(authority: &Authority, username: &str, password: &s
 
 async fn start_kafka(with: impl FnOnce(KafkaOptions) -> KafkaOptions) -> Kafka {
     let folder = Folder::watched().expect("a folder");
-    let options = KafkaOptions::new(&places().expect("places"), folder.path(), Durability::ForTests);
+    let options = KafkaOptions::new(&discovery().expect("places"), folder.path(), Durability::ForTests);
     let server = local_servers::Kafka::start(with(options)).await.unwrap_or_else(|error| panic!("{error}"));
     Kafka { bootstrap: server.bootstrap(), server, _folder: folder }
 }
@@ -191,6 +191,6 @@ pub struct Cluster {
 /// So many brokers; they go when the answer is dropped.
 pub async fn kafka_cluster(count: usize) -> Cluster {
     let folder = Folder::watched().expect("a folder");
-    let brokers = KafkaCluster::start(&places().expect("places"), folder.path(), count).await;
+    let brokers = KafkaCluster::start(&discovery().expect("places"), folder.path(), count).await;
     Cluster { brokers: brokers.unwrap_or_else(|error| panic!("{error}")), _folder: folder }
 }

@@ -3,7 +3,7 @@
 use events::topics::Namespace;
 use kafka::KafkaConfig;
 use pg::Database;
-use runtime::config::{ConfigError, Reader, ShellConfig, Vars};
+use runtime::config::{ConfigError, Reader, RuntimeConfig, Vars};
 
 /// The worker's settings.
 #[derive(Clone)]
@@ -15,7 +15,7 @@ pub struct Config {
     /// The names of topics and group.
     pub topics: Namespace,
     /// What every process takes.
-    pub shell: ShellConfig,
+    pub runtime: RuntimeConfig,
 }
 
 impl Config {
@@ -27,8 +27,8 @@ impl Config {
         let mut reader = Reader::new(vars);
         let database = Database::read(&mut reader, "alert-system");
         let kafka = KafkaConfig::read(&mut reader);
-        let shell = ShellConfig::read(&mut reader);
-        reader.finish(|| Some(Self { database: database?, kafka: kafka?, topics: Namespace::default(), shell }))
+        let runtime = RuntimeConfig::read(&mut reader);
+        reader.finish(|| Some(Self { database: database?, kafka: kafka?, topics: Namespace::default(), runtime }))
     }
 }
 

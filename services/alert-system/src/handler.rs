@@ -1,4 +1,4 @@
-//! A batch of records: read, look up, decide, tell, write down.
+//! A batch of records: read, look up, decide, publish, write.
 //!
 //! The order is the point. Alerts are acknowledged before the rows say that they were told, and the
 //! rows are written before the offset moves. Whatever dies in between is done again with the same
@@ -13,13 +13,13 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use events::headers;
-use kafka::{Failure, Handler, Offset, Outgoing, Partition, Producer, Record, Settled, by_partition};
+use kafka::{Failure, Handler, Offset, OutgoingRecord, Partition, Producer, Record, Settled, by_partition};
 use pg::is_unavailable;
-use runtime::{fault, trace::Cause};
+use runtime::{fault, trace::RequestContext};
 use uuid::Uuid;
 
 use crate::{
-    core::{Kept, Message, Outcome, Plan, Raised, Rejection, WireRecord, in_turns, plan, read},
+    core::{BatchPlan, CachedState, Message, Outcome, PendingAlert, Rejection, WireRecord, in_rounds, plan, read},
     memory::Memory,
     metrics::Metrics,
     store::{LevelStore, Rows},
@@ -54,9 +54,9 @@ impl AlertHandler {
     ) -> Result<Vec<Settled>, Failure> {
         let known = self.look_up(batch, messages).await?;
         let mut plan = plan(messages, &known);
-        self.tell(&plan, batch).await?;
-        self.write_down(&plan).await?;
-        self.remember(&mut plan, batch, messages);
+        self.publish(&plan, batch).await?;
+        self.write_rows(&plan).await?;
+        self.update_memory(&mut plan, batch, messages);
         Ok(plan.outcomes.into_iter().map(label).collect())
     }
 
@@ -66,16 +66,16 @@ impl AlertHandler {
         &self,
         batch: &[Record],
         messages: &[Result<Message<'_>, Rejection>],
-    ) -> Result<HashMap<Uuid, Kept>, Failure> {
+    ) -> Result<HashMap<Uuid, CachedState>, Failure> {
         let mut known = HashMap::with_capacity(messages.len());
         let (mut interests, mut identities) = (HashSet::new(), HashSet::new());
         for (record, message) in batch.iter().zip(messages) {
             let Ok(message) = message else { continue };
             let (id, memory) = (message.id(), self.partitions.get(&record.partition));
-            if message.is_bare() {
+            if message.is_legacy() {
                 identities.insert(id);
-            } else if let Some(kept) = memory.and_then(|memory| memory.kept(&id)) {
-                known.insert(id, *kept);
+            } else if let Some(cached) = memory.and_then(|memory| memory.cached(&id)) {
+                known.insert(id, *cached);
             } else {
                 interests.insert(id);
             }
@@ -89,25 +89,25 @@ impl AlertHandler {
             let ids: Vec<_> = identities.into_iter().collect();
             found.extend(asked("read levels", self.store.of_identities(record.partition.0, &ids)).await?);
         }
-        known.extend(found.into_iter().map(|(id, state)| (id, Kept { state, behind: false })));
+        known.extend(found.into_iter().map(|(id, state)| (id, CachedState { state, dirty: false })));
         Ok(known)
     }
 
-    async fn tell(&mut self, plan: &Plan<'_>, batch: &[Record]) -> Result<(), Failure> {
-        let is_told = |alert: &Raised<'_>| {
+    async fn publish(&mut self, plan: &BatchPlan<'_>, batch: &[Record]) -> Result<(), Failure> {
+        let is_published = |alert: &PendingAlert<'_>| {
             let memory = batch.get(alert.index).and_then(|record| self.partitions.get(&record.partition));
             memory.is_some_and(|memory| memory.is_acknowledged(&alert.event.event_id))
         };
-        let untold: Vec<_> = plan.alerts.iter().filter(|alert| !is_told(alert)).collect();
-        if untold.is_empty() {
+        let unpublished: Vec<_> = plan.alerts.iter().filter(|alert| !is_published(alert)).collect();
+        if unpublished.is_empty() {
             return Ok(());
         }
         fault::point("alert-system.decided-not-told");
         // An interest's next alert leaves when its last one is acknowledged. Together, one could fail
         // while the other is kept; sent again they would come the wrong way round, and a person
         // would read last what is no longer so.
-        for together in in_turns(untold) {
-            self.tell_together(&together, batch).await?;
+        for together in in_rounds(unpublished) {
+            self.publish_batch(&together, batch).await?;
             for alert in together {
                 self.metrics.alerted(alert.kind);
                 if let Some(record) = batch.get(alert.index) {
@@ -119,11 +119,11 @@ impl AlertHandler {
         Ok(())
     }
 
-    async fn tell_together(&self, alerts: &[&Raised<'_>], batch: &[Record]) -> Result<(), Failure> {
+    async fn publish_batch(&self, alerts: &[&PendingAlert<'_>], batch: &[Record]) -> Result<(), Failure> {
         let mut sending = self.producer.batch();
         for alert in alerts {
-            let cause = batch.get(alert.index).map(Record::cause).unwrap_or_default();
-            self.hand_over(&mut sending, alert, &cause).await?;
+            let context = batch.get(alert.index).map(Record::request_context).unwrap_or_default();
+            self.hand_over(&mut sending, alert, &context).await?;
         }
         sending.acknowledged().await.map_err(|error| match error.is_permanent() {
             true => Failure::broken(anyhow!(error).context("send alerts")),
@@ -131,22 +131,32 @@ impl AlertHandler {
         })
     }
 
-    async fn hand_over(&self, sending: &mut kafka::Batch, alert: &Raised<'_>, cause: &Cause) -> Result<(), Failure> {
+    async fn hand_over(
+        &self,
+        sending: &mut kafka::Batch,
+        alert: &PendingAlert<'_>,
+        context: &RequestContext,
+    ) -> Result<(), Failure> {
         let id = alert.event.event_id;
         let span = tracing::info_span!("raise alert", alert.id = %id, alert.kind = alert.kind.as_str());
-        let cause = cause.enter(&span);
+        let context = context.enter(&span);
         span.in_scope(|| tracing::debug!(alert.id = %id, "raising alert {id}: {}", alert.kind.as_str()));
         let value = serde_json::to_vec(&alert.event).context("write an alert as JSON").map_err(Failure::broken)?;
-        let message = Outgoing::to(&self.alerts_topic)
+        let message = OutgoingRecord::to(&self.alerts_topic)
             .with_key(alert.event.user_email.as_bytes())
             .with_value(value)
             .with_header(headers::TYPE, headers::ALERT_V1)
-            .caused_by(&cause);
+            .with_request_context(&context);
         sending.send(&message).await;
         Ok(())
     }
 
-    fn remember(&mut self, plan: &mut Plan<'_>, batch: &[Record], messages: &[Result<Message<'_>, Rejection>]) {
+    fn update_memory(
+        &mut self,
+        plan: &mut BatchPlan<'_>,
+        batch: &[Record],
+        messages: &[Result<Message<'_>, Rejection>],
+    ) {
         let mut messages = messages.iter();
         for (partition, part) in by_partition(batch) {
             let ids = messages.by_ref().take(part.len()).flatten().map(Message::id);
@@ -155,10 +165,10 @@ impl AlertHandler {
         }
     }
 
-    async fn write_down(&self, plan: &Plan<'_>) -> Result<(), Failure> {
-        let rows = Rows { interests: plan.rows(false), bare: plan.rows(true) };
+    async fn write_rows(&self, plan: &BatchPlan<'_>) -> Result<(), Failure> {
+        let rows = Rows { interests: plan.rows(false), legacy: plan.rows(true) };
         asked("write levels", self.store.store(&rows)).await?;
-        if !(rows.interests.is_empty() && rows.bare.is_empty()) {
+        if !(rows.interests.is_empty() && rows.legacy.is_empty()) {
             fault::point("alert-system.written-not-stored");
         }
         Ok(())
@@ -166,12 +176,12 @@ impl AlertHandler {
 }
 
 impl Handler for AlertHandler {
-    /// Identities of the five-field kind may come from several partitions, whose offsets say nothing
+    /// Identities of the legacy format may come from several partitions, whose offsets say nothing
     /// about each other: a batch with any is settled one partition after the other.
     async fn handle(&mut self, batch: &[Record]) -> Result<Vec<Settled>, Failure> {
         let topic = self.readings_topic.clone();
         let messages: Vec<_> = batch.iter().map(|record| read_one(&topic, record)).collect();
-        if !messages.iter().flatten().any(Message::is_bare) {
+        if !messages.iter().flatten().any(Message::is_legacy) {
             return self.settle_together(batch, &messages).await;
         }
         let mut settled = Vec::with_capacity(batch.len());
@@ -197,12 +207,12 @@ async fn asked<T>(what: &'static str, query: impl Future<Output = sqlx::Result<T
     }
 }
 
-/// Reads a record. One of the five-field kind is ordered by its place, which one that is retried brings
+/// Reads a record. One in the legacy format is ordered by its place, which one that is retried brings
 /// with it: what is newer wins, though it was settled before.
 fn read_one<'a>(topic: &'a str, record: &'a Record) -> Result<Message<'a>, Rejection> {
     let place = record.original_place();
     let message = read(&wire(topic, place.unwrap_or((record.partition, record.offset)), record))?;
-    if message.is_bare() && place.is_none() {
+    if message.is_legacy() && place.is_none() {
         return Err(Rejection::without_place());
     }
     Ok(message)
@@ -221,7 +231,7 @@ fn wire<'a>(topic: &'a str, (partition, offset): (Partition, Offset), record: &'
 
 fn label(outcome: Result<Outcome, Rejection>) -> Settled {
     match outcome {
-        Ok(Outcome::Told) => Settled::Done("alerted"),
+        Ok(Outcome::Alerted) => Settled::Done("alerted"),
         Ok(Outcome::Quiet) => Settled::Done("quiet"),
         Ok(Outcome::Stale) => Settled::Done("stale"),
         Ok(Outcome::Removed) => Settled::Done("removed"),

@@ -5,15 +5,15 @@
 //! sends to a person, never looks at a clock: what is decided follows from the messages alone.
 //!
 //! ```text
-//! to-alert-system ──▶ read ──▶ look up ──▶ decide ──▶ tell ──▶ write down ──▶ offset
-//!                      │     (memory, rows)           │            │
+//! to-alert-system ──▶ read ──▶ look up ──▶ decide ──▶ publish ──▶ write ──▶ offset
+//!                      │     (memory, rows)           │              │
 //!                   rejected                    to-notifier   PostgreSQL
 //! ```
 //!
 //! Alerts are acknowledged before the rows are written, and the rows are written before the offset
 //! moves, so a crash anywhere repeats work and loses none. A repeated alert carries the same
-//! `event_id`. That nothing else is ever repeated, though a row may be behind what was decided, is
-//! argued in `core/keep.rs` and played out in the test beside it.
+//! `event_id`. That nothing else is ever repeated, though a row may be older than what was decided,
+//! is argued in `core/write_policy.rs` and played out in the test beside it.
 
 pub mod core;
 pub mod handler;
@@ -28,10 +28,10 @@ use std::time::Duration;
 use anyhow::Context;
 use kafka::{Consumer, Producer, Profile, Subscription, topics};
 use runtime::{
-    Shell,
+    ServiceRuntime,
     config::{ConfigError, Vars},
     periodic::every,
-    readiness::Need,
+    readiness::Criticality,
 };
 use service::{Bound, ClockKind, Configured, Launch, ServiceSpec};
 
@@ -56,8 +56,8 @@ pub static SERVICE: ServiceSpec = ServiceSpec {
 
 fn configure(vars: &dyn Vars) -> Result<Configured, ConfigError> {
     let config = Config::from_vars(vars)?;
-    Ok(Configured::new(config.shell.clone(), async move |launch: Launch| {
-        start(config, &launch.shell).await?;
+    Ok(Configured::new(config.runtime.clone(), async move |launch: Launch| {
+        start(config, &launch.runtime).await?;
         Ok(Bound::default())
     }))
 }
@@ -71,36 +71,37 @@ const CLEANUP_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Debug)]
 pub struct Running;
 
-/// Waits for PostgreSQL and Kafka, then works in the shell's tasks until it stops.
+/// Waits for PostgreSQL and Kafka, then works in the runtime's tasks until it stops.
 ///
 /// # Errors
-/// When the shell stops first, or the database or the topics cannot be prepared.
-pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
+/// When the service stops first, or the database or the topics cannot be prepared.
+pub async fn start(config: Config, runtime: &ServiceRuntime) -> anyhow::Result<Running> {
     let (pools, ()) = tokio::try_join!(
-        pg::connect(shell, &config.database, &MIGRATOR),
-        topics::ensure(&config.kafka, &config.topics, SERVICE.name, Need::Required, shell),
+        pg::connect(runtime, &config.database, &MIGRATOR),
+        topics::ensure(&config.kafka, &config.topics, SERVICE.name, Criticality::Required, runtime),
     )?;
     let store = LevelStore::new(pools.background);
-    let metrics = Metrics::register(&shell.registry).context("register the worker's metrics")?;
+    let metrics = Metrics::register(&runtime.registry).context("register the worker's metrics")?;
     let to_notifier = config.topics.to_notifier();
-    let producer = Producer::new(&config.kafka, Profile::Latency, &to_notifier, Need::Required, shell)?;
+    let producer = Producer::new(&config.kafka, Profile::Latency, &to_notifier, Criticality::Required, runtime)?;
     let subscription = Subscription::new(config.topics.to_alert_system(), config.topics.alert_system_group());
-    let consumer = Consumer::new(&config.kafka, subscription, &producer, shell)?;
-    clean_up(store.clone(), shell);
-    consumer.spawn(AlertHandler::new(store, producer, metrics, &config.topics), shell);
+    let consumer = Consumer::new(&config.kafka, subscription, &producer, runtime)?;
+    clean_up(store.clone(), runtime);
+    consumer.spawn(AlertHandler::new(store, producer, metrics, &config.topics), runtime);
     Ok(Running)
 }
 
-fn clean_up(store: LevelStore, shell: &Shell) {
-    let cleaning = every(shell.clone(), "clean-up of removed interests", CLEANUP_INTERVAL, CLEANUP_LIMIT, move || {
-        let store = store.clone();
-        async move {
-            let count = store.forget_removed().await?;
-            if count > 0 {
-                tracing::info!("forgot {count} interests that were removed long ago");
+fn clean_up(store: LevelStore, runtime: &ServiceRuntime) {
+    let cleaning =
+        every(runtime.clone(), "clean-up of removed interests", CLEANUP_INTERVAL, CLEANUP_LIMIT, move || {
+            let store = store.clone();
+            async move {
+                let count = store.forget_removed().await?;
+                if count > 0 {
+                    tracing::info!("forgot {count} interests that were removed long ago");
+                }
+                Ok(())
             }
-            Ok(())
-        }
-    });
-    shell.tasks.spawn_droppable("clean-up of removed interests", cleaning);
+        });
+    runtime.tasks.spawn_droppable("clean-up of removed interests", cleaning);
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::core::{Data, Level, Position, State};
+use crate::core::{Data, Level, Sequence, State};
 
 /// How long the row of a removed interest stays: a day longer than Kafka keeps anything that may still be
 /// about it. A reading may be a dead letter for 14 days, and wait for 7 more when it is replayed.
@@ -22,8 +22,8 @@ pub struct LevelStore {
 pub struct Rows {
     /// By interest.
     pub interests: Vec<(Uuid, State)>,
-    /// By identity of the five-field kind.
-    pub bare: Vec<(Uuid, State)>,
+    /// By identity of the legacy format.
+    pub legacy: Vec<(Uuid, State)>,
 }
 
 impl LevelStore {
@@ -46,13 +46,13 @@ impl LevelStore {
         let rows = rows.fetch_all(&self.pool).await?;
         rows.into_iter()
             .map(|row| {
-                let last = row.version.zip(row.seq).map(|(major, minor)| Position { major, minor });
+                let last = row.version.zip(row.seq).map(|(major, minor)| Sequence { major, minor });
                 Ok((row.interest_id, state(&row.level, row.no_data, last, row.removed)?))
             })
             .collect()
     }
 
-    /// Where these identities of the five-field kind stand, with the newest offset of `partition`.
+    /// Where these identities of the legacy format stand, with the newest offset of `partition`.
     ///
     /// # Errors
     /// When the database cannot be asked.
@@ -66,7 +66,7 @@ impl LevelStore {
         let rows = rows.fetch_all(&self.pool).await?;
         rows.into_iter()
             .map(|row| {
-                let last = row.last_offset.map(|minor| Position { major: i64::from(partition), minor });
+                let last = row.last_offset.map(|minor| Sequence { major: i64::from(partition), minor });
                 Ok((row.identity, state(&row.level, row.no_data, last, false)?))
             })
             .collect()
@@ -82,8 +82,8 @@ impl LevelStore {
         if !rows.interests.is_empty() {
             self.store_interests(&Columns::of(&rows.interests)).await?;
         }
-        if !rows.bare.is_empty() {
-            self.store_bare(&Columns::of(&rows.bare)).await?;
+        if !rows.legacy.is_empty() {
+            self.store_legacy(&Columns::of(&rows.legacy)).await?;
         }
         Ok(())
     }
@@ -112,7 +112,7 @@ impl LevelStore {
         .map(drop)
     }
 
-    async fn store_bare(&self, new: &Columns) -> sqlx::Result<()> {
+    async fn store_legacy(&self, new: &Columns) -> sqlx::Result<()> {
         sqlx::query!(
             "INSERT INTO bare_levels AS stored (identity, level, no_data, positions)
              SELECT id, level, no_data, jsonb_build_object(partition::text, last_offset)
@@ -176,7 +176,7 @@ impl Columns {
     }
 }
 
-fn state(level: &str, no_data: bool, last: Option<Position>, removed: bool) -> sqlx::Result<State> {
+fn state(level: &str, no_data: bool, last: Option<Sequence>, removed: bool) -> sqlx::Result<State> {
     let level = Level::from_name(level)
         .ok_or_else(|| sqlx::Error::Decode(format!("the stored level {level:?} is unknown").into()))?;
     Ok(State { level, data: if no_data { Data::Missing } else { Data::Ok }, last, removed })

@@ -6,9 +6,9 @@ use events::topics::Namespace;
 use kafka::KafkaConfig;
 use pg::Database;
 use runtime::{
-    config::{ConfigError, Reader, ShellConfig, Vars},
+    config::{ConfigError, Reader, RuntimeConfig, Vars},
+    http_client::Proxies,
     listen::Listen,
-    outside::Proxies,
 };
 use tonic::transport::Endpoint;
 
@@ -39,7 +39,7 @@ const OPEN_SKY_OPEN_FOR: Duration = Duration::from_secs(60);
 /// Everything the service is told from outside.
 pub struct Config {
     /// What every process takes.
-    pub shell: ShellConfig,
+    pub runtime: RuntimeConfig,
     /// The service's own database.
     pub database: Database,
     /// Where Kafka is.
@@ -71,7 +71,7 @@ impl Config {
     /// Everything that is missing or wrong, at once.
     pub fn from_vars(vars: &dyn Vars) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(vars);
-        let shell = ShellConfig::read(&mut reader);
+        let runtime = RuntimeConfig::read(&mut reader);
         let database = Database::read(&mut reader, "data-collector");
         let kafka = KafkaConfig::read(&mut reader);
         let http: SocketAddr = reader.or(HTTP_ADDR, SocketAddr::from(([0, 0, 0, 0], 5000)));
@@ -84,7 +84,7 @@ impl Config {
         let interests_per_user = small(reader.number(INTERESTS_PER_USER, 50, 1, 1_000_000));
         reader.finish(|| {
             Some(Self {
-                shell,
+                runtime,
                 database: database?,
                 kafka: kafka?,
                 topics: Namespace::default(),

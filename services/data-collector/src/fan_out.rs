@@ -39,7 +39,7 @@ impl FanOut {
             messages.write(recipient, &mut value).context("write a message")?;
             let mut key = uuid::Uuid::encode_buffer();
             let key = recipient.interest_id.hyphenated().encode_lower(&mut key);
-            batch.send(&record(&self.topic, key, &value, &recipient.cause)).await;
+            batch.send(&record(&self.topic, key, &value, &recipient.context)).await;
         }
         batch.acknowledged().await.context("send a page")?;
         fault::point("data-collector.page-sent-not-recorded");

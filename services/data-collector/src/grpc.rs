@@ -1,6 +1,6 @@
 //! The gRPC edge: `flightbell.v1.DataCollectorService`.
 
-use grpc_edge::cause;
+use grpc_edge::request_context;
 use proto::v1::{
     DeleteInterestsResponse, UserRequest,
     data_collector_service_server::{DataCollectorService, DataCollectorServiceServer},
@@ -9,44 +9,44 @@ use runtime::clock::Clock;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use crate::{Stored, store::Store};
+use crate::{DbHandle, store::Store};
 
 /// Answers from the store.
-pub struct Service {
-    stored: Stored,
+pub struct CollectorGrpc {
+    db: DbHandle,
     clock: Clock,
 }
 
 /// The service's gRPC calls.
 #[must_use]
-pub fn service(stored: Stored, clock: Clock) -> DataCollectorServiceServer<Service> {
-    DataCollectorServiceServer::new(Service { stored, clock }).max_decoding_message_size(grpc_edge::MESSAGE_LIMIT)
+pub fn service(db: DbHandle, clock: Clock) -> DataCollectorServiceServer<CollectorGrpc> {
+    DataCollectorServiceServer::new(CollectorGrpc { db, clock }).max_decoding_message_size(grpc_edge::MESSAGE_LIMIT)
 }
 
-impl Service {
+impl CollectorGrpc {
     fn store(&self) -> Result<&Store, Status> {
-        self.stored.get().ok_or_else(away)
+        self.db.get().ok_or_else(away)
     }
 }
 
 #[tonic::async_trait]
-impl DataCollectorService for Service {
+impl DataCollectorService for CollectorGrpc {
     async fn delete_user_interests(
         &self,
         request: Request<UserRequest>,
     ) -> Result<Response<DeleteInterestsResponse>, Status> {
-        let cause = cause(request.metadata());
+        let context = request_context(request.metadata());
         let UserRequest { email, user_id } = request.into_inner();
         let deleted = match user_id.filter(|id| !id.is_empty()) {
             // The id alone names a registration: its address may be somebody else's by now.
             Some(id) => {
                 let id: Uuid = id.parse().map_err(|_| Status::invalid_argument("user_id is not a UUID"))?;
-                let deleted = self.store()?.delete_user(id, self.clock.now(), &cause).await;
+                let deleted = self.store()?.delete_user(id, self.clock.now(), &context).await;
                 deleted.inspect(|deleted| tracing::info!(user.id = %id, "deleted the {deleted} interests of a user"))
             }
             None => {
                 let email = email.parse().map_err(|_| Status::invalid_argument("email is not an e-mail address"))?;
-                let deleted = self.store()?.remove_under(&email, &cause).await;
+                let deleted = self.store()?.remove_under(&email, &context).await;
                 deleted.inspect(|deleted| tracing::info!("deleted the {deleted} interests under an address"))
             }
         };

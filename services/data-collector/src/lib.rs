@@ -32,9 +32,9 @@ use http_edge::idempotency;
 use kafka::{KafkaConfig, Producer, Profile};
 use pg::{Database, lease};
 use runtime::{
-    Shell, StoppedEarly,
+    ServiceRuntime, StoppedEarly,
     config::{ConfigError, Vars},
-    readiness::Need,
+    readiness::Criticality,
 };
 use service::{Bound, ClockKind, Configured, Launch, ServiceSpec};
 
@@ -65,11 +65,11 @@ pub static SERVICE: ServiceSpec = ServiceSpec {
 
 fn configure(vars: &dyn Vars) -> Result<Configured, ConfigError> {
     let mut config = Config::from_vars(vars)?;
-    Ok(Configured::new(config.shell.clone(), async move |launch: Launch| {
+    Ok(Configured::new(config.runtime.clone(), async move |launch: Launch| {
         config.http = launch.http.unwrap_or(config.http);
         config.grpc = launch.grpc.unwrap_or(config.grpc);
         config.source = launch.data_source.unwrap_or(config.source);
-        let running = start(config, &launch.shell).await?;
+        let running = start(config, &launch.runtime).await?;
         Ok(Bound { http: Some(running.http), grpc: Some(running.grpc) })
     }))
 }
@@ -78,7 +78,7 @@ fn configure(vars: &dyn Vars) -> Result<Configured, ConfigError> {
 const COLLECTION: &str = "data-collector-collection";
 
 /// The store, once there is one.
-pub type Stored = pg::Stored<Store>;
+pub type DbHandle = pg::DbHandle<Store>;
 
 /// Where the service answers.
 #[derive(Clone, Copy, Debug)]
@@ -89,31 +89,31 @@ pub struct Running {
     pub grpc: SocketAddr,
 }
 
-/// Begins to answer, waits for what it depends on, then works until the shell stops.
+/// Begins to answer, waits for what it depends on, then works until the service stops.
 ///
 /// # Errors
-/// When an address cannot be bound or a migration applied, or the shell stops first.
-pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
+/// When an address cannot be bound or a migration applied, or the service stops first.
+pub async fn start(config: Config, runtime: &ServiceRuntime) -> anyhow::Result<Running> {
     let Config { database, kafka, topics, http, grpc, retention_days, .. } = config;
-    let metrics = Metrics::register(&shell.registry).context("register the metrics")?;
+    let metrics = Metrics::register(&runtime.registry).context("register the metrics")?;
     let tier = if config.open_sky.credentials.is_some() { Tier::Standard } else { Tier::Anonymous };
     let opensky = OpenSky::new(config.open_sky, metrics.clone()).context("create the OpenSky client")?;
-    let stored = Stored::default();
-    let users = Users::new(shell, config.user_manager);
-    let api = Api { stored: stored.clone(), users, clock: shell.clock, interests_per_user: config.interests_per_user };
-    let http = http_edge::serve(shell, http, http::routes(api)).await?;
-    let grpc = grpc_edge::serve(shell, grpc, grpc::service(stored.clone(), shell.clock)).await?;
+    let db = DbHandle::default();
+    let users = Users::new(runtime, config.user_manager);
+    let api = Api { db: db.clone(), users, clock: runtime.clock, interests_per_user: config.interests_per_user };
+    let http = http_edge::serve(runtime, http, http::routes(api)).await?;
+    let grpc = grpc_edge::serve(runtime, grpc, grpc::service(db.clone(), runtime.clock)).await?;
 
     // What only needs PostgreSQL is answered while Kafka is still away.
-    shell.tasks.spawn("kafka topics", create_topics(kafka.clone(), topics.clone(), shell.clone()));
-    let pools = pg::connect(shell, &database, &store::MIGRATOR).await?;
-    stored.set(Store::new(pools.requests));
+    runtime.tasks.spawn("kafka topics", create_topics(kafka.clone(), topics.clone(), runtime.clone()));
+    let pools = pg::connect(runtime, &database, &store::MIGRATOR).await?;
+    db.set(Store::new(pools.requests));
     grpc.set_serving().await;
     // From here on everything is background work.
     let store = Store::new(pools.background);
     let topic = topics.to_alert_system();
-    let fan_out = Producer::new(&kafka, Profile::Throughput, &topic, Need::Optional, shell)?;
-    let at_once = Producer::new(&kafka, Profile::Latency, &topic, Need::Optional, shell)?;
+    let fan_out = Producer::new(&kafka, Profile::Throughput, &topic, Criticality::Optional, runtime)?;
+    let at_once = Producer::new(&kafka, Profile::Latency, &topic, Criticality::Optional, runtime)?;
     let interval = TimeDelta::from_std(config.collect_interval).context("read the interval")?;
     let wake = Wake::default();
 
@@ -122,13 +122,13 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
         store: store.clone(),
         producer: at_once,
         topic,
-        clock: shell.clock,
+        clock: runtime.clock,
         interval,
         metrics: metrics.clone(),
         batch: BatchLimit::default(),
     };
     let collector = Collector {
-        shell: shell.clone(),
+        runtime: runtime.clone(),
         store: store.clone(),
         opensky,
         metrics,
@@ -136,21 +136,21 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
         interval,
         tier,
         wake: wake.collect.clone(),
-        part: collect::part(&shell.readiness),
+        part: collect::part(&runtime.readiness),
         today: Mutex::default(),
         failures: collect::Failures::default(),
     };
-    spawn((&database, retention_days), shell, &store, wake, fan_out, relay, collector);
+    spawn((&database, retention_days), runtime, &store, wake, fan_out, relay, collector);
     Ok(Running { http, grpc: grpc.addr })
 }
 
 /// Creates what the readings are written to, as long as Kafka is away.
-async fn create_topics(kafka: KafkaConfig, topics: Namespace, shell: Shell) -> anyhow::Result<()> {
-    match kafka::topics::ensure(&kafka, &topics, SERVICE.name, Need::Optional, &shell).await {
+async fn create_topics(kafka: KafkaConfig, topics: Namespace, runtime: ServiceRuntime) -> anyhow::Result<()> {
+    match kafka::topics::ensure(&kafka, &topics, SERVICE.name, Criticality::Optional, &runtime).await {
         Err(error) if error.is::<StoppedEarly>() => Ok(()),
         Err(error) => Err(error),
         Ok(()) => {
-            shell.tasks.stopping().cancelled().await;
+            runtime.tasks.stopping().cancelled().await;
             Ok(())
         }
     }
@@ -158,18 +158,18 @@ async fn create_topics(kafka: KafkaConfig, topics: Namespace, shell: Shell) -> a
 
 fn spawn(
     (database, retention_days): (&Database, u32),
-    shell: &Shell,
+    runtime: &ServiceRuntime,
     store: &Store,
     wake: Wake,
     fan_out: FanOut,
     relay: Relay,
     collector: Collector,
 ) {
-    let tasks = &shell.tasks;
-    tasks.spawn("notifications", wake::listen(shell.clone(), database.clone(), wake.clone()));
+    let tasks = &runtime.tasks;
+    tasks.spawn("notifications", wake::listen(runtime.clone(), database.clone(), wake.clone()));
     tasks.spawn_droppable(
         "fan-out",
-        wake::work(shell.clone(), "fan-out", wake.readings.clone(), move || {
+        wake::work(runtime.clone(), "fan-out", wake.readings.clone(), move || {
             let fan_out = fan_out.clone();
             async move { fan_out.page().await }
         }),
@@ -177,14 +177,14 @@ fn spawn(
     let removing = relay.clone();
     tasks.spawn_droppable(
         "evaluations",
-        wake::work(shell.clone(), "evaluations", wake.evaluations.clone(), move || {
+        wake::work(runtime.clone(), "evaluations", wake.evaluations.clone(), move || {
             let relay = relay.clone();
             async move { relay.evaluate().await }
         }),
     );
     tasks.spawn_droppable(
         "removals",
-        wake::work(shell.clone(), "removals", wake.removals.clone(), move || {
+        wake::work(runtime.clone(), "removals", wake.removals.clone(), move || {
             let relay = removing.clone();
             async move { relay.remove().await }
         }),
@@ -192,8 +192,9 @@ fn spawn(
     let collector = Arc::new(collector);
     tasks.spawn(
         "collection",
-        lease::lead(shell.clone(), database.clone(), COLLECTION, move |term| collector.clone().lead(term)),
+        lease::run_as_leader(runtime.clone(), database.clone(), COLLECTION, move |term| collector.clone().run(term)),
     );
-    tasks.spawn_droppable("retention", retention::run(shell.clone(), database.clone(), store.clone(), retention_days));
-    tasks.spawn_droppable("idempotency keys", idempotency::clean_up(shell.clone(), store.pool().clone()));
+    tasks
+        .spawn_droppable("retention", retention::run(runtime.clone(), database.clone(), store.clone(), retention_days));
+    tasks.spawn_droppable("idempotency keys", idempotency::clean_up(runtime.clone(), store.pool().clone()));
 }

@@ -7,8 +7,8 @@
 use std::io::Write as _;
 
 use events::{headers, reading_event_id};
-use kafka::Outgoing;
-use runtime::trace::Cause;
+use kafka::OutgoingRecord;
+use runtime::trace::RequestContext;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -104,22 +104,22 @@ impl From<&Interest> for Recipient {
             high_value: interest.thresholds.high,
             low_value: interest.thresholds.low,
             // What caused an evaluation stands in the outbox.
-            cause: Cause::none(),
+            context: RequestContext::none(),
         }
     }
 }
 
 /// A reading for one interest, as a record.
 #[must_use]
-pub fn record<'a>(topic: &'a str, key: &'a str, value: &'a [u8], cause: &'a Cause) -> Outgoing<'a> {
-    let record = Outgoing::to(topic).with_key(key.as_bytes()).with_value(value);
-    record.with_header(headers::TYPE, headers::READING_V1).caused_by(cause)
+pub fn record<'a>(topic: &'a str, key: &'a str, value: &'a [u8], context: &'a RequestContext) -> OutgoingRecord<'a> {
+    let record = OutgoingRecord::to(topic).with_key(key.as_bytes()).with_value(value);
+    record.with_header(headers::TYPE, headers::READING_V1).with_request_context(context)
 }
 
 /// The removal of an interest, as a record.
 #[must_use]
-pub fn removal<'a>(topic: &'a str, key: &'a str, cause: &'a Cause) -> Outgoing<'a> {
-    Outgoing::to(topic).with_key(key.as_bytes()).caused_by(cause)
+pub fn removal<'a>(topic: &'a str, key: &'a str, context: &'a RequestContext) -> OutgoingRecord<'a> {
+    OutgoingRecord::to(topic).with_key(key.as_bytes()).with_request_context(context)
 }
 
 #[cfg(test)]
@@ -154,7 +154,7 @@ mod tests {
                 user_email: "o'brien+\"x\"@example.org".to_owned(),
                 high_value: high,
                 low_value: low,
-                cause: Cause::none(),
+                context: RequestContext::none(),
             };
             let mut written = b"left over".to_vec();
             Messages::of(&reading).expect("messages").write(&to, &mut written).expect("a message");

@@ -25,7 +25,7 @@ use crate::{
     metrics::Metrics,
     store::{
         Store,
-        interests::forget_causes,
+        interests::forget_contexts,
         outbox::{self, Evaluation, Judged},
     },
 };
@@ -123,7 +123,7 @@ impl Relay {
                 let messages = Messages::of(reading).context("write a reading")?;
                 messages.write(&interest.into(), &mut value).context("write a message")?;
                 let key = interest.id.to_string();
-                batch.send(&record(&self.topic, &key, &value, &evaluation.cause)).await;
+                batch.send(&record(&self.topic, &key, &value, &evaluation.context)).await;
                 settled.push((interest.id, interest.version));
             } else {
                 // Without thresholds nothing is sent for it, whatever is collected.
@@ -142,7 +142,7 @@ impl Relay {
         for (evaluation, error) in failed {
             self.set_aside(&mut transaction, evaluation, &error).await?;
         }
-        forget_causes(&mut transaction, &settled).await.context("record evaluations")?;
+        forget_contexts(&mut transaction, &settled).await.context("record evaluations")?;
         outbox::settle(&mut transaction, &done).await.context("record evaluations")?;
         transaction.commit().await.context("record evaluations")?;
         Ok(())

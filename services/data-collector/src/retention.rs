@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use pg::{Database, lease};
-use runtime::{Shell, periodic::every_on};
+use runtime::{ServiceRuntime, periodic::every_on};
 
 use crate::{clock_check::ClockCheck, core::day, store::Store};
 
@@ -19,18 +19,21 @@ const TRIED_FOR: TimeDelta = TimeDelta::days(1);
 /// The name of the lease.
 const RETENTION: &str = "data-collector-retention";
 
-/// Runs until the shell stops.
+/// Runs until the service stops.
 ///
 /// # Errors
 /// Never; a database that is away is tried again at the next turn.
-pub async fn run(shell: Shell, database: Database, store: Store, days: u32) -> anyhow::Result<()> {
-    lease::lead(shell.clone(), database, RETENTION, move |_| remove_hourly(shell.clone(), store.clone(), days)).await
+pub async fn run(runtime: ServiceRuntime, database: Database, store: Store, days: u32) -> anyhow::Result<()> {
+    lease::run_as_leader(runtime.clone(), database, RETENTION, move |_| {
+        remove_hourly(runtime.clone(), store.clone(), days)
+    })
+    .await
 }
 
-async fn remove_hourly(shell: Shell, store: Store, days: u32) -> anyhow::Result<()> {
-    let (clock, store) = (shell.clock, &store);
+async fn remove_hourly(runtime: ServiceRuntime, store: Store, days: u32) -> anyhow::Result<()> {
+    let (clock, store) = (runtime.clock, &store);
     let check = &ClockCheck::begin(clock);
-    every_on(clock, shell, "retention", INTERVAL, LIMIT, || async move {
+    every_on(clock, runtime, "retention", INTERVAL, LIMIT, || async move {
         let now = clock.now();
         // On the word of the local clock alone, one that is years ahead for a minute would take everything.
         if !check.confirms(now, store).await? {

@@ -2,7 +2,7 @@
 
 use events::EmailAddress;
 use proto::v1::{UserRequest, user_service_client::UserServiceClient};
-use runtime::{Shell, trace::Cause};
+use runtime::{ServiceRuntime, trace::RequestContext};
 use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
 
@@ -27,9 +27,9 @@ impl Users {
     /// Connects when first asked. `/readyz` names user-manager from now on, without deciding by it: what
     /// was collected is shown, and brought to those who watch, also while it is down.
     #[must_use]
-    pub fn new(shell: &Shell, endpoint: Endpoint) -> Self {
+    pub fn new(runtime: &ServiceRuntime, endpoint: Endpoint) -> Self {
         let channel = grpc_edge::channel(endpoint);
-        grpc_edge::name_in_readiness(shell, "user-manager", channel.clone());
+        grpc_edge::name_in_readiness(runtime, "user-manager", channel.clone());
         Self { client: UserServiceClient::new(channel) }
     }
 
@@ -37,9 +37,9 @@ impl Users {
     ///
     /// # Errors
     /// When user-manager does not answer within the deadline: then nobody knows.
-    pub async fn find(&self, email: &EmailAddress, cause: &Cause) -> Result<Option<Uuid>, UsersError> {
+    pub async fn find(&self, email: &EmailAddress, context: &RequestContext) -> Result<Option<Uuid>, UsersError> {
         let request = UserRequest { email: email.as_str().to_owned(), user_id: None };
-        let answer = self.client.clone().check_user_exists(grpc_edge::request(request, cause)).await?.into_inner();
+        let answer = self.client.clone().check_user_exists(grpc_edge::request(request, context)).await?.into_inner();
         if !answer.exists {
             return Ok(None);
         }

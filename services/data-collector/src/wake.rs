@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use pg::Database;
-use runtime::Shell;
+use runtime::ServiceRuntime;
 use tokio::sync::Notify;
 
 use crate::store::{CHANNEL, wake};
@@ -49,12 +49,12 @@ impl Wake {
     }
 }
 
-/// Listens on a connection of its own until the shell stops.
+/// Listens on a connection of its own until the service stops.
 ///
 /// # Errors
 /// Never; a database that is away is tried again.
-pub async fn listen(shell: Shell, database: Database, wake: Wake) -> anyhow::Result<()> {
-    pg::listen(shell, database, CHANNEL, move |what| match what {
+pub async fn listen(runtime: ServiceRuntime, database: Database, wake: Wake) -> anyhow::Result<()> {
+    pg::listen(runtime, database, CHANNEL, move |what| match what {
         Some(what) => wake.tell(what),
         // What was told while nobody listened is found by looking.
         None => wake.tell_all(),
@@ -62,17 +62,22 @@ pub async fn listen(shell: Shell, database: Database, wake: Wake) -> anyhow::Res
     .await
 }
 
-/// Does `work` again and again until the shell stops: at once while there is more (`true`), else when
+/// Does `work` again and again until the service stops: at once while there is more (`true`), else when
 /// `notify` wakes it. A failure is logged and tried again.
 ///
 /// # Errors
 /// Never.
-pub async fn work<F, Fut>(shell: Shell, name: &'static str, notify: Arc<Notify>, mut work: F) -> anyhow::Result<()>
+pub async fn work<F, Fut>(
+    runtime: ServiceRuntime,
+    name: &'static str,
+    notify: Arc<Notify>,
+    mut work: F,
+) -> anyhow::Result<()>
 where
     F: FnMut() -> Fut + Send,
     Fut: Future<Output = anyhow::Result<bool>> + Send,
 {
-    let stopping = shell.tasks.stopping().clone();
+    let stopping = runtime.tasks.stopping().clone();
     let mut failures = 0u32;
     while !stopping.is_cancelled() {
         let worked = tokio::time::timeout(WORK_LIMIT, work()).await;
@@ -96,16 +101,16 @@ where
                     tracing::warn!("{name}: {error:#}");
                 }
                 failures = failures.saturating_add(1);
-                pause(&shell, AFTER_FAILURE.mul_f64(rand::random_range(0.5..1.5))).await;
+                pause(&runtime, AFTER_FAILURE.mul_f64(rand::random_range(0.5..1.5))).await;
             }
         }
     }
     Ok(())
 }
 
-async fn pause(shell: &Shell, wait: Duration) {
+async fn pause(runtime: &ServiceRuntime, wait: Duration) {
     tokio::select! {
-        () = shell.tasks.stopping().cancelled() => {}
+        () = runtime.tasks.stopping().cancelled() => {}
         () = tokio::time::sleep(wait) => {}
     }
 }

@@ -1,17 +1,17 @@
 //! `flightbell demo`: `up` on recorded real traffic, with a page that shows the Telegram chat.
 //!
-//! Nothing of the services is different: they talk to stand-ins that serve OpenSky's and Telegram's
+//! Nothing of the services is different: they talk to simulators that serve OpenSky's and Telegram's
 //! own interfaces, and a clock that runs faster tells them the time of the recordings. People and
 //! interests are set up through the public API, in a folder that is new at each start.
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, ensure};
-use local_servers::{DataDir, leftovers};
+use local_servers::{DataDir, orphans};
 use runtime::{
     clock::Clock,
     config::{Overlay, Vars},
-    outside,
+    http_client,
 };
 use serde_json::{Value, json};
 use simulators::{
@@ -22,9 +22,9 @@ use simulators::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cli,
+    bind_guard, cli,
     services::{Clocks, SERVICES},
-    settings, strangers,
+    settings,
     up::{Setup, run_with},
 };
 
@@ -49,15 +49,15 @@ fn real_ones() -> impl Iterator<Item = String> {
     settings::OF_A_NAMED_KAFKA.into_iter().chain(OTHER_REAL_ONES).map(str::to_owned).chain(databases)
 }
 
-/// Where the stand-ins answer.
-struct StandIns<'a> {
+/// Where the simulators answer.
+struct Simulators<'a> {
     api_url: &'a str,
     token_url: &'a str,
     telegram: &'a str,
     token: &'a str,
 }
 
-impl StandIns<'_> {
+impl Simulators<'_> {
     /// Stands for them while everything else in the settings is checked, before they are started.
     const LATER: Self = Self {
         api_url: "http://127.0.0.1:1",
@@ -66,20 +66,20 @@ impl StandIns<'_> {
         token: "1:later",
     };
 
-    /// The environment of the demo: `vars` with the stand-ins in place of everything real.
+    /// The environment of the demo: `vars` with the simulators in place of everything real.
     fn over<'v>(&self, vars: &'v dyn Vars) -> Overlay<'v> {
         let overlay = Overlay::on(vars)
             .with("OPEN_SKY_API_URL", self.api_url)
             .with("OPEN_SKY_TOKEN_URL", self.token_url)
             .with("OPEN_SKY_CLIENT_ID", "flightbell")
-            .with("OPEN_SKY_CLIENT_SECRET", "stand-in")
+            .with("OPEN_SKY_CLIENT_SECRET", "simulator")
             .with("TELEGRAM_API_URL", self.telegram)
             .with("TELEGRAM_BOT_TOKEN", self.token)
             .with("COLLECT_INTERVAL_SECONDS", COLLECT_INTERVAL_SECONDS)
             .without("TELEGRAM_BOT_TOKEN_FILE")
             .with_default("RUST_LOG", "warn");
         // What the demo asks runs beside it: proxies, usable or not, have no part in that.
-        let overlay = outside::PROXY_KEYS.into_iter().fold(overlay, Overlay::without);
+        let overlay = http_client::PROXY_KEYS.into_iter().fold(overlay, Overlay::without);
         real_ones().fold(overlay, Overlay::without)
     }
 }
@@ -116,9 +116,9 @@ const PEOPLE: [Person; 2] = [
 /// # Errors
 /// As `up`, or when the people of the demo cannot be set up.
 pub async fn run(args: cli::Demo, vars: &dyn Vars) -> anyhow::Result<()> {
-    strangers::refuse("--listen", args.listen, args.insecure_open)?;
-    strangers::refuse("--page", args.page, args.insecure_open)?;
-    settings::check(SERVICES, &StandIns::LATER.over(vars))?;
+    bind_guard::refuse("--listen", args.listen, args.insecure_open)?;
+    bind_guard::refuse("--page", args.page, args.insecure_open)?;
+    settings::check(SERVICES, &Simulators::LATER.over(vars))?;
     let folder = fresh_folder().await.with_context(|| {
         format!(
             "make the demo's folder in {}: set TMPDIR to a folder that can be written",
@@ -127,9 +127,9 @@ pub async fn run(args: cli::Demo, vars: &dyn Vars) -> anyhow::Result<()> {
     })?;
     let stopping = CancellationToken::new();
     let clock = Clock::replay(opensky::begins_at(), args.speed);
-    let (open_sky, telegram) = stand_ins(clock, &args, &stopping).await?;
+    let (open_sky, telegram) = simulators(clock, &args, &stopping).await?;
     let (api_url, token_url, page) = (open_sky.api_url(), open_sky.token_url(), telegram.url());
-    let addresses = StandIns { api_url: &api_url, token_url: &token_url, telegram: &page, token: telegram.token() };
+    let addresses = Simulators { api_url: &api_url, token_url: &token_url, telegram: &page, token: telegram.token() };
     let vars = addresses.over(vars);
     let setup = Setup {
         services: SERVICES,
@@ -171,7 +171,7 @@ async fn clear_away(folder: &Path) {
     let Ok(None) = DataDir::holder(&data) else { return };
     let Ok(_held) = DataDir::open(&data) else { return };
     let cleared = async {
-        leftovers::stop_all(&data).await?;
+        orphans::stop_all(&data).await?;
         tokio::fs::remove_dir_all(folder).await?;
         anyhow::Ok(())
     };
@@ -180,7 +180,7 @@ async fn clear_away(folder: &Path) {
     }
 }
 
-async fn stand_ins(
+async fn simulators(
     clock: Clock,
     args: &cli::Demo,
     stopping: &CancellationToken,
@@ -251,11 +251,11 @@ mod tests {
     #[test]
     fn nothing_real_is_used_whatever_the_shell_has_set() {
         let real: std::collections::HashMap<String, String> = real_ones().map(|key| (key, "real".to_owned())).collect();
-        let vars = StandIns::LATER.over(&real);
+        let vars = Simulators::LATER.over(&real);
         for key in real_ones() {
             assert_eq!(Reader::new(&vars).raw(&key), None, "{key}");
         }
-        let (_, given) = settings::check(SERVICES, &vars).expect("a demo needs no settings");
-        assert!(given.kafka.is_none() && given.databases.is_none());
+        let (_, external) = settings::check(SERVICES, &vars).expect("a demo needs no settings");
+        assert!(external.kafka.is_none() && external.databases.is_none());
     }
 }

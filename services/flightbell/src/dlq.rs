@@ -6,14 +6,14 @@ use anyhow::{Context, bail};
 use events::topics::{GroupTopic, Namespace};
 use kafka::{
     KafkaConfig,
-    dlq::{Dlq, Letter, LetterId, Letters},
+    dlq::{DeadLetter, DeadLetterId, DeadLetters, Dlq},
 };
 use runtime::config::{Reader, Vars};
 
 use crate::{
     cli::{self, DlqAction, DlqFilter},
-    folder,
-    running::Running,
+    paths,
+    running_instance::RunningInstance,
 };
 
 /// How much of a value `list` shows, in characters.
@@ -24,7 +24,7 @@ const GLIMPSE: usize = 60;
 /// # Errors
 /// When Kafka cannot be reached, or an id, a topic or a group is none of ours.
 pub async fn run(args: cli::Dlq, vars: &dyn Vars) -> anyhow::Result<()> {
-    let running = folder::data_dir(args.data_dir, vars).ok().and_then(|folder| Running::find(&folder));
+    let running = paths::data_dir(args.data_dir, vars).ok().and_then(|folder| RunningInstance::find(&folder));
     let kafka = kafka(vars, running.as_ref())?;
     match args.action {
         DlqAction::List { filter, limit } => list_all(&kafka, &filter, limit).await,
@@ -86,7 +86,7 @@ impl Queue {
 }
 
 impl fmt::Display for Queue {
-    /// As it stands in the ids of its letters.
+    /// As it stands in the ids of its dead letters.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let GroupTopic { topic, group } = &self.of;
         if self.is_legacy { f.write_str(topic) } else { write!(f, "{topic}/{group}") }
@@ -142,7 +142,7 @@ fn text(bytes: Option<&[u8]>) -> Cow<'_, str> {
     bytes.map_or(Cow::Borrowed("(none)"), String::from_utf8_lossy)
 }
 
-fn reason(letter: &Letter) -> &str {
+fn reason(letter: &DeadLetter) -> &str {
     letter.origin.as_ref().map_or("put there by another program", |origin| origin.reason.as_str())
 }
 
@@ -156,22 +156,23 @@ fn glimpse(value: &[u8]) -> String {
     glimpse
 }
 
-/// The letters that are meant, by where they lie.
-fn chosen(ids: &[String], filter: &DlqFilter) -> anyhow::Result<Vec<(Queue, Letters)>> {
+/// The dead letters that are meant, by where they lie.
+fn chosen(ids: &[String], filter: &DlqFilter) -> anyhow::Result<Vec<(Queue, DeadLetters)>> {
     let queues = Queue::filtered(filter)?;
     if ids.iter().any(|id| id == "all") {
-        return Ok(queues.into_iter().map(|queue| (queue, Letters::All)).collect());
+        return Ok(queues.into_iter().map(|queue| (queue, DeadLetters::All)).collect());
     }
     let ids = ids.iter().map(|id| named(id)).collect::<anyhow::Result<Vec<_>>>()?;
     let of_queue = |queue: Queue| {
         let places: Vec<_> = ids.iter().filter(|(of, _)| *of == queue).map(|(_, place)| *place).collect();
-        (!places.is_empty()).then_some((queue, Letters::These(places)))
+        (!places.is_empty()).then_some((queue, DeadLetters::These(places)))
     };
     Ok(queues.into_iter().filter_map(of_queue).collect())
 }
 
-/// The letter named `topic/group/partition:offset`, or `topic/partition:offset` when it has no group.
-fn named(id: &str) -> anyhow::Result<(Queue, LetterId)> {
+/// The dead letter named `topic/group/partition:offset`, or `topic/partition:offset` when it has no
+/// group.
+fn named(id: &str) -> anyhow::Result<(Queue, DeadLetterId)> {
     let Some((of, place)) = id.rsplit_once('/') else { bail!("{id:?} is no id: take one from `flightbell dlq list`") };
     let queue = Queue::all().find(|queue| queue.to_string() == of);
     let queue = queue.with_context(|| format!("{id:?} is no id: {of:?} is no topic and group of ours"))?;
@@ -180,7 +181,7 @@ fn named(id: &str) -> anyhow::Result<(Queue, LetterId)> {
 }
 
 /// Kafka as the environment names it, or else that of the running `up`.
-fn kafka(vars: &dyn Vars, running: Option<&Running>) -> anyhow::Result<KafkaConfig> {
+fn kafka(vars: &dyn Vars, running: Option<&RunningInstance>) -> anyhow::Result<KafkaConfig> {
     let mut reader = Reader::new(vars);
     if reader.raw("KAFKA_BROKER_URL").is_none() {
         reader.finish(|| Some(()))?;
@@ -203,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_letter_is_named_by_topic_group_partition_and_offset() {
+    fn a_dead_letter_is_named_by_topic_group_partition_and_offset() {
         let (queue, place) = named("to-notifier/notifier/3:17").expect("an id");
         assert_eq!((queue.to_string().as_str(), place.to_string().as_str()), ("to-notifier/notifier", "3:17"));
         let (queue, _) = named("to-notifier/3:17").expect("an id of an older version");
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_leaves_the_letters_of_a_topic_and_a_group_and_is_never_silently_empty() {
+    fn a_filter_leaves_the_dead_letters_of_a_topic_and_a_group_and_is_never_silently_empty() {
         let left = |topic: Option<&str>, group: Option<&str>| {
             let filter = DlqFilter { topic: topic.map(Into::into), group: group.map(Into::into) };
             let queues = Queue::filtered(&filter).map_err(|error| error.to_string())?;

@@ -3,20 +3,20 @@
 //! It starts, watches and stops; what the services do is theirs. It is the only crate that depends on
 //! services.
 
+pub mod bind_guard;
 #[expect(clippy::doc_markdown, reason = "these comments are the help text, which is no markdown")]
 pub mod cli;
 pub mod demo;
 pub mod dlq;
 pub mod doctor;
-pub mod folder;
 pub mod gateway;
 pub mod migrate;
+pub mod paths;
 #[cfg(test)]
 mod readme_tests;
-pub mod running;
+pub mod running_instance;
 pub mod services;
 pub mod settings;
-pub mod strangers;
 pub mod up;
 
 use std::process::ExitCode;

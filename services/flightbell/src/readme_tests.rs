@@ -95,7 +95,7 @@ fn the_defaults_that_are_named_are_those_of_the_code() {
         ("TELEGRAM_MESSAGES", format!("default {}, and {} for groups", sending.per_second, sending.group_per_minute)),
         ("HTTP_ADDR", format!("{}, ", users.http_addr.addr().expect("an address"))),
         ("HTTP_ADDR", format!("{} to 50053, ", users.grpc_addr.addr().expect("an address"))),
-        ("HTTP_ADDR", format!("{} (", users.shell.admin_addr)),
+        ("HTTP_ADDR", format!("{} (", users.runtime.admin_addr)),
     ];
     for (key, words) in expected {
         assert!(row(key).contains(&words), "{key}: the default is {words:?}, and the README says\n{}", row(key));

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use anyhow::Context;
 use http::uri::Authority;
-use runtime::{Process, Shell, clock::Clock, listen::Listen};
+use runtime::{Process, ServiceRuntime, clock::Clock, listen::Listen};
 use service::{ClockKind, Configured, Launch, ServiceSpec};
 
 use crate::gateway::Upstreams;
@@ -36,8 +36,8 @@ pub struct Clocks {
     pub flights: Clock,
 }
 
-/// One shell a service.
-pub struct Shells(Vec<Shell>);
+/// One runtime a service.
+pub struct Shells(Vec<ServiceRuntime>);
 
 impl Listeners {
     /// Binds free ports on the loopback interface.
@@ -84,13 +84,13 @@ impl Listeners {
 }
 
 impl Shells {
-    /// A shell for each service of `process`.
+    /// A runtime for each service of `process`.
     pub fn of(process: &mut Process, services: ServiceList, clocks: Clocks) -> Self {
         let clock = |kind| match kind {
             ClockKind::System => Clock::system(),
             ClockKind::Flights => clocks.flights,
         };
-        Self(services.iter().map(|spec| process.shell(spec.name, clock(spec.clock))).collect())
+        Self(services.iter().map(|spec| process.runtime(spec.name, clock(spec.clock))).collect())
     }
 
     /// Starts every service and waits until each has what it depends on. `data_source` is where the
@@ -108,10 +108,10 @@ impl Shells {
             .0
             .iter()
             .zip(services)
-            .map(|(shell, configured)| {
-                let (http, grpc) = listeners.take(shell.service);
+            .map(|(runtime, configured)| {
+                let (http, grpc) = listeners.take(runtime.service);
                 let data_source = data_source.map(str::to_owned);
-                configured.start(Launch { shell: shell.clone(), http, grpc, data_source })
+                configured.start(Launch { runtime: runtime.clone(), http, grpc, data_source })
             })
             .collect();
         futures::future::try_join_all(starting).await.map(drop)

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
-use runtime::config::{ConfigError, Overlay, Reader, ShellConfig, Vars};
+use runtime::config::{ConfigError, Overlay, Reader, RuntimeConfig, Vars};
 use secrecy::{ExposeSecret, SecretString};
 use service::{Configured, ServiceSpec};
 
@@ -49,7 +49,7 @@ pub struct Addresses {
 
 /// Which servers the operator named, and so which are private.
 #[derive(Clone, Debug)]
-pub struct Given {
+pub struct ExternalServers {
     /// The databases, when all are named.
     pub databases: Option<DatabaseUrls>,
     /// Kafka's bootstrap servers, when named.
@@ -70,17 +70,17 @@ pub fn of_one_process(vars: &dyn Vars) -> Overlay<'_> {
 ///
 /// # Errors
 /// Everything that is wrong, told at once.
-pub fn check(services: ServiceList, vars: &dyn Vars) -> Result<(ShellConfig, Given), ConfigError> {
+pub fn check(services: ServiceList, vars: &dyn Vars) -> Result<(RuntimeConfig, ExternalServers), ConfigError> {
     let vars = of_one_process(vars);
     let mut reader = Reader::new(&vars);
-    let shell = ShellConfig::read(&mut reader);
-    let given = Given::read(services, &mut reader);
+    let runtime = RuntimeConfig::read(&mut reader);
+    let external = ExternalServers::read(services, &mut reader);
     let own = reader.finish(|| Some(()));
-    let configured = configure(services, &vars, &given.filled(Addresses::later(services)));
+    let configured = configure(services, &vars, &external.filled(Addresses::later(services)));
     let errors = own.err().into_iter().chain(configured.err());
     match ConfigError::joined(errors) {
         Some(error) => Err(error),
-        None => Ok((shell, given)),
+        None => Ok((runtime, external)),
     }
 }
 
@@ -139,7 +139,7 @@ impl Addresses {
     }
 }
 
-impl Given {
+impl ExternalServers {
     /// What can be read of it, however much is wrong.
     #[must_use]
     pub fn read_leniently(services: ServiceList, vars: &dyn Vars) -> Self {
@@ -226,8 +226,8 @@ mod tests {
         let error = check(SERVICES, &vars).expect_err("problems");
         assert_eq!(error.problems().len(), 4, "{error}");
         assert!(error.problems()[0].starts_with("USER_MANAGER_DATABASE_URL cannot be used"), "{error}");
-        let given = Given::read_leniently(SERVICES, &vars);
-        assert!(!format!("{error} {given:?}").contains("hush"));
+        let external = ExternalServers::read_leniently(SERVICES, &vars);
+        assert!(!format!("{error} {external:?}").contains("hush"));
     }
 
     #[test]

@@ -6,9 +6,9 @@ use events::topics::Namespace;
 use kafka::KafkaConfig;
 use pg::Database;
 use runtime::{
-    config::{ConfigError, Reader, ShellConfig, Vars},
+    config::{ConfigError, Reader, RuntimeConfig, Vars},
+    http_client::Proxies,
     listen::Listen,
-    outside::Proxies,
 };
 use secrecy::{ExposeSecret, SecretString};
 use tonic::transport::Endpoint;
@@ -21,7 +21,7 @@ pub const BOT_API: &str = "https://api.telegram.org";
 /// Everything the notifier is told from outside.
 pub struct Config {
     /// What every process is told.
-    pub shell: ShellConfig,
+    pub runtime: RuntimeConfig,
     /// Where gRPC is served.
     pub grpc: Listen,
     /// The notifier's own database.
@@ -53,13 +53,13 @@ pub struct Sending {
     /// How soon somebody without a chat is looked up again, at the soonest.
     pub contact_interval: Duration,
     /// How long an alert is kept for somebody without a chat that can be reached.
-    pub contact_patience: Duration,
+    pub contact_timeout: Duration,
     /// How long user-manager must have been saying that an address is not registered before it is
     /// believed: a user-manager with the wrong or an empty database says so of everybody.
-    pub gone_patience: Duration,
+    pub gone_timeout: Duration,
     /// How long the database's clock must have been watched without a step before an alert is given up, or
     /// forgotten, because of its age.
-    pub clock_patience: Duration,
+    pub clock_steady_time: Duration,
 }
 
 impl Default for Sending {
@@ -70,9 +70,9 @@ impl Default for Sending {
             schedule: Schedule::default(),
             probe_interval: Duration::from_secs(5),
             contact_interval: Duration::from_secs(15),
-            contact_patience: Duration::from_secs(24 * 3600),
-            gone_patience: Duration::from_secs(3600),
-            clock_patience: Duration::from_secs(600),
+            contact_timeout: Duration::from_secs(24 * 3600),
+            gone_timeout: Duration::from_secs(3600),
+            clock_steady_time: Duration::from_secs(600),
         }
     }
 }
@@ -84,7 +84,7 @@ impl Config {
     /// Everything that is wrong with it.
     pub fn from_vars(vars: &dyn Vars) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(vars);
-        let shell = ShellConfig::read(&mut reader);
+        let runtime = RuntimeConfig::read(&mut reader);
         let grpc = reader.or("GRPC_ADDR", SocketAddr::from(([0, 0, 0, 0], 50053)));
         let database = Database::read(&mut reader, "notifier");
         let kafka = KafkaConfig::read(&mut reader);
@@ -98,7 +98,7 @@ impl Config {
         };
         reader.finish(|| {
             Some(Self {
-                shell,
+                runtime,
                 grpc: Listen::At(grpc),
                 database: database?,
                 kafka: kafka?,

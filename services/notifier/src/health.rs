@@ -6,12 +6,12 @@
 use std::{sync::Arc, time::Duration};
 
 use runtime::{
-    Shell,
-    readiness::{Need, Part},
+    ServiceRuntime,
+    readiness::{Criticality, HealthPart},
 };
 
 use crate::{
-    core::verdict::ChannelFault,
+    core::send_result::TelegramFault,
     telegram::{Telegram, TokenCheck},
 };
 
@@ -25,23 +25,23 @@ const REFUSED: &str =
 
 /// The two parts.
 pub struct Health {
-    channel: Part,
-    token: Part,
+    channel: HealthPart,
+    token: HealthPart,
 }
 
 impl Health {
     /// Nothing known yet, nothing feared.
     #[must_use]
-    pub fn new(shell: &Shell) -> Arc<Self> {
-        let channel = shell.readiness.part("telegram", Need::Optional, "not tried yet");
+    pub fn new(runtime: &ServiceRuntime) -> Arc<Self> {
+        let channel = runtime.readiness.part("telegram", Criticality::Optional, "not tried yet");
         channel.up_with("not tried yet");
-        let token = shell.readiness.part("telegram token", Need::Required, "not tried yet");
+        let token = runtime.readiness.part("telegram token", Criticality::Required, "not tried yet");
         token.up_with("not tried yet");
         Arc::new(Self { channel, token })
     }
 
     /// The channel was in one state and is in another. Says so once.
-    pub fn channel(&self, before: Option<ChannelFault>, after: Option<ChannelFault>) {
+    pub fn channel(&self, before: Option<TelegramFault>, after: Option<TelegramFault>) {
         match after {
             Some(fault) => {
                 if before != after {
@@ -49,7 +49,7 @@ impl Health {
                 }
                 self.channel.down(fault.as_str());
                 // Once may be a proxy's mistake; twice in a row, a probe's interval apart, is believed.
-                if fault == ChannelFault::WrongToken && before == after {
+                if fault == TelegramFault::WrongToken && before == after {
                     self.token.down(REFUSED);
                 }
             }
@@ -65,7 +65,7 @@ impl Health {
 
     /// Asks Telegram about the token until it accepts it, so that a wrong one shows before the first
     /// alert does.
-    pub async fn check_token(self: Arc<Self>, telegram: Telegram, shell: Shell) {
+    pub async fn check_token(self: Arc<Self>, telegram: Telegram, runtime: ServiceRuntime) {
         let mut refusals = 0u32;
         loop {
             match telegram.check_token().await {
@@ -85,7 +85,7 @@ impl Health {
                 TokenCheck::Unknown => tracing::debug!("Telegram does not answer whether it knows the token"),
             }
             tokio::select! {
-                () = shell.tasks.stopping().cancelled() => return,
+                () = runtime.tasks.stopping().cancelled() => return,
                 () = tokio::time::sleep(if refusals < REFUSALS { FIRST_INTERVAL } else { TOKEN_INTERVAL }) => {}
             }
         }

@@ -1,7 +1,7 @@
 //! Delivers alerts to people on Telegram.
 //!
 //! ```text
-//! to-notifier ──▶ intake ──▶ ledger ──▶ sender (one replica) ──▶ attempt ──▶ Telegram
+//! to-notifier ──▶ consumer ─▶ ledger ──▶ sender (one replica) ──▶ attempt ──▶ Telegram
 //!                              ▲                                    │
 //!                              └──────────── its outcome ───────────┘
 //! ```
@@ -14,30 +14,30 @@
 //! times, when for a day no chat could be reached, or when its person is deleted; user-manager is told of
 //! the first two, so that the person can see it.
 //!
-//! Three kinds of failure are kept apart. When the *channel* is out of order (no answer, 5xx, an
+//! Three kinds of failure are kept apart. When *Telegram* is out of order (no answer, 5xx, an
 //! answer that cannot be read, a limit of the whole bot, a wrong token), sending stops but for one
 //! probe now and then, and no message pays for it. When one *message* is refused, it follows a schedule
 //! of its own. When a *chat* cannot be reached, everything for it is kept and tried slowly, and at once
 //! when the chat is named again. All of it is in the ledger and so survives a restart.
 //!
-//! What decides is under [`core`]: pure, without clock, dice or network. What this service never
+//! What decides is under [`core`]: pure, without clock, randomness or network. What this service never
 //! does: remember where people can be reached (user-manager knows), decide whether something is
 //! worth telling (alert-system did), or put addresses, chats or texts into logs.
 
-pub mod attempt;
 pub mod config;
+pub mod consumer;
 pub mod core;
-pub mod directory;
+pub mod delivery;
 pub mod health;
-pub mod intake;
 pub mod metrics;
 pub mod reports;
 pub mod sender;
 pub mod store;
 pub mod telegram;
+pub mod user_client;
 
 mod grpc;
-mod upkeep;
+mod maintenance;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -45,23 +45,23 @@ use anyhow::Context;
 use kafka::{Consumer, Producer, Profile, Subscription, topics};
 use pg::lease;
 use runtime::{
-    Shell,
+    ServiceRuntime,
     config::{ConfigError, Vars},
-    readiness::Need,
+    readiness::Criticality,
 };
 use service::{Bound, ClockKind, Configured, Launch, ServiceSpec};
 use sqlx::migrate::Migrator;
 use tokio::sync::Notify;
 
 use crate::{
-    attempt::{Attempts, Tools},
-    directory::Directory,
+    consumer::AlertConsumer,
+    delivery::{Deliveries, DeliveryDeps},
     health::Health,
-    intake::Intake,
     metrics::Metrics,
     sender::Sender,
     store::Store,
     telegram::Telegram,
+    user_client::UserClient,
 };
 
 pub use config::Config;
@@ -81,9 +81,9 @@ pub static SERVICE: ServiceSpec = ServiceSpec {
 
 fn configure(vars: &dyn Vars) -> Result<Configured, ConfigError> {
     let mut config = Config::from_vars(vars)?;
-    Ok(Configured::new(config.shell.clone(), async move |launch: Launch| {
+    Ok(Configured::new(config.runtime.clone(), async move |launch: Launch| {
         config.grpc = launch.grpc.unwrap_or(config.grpc);
-        let running = start(config, &launch.shell).await?;
+        let running = start(config, &launch.runtime).await?;
         Ok(Bound { http: None, grpc: Some(running.grpc) })
     }))
 }
@@ -101,51 +101,52 @@ pub struct Running {
 /// Waits for what it depends on, and starts.
 ///
 /// # Errors
-/// When an address cannot be bound, the database cannot be migrated, or the shell stops first.
-pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
-    let metrics = Metrics::register(&shell.registry).context("register the metrics")?;
+/// When an address cannot be bound, the database cannot be migrated, or the service stops first.
+pub async fn start(config: Config, runtime: &ServiceRuntime) -> anyhow::Result<Running> {
+    let metrics = Metrics::register(&runtime.registry).context("register the metrics")?;
     let telegram = Telegram::new(&config.telegram)?;
-    let health = Health::new(shell);
-    let stored = grpc::Stored::default();
-    let grpc = grpc_edge::serve(shell, config.grpc, grpc::service(stored.clone())).await?;
+    let health = Health::new(runtime);
+    let db = grpc::DbHandle::default();
+    let grpc = grpc_edge::serve(runtime, config.grpc, grpc::service(db.clone())).await?;
 
     let (pools, ()) = tokio::try_join!(
-        pg::connect(shell, &config.database, &MIGRATOR),
-        topics::ensure(&config.kafka, &config.topics, SERVICE.name, Need::Required, shell),
+        pg::connect(runtime, &config.database, &MIGRATOR),
+        topics::ensure(&config.kafka, &config.topics, SERVICE.name, Criticality::Required, runtime),
     )?;
-    stored.set(Store::new(pools.requests));
+    db.set(Store::new(pools.requests));
     let store = Store::new(pools.background);
     grpc.set_serving().await;
     let topic = config.topics.to_notifier();
     // The notifier produces nothing but dead letters.
-    let dead_letters = Producer::new(&config.kafka, Profile::Latency, &topic, Need::Required, shell)?;
+    let dead_letters = Producer::new(&config.kafka, Profile::Latency, &topic, Criticality::Required, runtime)?;
     let subscription = Subscription::new(topic.clone(), config.topics.notifier_group());
-    let consumer = Consumer::new(&config.kafka, subscription, &dead_letters, shell)?;
+    let consumer = Consumer::new(&config.kafka, subscription, &dead_letters, runtime)?;
 
     let news = Arc::new(Notify::new());
-    let directory = Directory::new(shell, config.user_manager);
-    let attempts = Attempts::new(Tools {
+    let user_client = UserClient::new(runtime, config.user_manager);
+    let deliveries = Deliveries::new(DeliveryDeps {
         store: store.clone(),
-        directory: directory.clone(),
+        user_client: user_client.clone(),
         metrics: metrics.clone(),
         sending: config.sending,
-        tasks: shell.tasks.clone(),
+        tasks: runtime.tasks.clone(),
         telegram: telegram.clone(),
         call_limit: config.telegram.call_limit,
-        clock: shell.clock,
+        clock: runtime.clock,
         health: health.clone(),
         news: news.clone(),
     });
-    shell.tasks.spawn_short("token check", health.check_token(telegram, shell.clone()));
-    consumer.spawn(Intake::new(store.clone(), topic, news.clone()), shell);
-    shell.tasks.spawn("news", upkeep::hear(shell.clone(), config.database.clone(), news));
-    shell.tasks.spawn_droppable("count of what waits", upkeep::count(shell.clone(), store.clone(), metrics));
-    let cleaning = upkeep::clean_up(shell.clone(), store.clone(), config.sending.clock_patience);
-    shell.tasks.spawn_droppable("clean-up of the ledger", cleaning);
-    let reporting = reports::report(shell.clone(), store, directory, config.sending.schedule);
-    shell.tasks.spawn_droppable("reports of undelivered alerts", reporting);
-    let leading =
-        lease::lead(shell.clone(), config.database, SENDING, move |term| Sender::new(attempts.clone(), term).run());
-    shell.tasks.spawn("sender", leading);
+    runtime.tasks.spawn_short("token check", health.check_token(telegram, runtime.clone()));
+    consumer.spawn(AlertConsumer::new(store.clone(), topic, news.clone()), runtime);
+    runtime.tasks.spawn("news", maintenance::listen(runtime.clone(), config.database.clone(), news));
+    runtime.tasks.spawn_droppable("count of what waits", maintenance::count(runtime.clone(), store.clone(), metrics));
+    let cleaning = maintenance::clean_up(runtime.clone(), store.clone(), config.sending.clock_steady_time);
+    runtime.tasks.spawn_droppable("clean-up of the ledger", cleaning);
+    let reporting = reports::report(runtime.clone(), store, user_client, config.sending.schedule);
+    runtime.tasks.spawn_droppable("reports of undelivered alerts", reporting);
+    let leading = lease::run_as_leader(runtime.clone(), config.database, SENDING, move |term| {
+        Sender::new(deliveries.clone(), term).run()
+    });
+    runtime.tasks.spawn("sender", leading);
     Ok(Running { grpc: grpc.addr })
 }

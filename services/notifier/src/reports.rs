@@ -6,12 +6,12 @@
 
 use std::time::Duration;
 
-use runtime::Shell;
+use runtime::ServiceRuntime;
 
 use crate::{
     core::schedule::Schedule,
-    directory::Directory,
     store::{Store, Undelivered},
+    user_client::UserClient,
 };
 
 /// How often the notes are looked at.
@@ -21,17 +21,22 @@ const LOOK_LIMIT: Duration = Duration::from_secs(8);
 /// How many calls are made at once.
 const AT_ONCE: i64 = 16;
 
-/// Reports until the shell stops.
+/// Reports until the service stops.
 ///
 /// # Errors
 /// Never; every failure is waited out.
-pub async fn report(shell: Shell, store: Store, directory: Directory, schedule: Schedule) -> anyhow::Result<()> {
+pub async fn report(
+    runtime: ServiceRuntime,
+    store: Store,
+    user_client: UserClient,
+    schedule: Schedule,
+) -> anyhow::Result<()> {
     loop {
         tokio::select! {
-            () = shell.tasks.stopping().cancelled() => return Ok(()),
+            () = runtime.tasks.stopping().cancelled() => return Ok(()),
             () = tokio::time::sleep(LOOK_INTERVAL) => {}
         }
-        match tokio::time::timeout(LOOK_LIMIT, turn(&store, &directory, schedule)).await {
+        match tokio::time::timeout(LOOK_LIMIT, turn(&store, &user_client, schedule)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!("look for undelivered alerts to report: {error}"),
             Err(_) => tracing::debug!("look for undelivered alerts to report: it takes too long"),
@@ -39,14 +44,14 @@ pub async fn report(shell: Shell, store: Store, directory: Directory, schedule: 
     }
 }
 
-async fn turn(store: &Store, directory: &Directory, schedule: Schedule) -> sqlx::Result<()> {
+async fn turn(store: &Store, user_client: &UserClient, schedule: Schedule) -> sqlx::Result<()> {
     let reports = store.claim_reports(AT_ONCE).await?;
-    let told = reports.iter().map(|report| tell(store, directory, schedule, report));
+    let told = reports.iter().map(|report| tell(store, user_client, schedule, report));
     futures::future::join_all(told).await.into_iter().collect()
 }
 
-async fn tell(store: &Store, directory: &Directory, schedule: Schedule, report: &Undelivered) -> sqlx::Result<()> {
-    match directory.report_undelivered(report).await {
+async fn tell(store: &Store, user_client: &UserClient, schedule: Schedule, report: &Undelivered) -> sqlx::Result<()> {
+    match user_client.report_undelivered(report).await {
         Ok(()) => store.settle_report(report).await,
         Err(error) => {
             tracing::debug!("report undelivered alerts: {error}");

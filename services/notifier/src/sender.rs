@@ -4,7 +4,7 @@
 //! ```text
 //!            ┌──────────────── wake: news, an ended attempt ───────────────┐
 //!            ▼                                                             │
-//! round ──▶ due ──▶ contact ──▶ pacing ──▶ attempt written ──▶ attempt ────┘
+//! round ──▶ due ──▶ contact ──▶ limits ──▶ attempt written ──▶ attempt ────┘
 //! ```
 //! A round never waits for Telegram; an attempt is a task of its own, which outlives the term it
 //! began in, so that its answer reaches the ledger even when the lease was lost meanwhile.
@@ -19,18 +19,18 @@ use std::{
 
 use pg::{
     is_unavailable,
-    lease::{HoldError, Term},
+    lease::{FenceError, LeaseTerm},
 };
 use tokio::time::timeout;
 
 use crate::{
-    attempt::{Attempt, Attempts, CONCURRENCY, Written},
     core::{
-        channel::Gate,
         clock_watch::{ClockWatch, Sample},
-        pacing::Wait,
-        reach::Link,
+        rate_limiter::Wait,
+        reach::ChatLink,
+        telegram_breaker::SendPermit,
     },
+    delivery::{CONCURRENCY, Deliveries, DeliveryAttempt, Written},
     metrics::Metrics,
     store::DueAlert,
 };
@@ -38,7 +38,7 @@ use crate::{
 /// How long to leave a chat alone whose earlier message is still on its way.
 const CHAT_REST: Duration = Duration::from_millis(250);
 /// How long to leave user-manager alone when it does not answer.
-const DIRECTORY_REST: Duration = Duration::from_secs(1);
+const USER_MANAGER_REST: Duration = Duration::from_secs(1);
 /// How long to leave the ledger alone when it does not answer.
 const LEDGER_REST: Duration = Duration::from_millis(500);
 /// How long a round may take before the ledger counts as away.
@@ -46,33 +46,33 @@ const ROUND_LIMIT: Duration = Duration::from_secs(15);
 /// The ledger is looked at this often even when nobody says that it has news: word of it can be
 /// lost with a connection.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
-/// How long a new leader waits before it declares attempts unclear: a predecessor that comes back
+/// How long a new leader waits before it marks attempts unknown: a predecessor that comes back
 /// from the same outage may be writing their outcomes.
-const FORBEARANCE: Duration = Duration::from_secs(2);
+const ORPHAN_GRACE: Duration = Duration::from_secs(2);
 /// How often it is tried to move the ledger's times after the clock was set. More would hold up all
 /// sending for the sake of waits.
 const MOVES_OF_TIME: u32 = 3;
 
 /// One term of leading.
 pub struct Sender {
-    attempts: Arc<Attempts>,
-    term: Term,
+    deliveries: Arc<Deliveries>,
+    term: LeaseTerm,
     has_taken_over: bool,
     /// People who are left alone for a moment, and until when.
     resting: HashMap<String, Instant>,
     /// When to look for attempts that were cut off.
-    look_back_at: Option<Instant>,
+    recover_at: Option<Instant>,
     /// The database's clock, seen from here.
     clock: ClockWatch,
     /// The newest alert that was there before the database's clock was last compared.
     newest: i64,
     /// How the ledger's times are still to be moved.
-    step: Option<Step>,
+    step: Option<ClockStep>,
 }
 
 /// The database's clock was set.
 #[derive(Clone, Copy)]
-struct Step {
+struct ClockStep {
     seconds: f64,
     /// The newest alert that was certainly there before.
     known: i64,
@@ -110,11 +110,11 @@ impl Drop for Leading {
     }
 }
 
-impl From<HoldError> for Stop {
-    fn from(error: HoldError) -> Self {
+impl From<FenceError> for Stop {
+    fn from(error: FenceError) -> Self {
         match error {
-            HoldError::Deposed => Self::Deposed,
-            HoldError::Database(error) => error.into(),
+            FenceError::Deposed => Self::Deposed,
+            FenceError::Database(error) => error.into(),
         }
     }
 }
@@ -131,20 +131,20 @@ impl From<sqlx::Error> for Stop {
 impl Sender {
     /// The work of `term`.
     #[must_use]
-    pub fn new(attempts: Arc<Attempts>, term: Term) -> Self {
-        let look_back_at = Some(Instant::now() + FORBEARANCE);
+    pub fn new(deliveries: Arc<Deliveries>, term: LeaseTerm) -> Self {
+        let recover_at = Some(Instant::now() + ORPHAN_GRACE);
         let (clock, newest, step) = (ClockWatch::default(), 0, None);
-        Self { attempts, term, has_taken_over: false, resting: HashMap::new(), look_back_at, clock, newest, step }
+        Self { deliveries, term, has_taken_over: false, resting: HashMap::new(), recover_at, clock, newest, step }
     }
 
-    /// Sends until the shell stops or another process leads; then waits for what is under way.
+    /// Sends until the service stops or another process leads; then waits for what is under way.
     ///
     /// # Errors
     /// When the ledger refuses what we ask of it, which is a fault of ours.
     pub async fn run(mut self) -> anyhow::Result<()> {
-        let attempts = self.attempts.clone();
-        let _leading = Leading::new(attempts.metrics.clone());
-        let stopping = attempts.tasks.stopping().clone();
+        let deliveries = self.deliveries.clone();
+        let _leading = Leading::new(deliveries.metrics.clone());
+        let stopping = deliveries.tasks.stopping().clone();
         while !stopping.is_cancelled() {
             let round = timeout(ROUND_LIMIT, self.round()).await;
             let until = match round.unwrap_or_else(|_| Err(Stop::Away("it does not answer".to_owned()))) {
@@ -156,46 +156,46 @@ impl Sender {
                 Err(Stop::Away(reason)) => {
                     tracing::warn!("the ledger is away: {reason}");
                     // What the round left behind, if it was cut off between writing and starting.
-                    self.look_back_at = Some(Instant::now() + FORBEARANCE);
+                    self.recover_at = Some(Instant::now() + ORPHAN_GRACE);
                     Instant::now() + LEDGER_REST
                 }
             };
             tokio::select! {
                 () = stopping.cancelled() => {}
-                () = attempts.woken() => {}
+                () = deliveries.woken() => {}
                 () = tokio::time::sleep_until(until.into()) => {}
             }
         }
-        attempts.finished().await;
+        deliveries.finished().await;
         Ok(())
     }
 
     async fn round(&mut self) -> Result<Pause, Stop> {
-        self.look_back().await?;
+        self.recover_orphans().await?;
         let now = Instant::now();
         self.resting.retain(|_, until| *until > now);
-        let probing = match self.attempts.gate(now) {
-            Gate::Open => false,
-            Gate::Probe => true,
-            Gate::Probing => return Ok(Pause::UntilWoken),
-            Gate::ClosedUntil(until) => return Ok(Pause::Until(until)),
+        let probing = match self.deliveries.permit(now) {
+            SendPermit::Any => false,
+            SendPermit::Probe => true,
+            SendPermit::AwaitProbe => return Ok(Pause::UntilWoken),
+            SendPermit::NotBefore(until) => return Ok(Pause::Until(until)),
         };
-        let room = match self.attempts.room(now) {
+        let room = match self.deliveries.room(now) {
             Ok(0) | Err(None) => return Ok(Pause::UntilWoken),
             Err(Some(until)) => return Ok(Pause::Until(until)),
             Ok(room) => room,
         };
         // Asked in this order, nothing can become due unseen between the two questions.
-        let (shown, next_due, newest) = self.attempts.store.next_due().await?;
-        if self.was_set(shown) {
+        let (shown, next_due, newest) = self.deliveries.store.next_due().await?;
+        if self.clock_was_set(shown) {
             return Ok(Pause::None);
         }
         self.newest = newest;
         let except: Vec<String> = self.resting.keys().cloned().collect();
         let wanted = if probing { CONCURRENCY } else { room };
-        let found = self.attempts.store.due(&except, wanted).await?;
+        let found = self.deliveries.store.due(&except, wanted).await?;
         // Ages that were measured by a clock which was set in between decide nothing.
-        if found.clock.is_some_and(|shown| self.was_set(shown)) {
+        if found.clock.is_some_and(|shown| self.clock_was_set(shown)) {
             return Ok(Pause::None);
         }
         let may_be_more = found.queues.len() == wanted;
@@ -207,88 +207,91 @@ impl Sender {
             }
         }
         if !empty.is_empty() {
-            self.attempts.store.retire(&self.term, &empty).await?;
+            self.deliveries.store.retire(&self.term, &empty).await?;
         }
         if due.is_empty() {
             return Ok(if may_be_more { Pause::None } else { self.sleep(next_due) });
         }
         if probing {
-            // The probe is the one that failed least, so that one message cannot keep the channel closed.
-            due.sort_by_key(|alert| self.attempts.channel_failures(alert.event_id));
+            // The probe is the one that failed least, so that one message cannot keep the breaker open.
+            due.sort_by_key(|alert| self.deliveries.breaker_failures(alert.event_id));
             due.truncate(1);
         }
-        let Some(plan) = self.plan(due).await? else { return Ok(Pause::Until(Instant::now() + DIRECTORY_REST)) };
+        let Some(plan) = self.plan(due).await? else { return Ok(Pause::Until(Instant::now() + USER_MANAGER_REST)) };
         let again = may_be_more || probing || plan.changed;
         self.start(plan.send, probing).await?;
         Ok(if again { Pause::None } else { self.sleep(next_due) })
     }
 
-    /// Learns what the leader before knew, and declares attempts unclear that nobody will complete any
+    /// Learns what the leader before knew, and marks attempts unknown that nobody will complete any
     /// more.
-    async fn look_back(&mut self) -> Result<(), Stop> {
+    async fn recover_orphans(&mut self) -> Result<(), Stop> {
         if !self.has_taken_over {
-            self.attempts.store.mend(&self.term).await?;
-            self.attempts.take_over().await?;
+            self.deliveries.store.mend(&self.term).await?;
+            self.deliveries.take_over().await?;
             self.has_taken_over = true;
         }
         if let Some(step) = self.step.take() {
-            self.step = step.tries.checked_sub(1).map(|tries| Step { tries, ..step });
-            self.attempts.store.move_times(&self.term, step.seconds, step.known).await?;
+            self.step = step.tries.checked_sub(1).map(|tries| ClockStep { tries, ..step });
+            self.deliveries.store.move_times(&self.term, step.seconds, step.known).await?;
             self.step = None;
         }
-        if self.look_back_at.is_none_or(|at| at > Instant::now()) {
+        if self.recover_at.is_none_or(|at| at > Instant::now()) {
             return Ok(());
         }
-        let cut_off = self.attempts.declare_unclear(&self.term).await?;
+        let cut_off = self.deliveries.mark_unknown(&self.term).await?;
         if cut_off.unclear > 0 {
             tracing::warn!("{} alerts were cut off and may have been delivered; they are sent again", cut_off.unclear);
         }
-        self.look_back_at = cut_off.next_in.map(|wait| Instant::now() + wait);
+        self.recover_at = cut_off.next_in.map(|wait| Instant::now() + wait);
         Ok(())
     }
 
     /// Compares the database's clock with the time that passed. Answers whether it was set; then the next
     /// round moves the ledger's times along.
-    fn was_set(&mut self, shown: Sample) -> bool {
+    fn clock_was_set(&mut self, shown: Sample) -> bool {
         let Some(seconds) = self.clock.observe(shown) else { return false };
         tracing::warn!("the database's clock was set by {seconds:.0} s; what waits is moved along");
-        let step = Step { seconds, known: self.newest, tries: MOVES_OF_TIME };
-        self.step =
-            Some(self.step.map_or(step, |owed| Step { seconds: owed.seconds + seconds, known: owed.known, ..step }));
+        let step = ClockStep { seconds, known: self.newest, tries: MOVES_OF_TIME };
+        self.step = Some(self.step.map_or(step, |owed| ClockStep {
+            seconds: owed.seconds + seconds,
+            known: owed.known,
+            ..step
+        }));
         true
     }
 
     fn sleep(&self, next_due: Option<Duration>) -> Pause {
         let due = next_due.map(|wait| Instant::now() + wait.min(LONGEST_SLEEP));
         let rested = self.resting.values().min().copied();
-        let times = [due, rested, self.look_back_at];
+        let times = [due, rested, self.recover_at];
         times.into_iter().flatten().min().map_or(Pause::UntilWoken, Pause::Until)
     }
 
     /// Starts what the limits of each chat allow.
-    async fn start(&mut self, wanted: Vec<(Link, DueAlert)>, is_probe: bool) -> Result<(), Stop> {
+    async fn start(&mut self, wanted: Vec<(ChatLink, DueAlert)>, is_probe: bool) -> Result<(), Stop> {
         let mut chosen = HashMap::new();
         for (link, alert) in wanted {
-            match self.attempts.reserve(self.attempts.current_id(link.chat)) {
+            match self.deliveries.reserve(self.deliveries.current_id(link.chat)) {
                 Ok(slot) => {
                     chosen.insert(alert.event_id, (slot, link, alert));
                 }
                 Err(Wait::ThisChat(until)) => {
                     self.resting.insert(alert.email, until.unwrap_or_else(|| Instant::now() + CHAT_REST));
                 }
-                Err(Wait::Everybody(_)) => break,
+                Err(Wait::AllChats(_)) => break,
             }
         }
         let ids: Vec<_> = chosen.iter().map(|(id, (slot, ..))| (*id, slot.chat())).collect();
-        // The channel may have closed while this round asked where to send.
-        let has_closed = !is_probe && self.attempts.gate(Instant::now()) != Gate::Open;
-        if ids.is_empty() || has_closed {
+        // The breaker may have opened while this round asked where to send.
+        let has_opened = !is_probe && self.deliveries.permit(Instant::now()) != SendPermit::Any;
+        if ids.is_empty() || has_opened {
             return Ok(());
         }
         let written = Written::now();
-        for (event_id, id) in self.attempts.store.begin(&self.term, &ids).await? {
+        for (event_id, id) in self.deliveries.store.begin(&self.term, &ids).await? {
             if let Some((slot, link, alert)) = chosen.remove(&event_id) {
-                self.attempts.start(Attempt { id, written, link, slot, alert }, is_probe);
+                self.deliveries.start(DeliveryAttempt { id, written, link, slot, alert }, is_probe);
             }
         }
         Ok(())

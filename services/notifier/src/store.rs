@@ -2,10 +2,10 @@
 //!
 //! All times are the database's, so that replicas whose clocks differ agree on what is due.
 //!
-//! Whoever decides what is sent holds the term ([`pg::lease::Term::hold`]), and a later leader's database
-//! refuses it. The outcome of an attempt is no decision but a fact, and is fenced by the attempt
-//! itself: it is accepted from whoever made the attempt, a leader that was deposed meanwhile too,
-//! for as long as the attempt has no outcome. Refusing it would repeat a message that is known to
+//! Every decision about what is sent is fenced by the term ([`pg::lease::LeaseTerm::fence`]), and a later
+//! leader's database refuses it. The outcome of an attempt is no decision but a fact, and is fenced by
+//! the attempt itself: it is accepted from whoever made the attempt, a leader that was deposed meanwhile
+//! too, for as long as the attempt has no outcome. Refusing it would repeat a message that is known to
 //! have been delivered.
 
 mod clock;
@@ -16,7 +16,7 @@ mod undelivered;
 
 use std::time::Duration;
 
-use runtime::trace::Cause;
+use runtime::trace::RequestContext;
 use sqlx::{PgPool, types::Json};
 use uuid::Uuid;
 
@@ -41,7 +41,7 @@ pub struct NewAlert {
     /// What is told.
     pub alert: Alert,
     /// What caused it.
-    pub cause: Cause,
+    pub context: RequestContext,
 }
 
 /// An alert that may be sent now: the oldest of its person, due, and not under way.
@@ -56,7 +56,7 @@ pub struct DueAlert {
     /// What is told.
     pub alert: Alert,
     /// What caused it.
-    pub cause: Cause,
+    pub context: RequestContext,
     /// What was tried before.
     pub history: History,
     /// How long it has been in the ledger.
@@ -100,8 +100,8 @@ impl Store {
         let contents: Vec<Json<&Alert>> = alerts.iter().map(|alert| Json(&alert.alert)).collect();
         let observed: Vec<_> =
             alerts.iter().map(|alert| alert.alert.reading.as_ref().map(|reading| reading.observed_at)).collect();
-        let requests: Vec<_> = alerts.iter().map(|alert| alert.cause.request_id.clone()).collect();
-        let traces: Vec<_> = alerts.iter().map(|alert| alert.cause.traceparent.clone()).collect();
+        let requests: Vec<_> = alerts.iter().map(|alert| alert.context.request_id.clone()).collect();
+        let traces: Vec<_> = alerts.iter().map(|alert| alert.context.traceparent.clone()).collect();
         let row = sqlx::query!(
             r#"WITH fresh AS (
                  INSERT INTO alerts (event_id, email, user_id, content, observed_at, request_id, traceparent)

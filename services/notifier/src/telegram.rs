@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use anyhow::Context;
 use reqwest::{Client, Response, header::RETRY_AFTER, redirect::Policy};
-use runtime::outside::{Proxies, client_for};
+use runtime::http_client::{Proxies, client_for};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use url::Url;
 
 use crate::core::{
     message::Markup,
-    pacing::ChatId,
-    verdict::{ChannelFault, Verdict, judge},
+    rate_limiter::ChatId,
+    send_result::{SendResult, TelegramFault, classify},
 };
 
 /// An answer is read up to here; a real one is a few hundred bytes.
@@ -25,7 +25,7 @@ const CONNECT_SHARE: u32 = 2;
 /// Where Telegram is and who we are there.
 #[derive(Clone, Debug)]
 pub struct TelegramConfig {
-    /// The Bot API, or a stand-in.
+    /// The Bot API, or a simulator.
     pub api_url: Url,
     /// The bot's token.
     pub token: SecretString,
@@ -85,7 +85,7 @@ impl Telegram {
     }
 
     /// Sends one message, once. Nothing is repeated here.
-    pub async fn send(&self, chat: ChatId, text: &str, markup: Markup) -> Verdict {
+    pub async fn send(&self, chat: ChatId, text: &str, markup: Markup) -> SendResult {
         let message = SendMessage {
             chat_id: chat.0,
             text,
@@ -93,17 +93,17 @@ impl Telegram {
             link_preview_options: LinkPreview { is_disabled: true },
         };
         match self.client.post(self.url("sendMessage")).json(&message).send().await {
-            Ok(response) => verdict(response).await,
-            Err(error) => Verdict::ChannelDown(fault(&error.without_url())),
+            Ok(response) => send_result(response).await,
+            Err(error) => SendResult::TelegramDown(fault(&error.without_url())),
         }
     }
 
     /// Asks whether Telegram knows the token.
     pub async fn check_token(&self) -> TokenCheck {
         let Ok(response) = self.client.post(self.url("getMe")).send().await else { return TokenCheck::Unknown };
-        match verdict(response).await {
-            Verdict::Delivered { .. } => TokenCheck::Accepted,
-            Verdict::ChannelDown(ChannelFault::WrongToken) => TokenCheck::Refused,
+        match send_result(response).await {
+            SendResult::Delivered { .. } => TokenCheck::Accepted,
+            SendResult::TelegramDown(TelegramFault::WrongToken) => TokenCheck::Refused,
             _ => TokenCheck::Unknown,
         }
     }
@@ -114,28 +114,28 @@ impl Telegram {
     }
 }
 
-async fn verdict(mut response: Response) -> Verdict {
+async fn send_result(mut response: Response) -> SendResult {
     let status = response.status().as_u16();
     let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
     let mut body = Vec::new();
     loop {
         match response.chunk().await {
             Ok(Some(chunk)) if body.len() + chunk.len() <= LONGEST_ANSWER => body.extend_from_slice(&chunk),
-            Ok(None) => return judge(status, retry_after, &body),
+            Ok(None) => return classify(status, retry_after, &body),
             // An endless answer, or one that ended early, is one that cannot be read.
-            Ok(Some(_)) => return judge(status, retry_after, b""),
-            Err(error) if (200..300).contains(&status) => return Verdict::ChannelDown(fault(&error.without_url())),
-            Err(_) => return judge(status, retry_after, b""),
+            Ok(Some(_)) => return classify(status, retry_after, b""),
+            Err(error) if (200..300).contains(&status) => return SendResult::TelegramDown(fault(&error.without_url())),
+            Err(_) => return classify(status, retry_after, b""),
         }
     }
 }
 
-fn fault(error: &reqwest::Error) -> ChannelFault {
+fn fault(error: &reqwest::Error) -> TelegramFault {
     if error.is_connect() {
-        ChannelFault::Unreachable
+        TelegramFault::Unreachable
     } else if error.is_timeout() {
-        ChannelFault::TimedOut
+        TelegramFault::TimedOut
     } else {
-        ChannelFault::Broken
+        TelegramFault::Broken
     }
 }

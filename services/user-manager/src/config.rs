@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use pg::Database;
 use runtime::{
-    config::{ConfigError, Reader, ShellConfig, Vars},
+    config::{ConfigError, Reader, RuntimeConfig, Vars},
     listen::Listen,
 };
 use tonic::transport::Endpoint;
@@ -12,7 +12,7 @@ use tonic::transport::Endpoint;
 /// Everything user-manager is told from outside.
 pub struct Config {
     /// What every process is told.
-    pub shell: ShellConfig,
+    pub runtime: RuntimeConfig,
     /// Where HTTP is served.
     pub http_addr: Listen,
     /// Where gRPC is served.
@@ -32,7 +32,7 @@ impl Config {
     /// Everything that is wrong with it.
     pub fn from_vars(vars: &dyn Vars) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(vars);
-        let shell = ShellConfig::read(&mut reader);
+        let runtime = RuntimeConfig::read(&mut reader);
         let http_addr = reader.or("HTTP_ADDR", SocketAddr::from(([0, 0, 0, 0], 5000)));
         let grpc_addr = reader.or("GRPC_ADDR", SocketAddr::from(([0, 0, 0, 0], 50051)));
         let database = Database::read(&mut reader, "user-manager");
@@ -47,7 +47,7 @@ impl Config {
             .and_then(|_| grpc_edge::endpoint(&mut reader, "NOTIFIER_GRPC_URL", "notifier", "http://notifier:50053"));
         reader.finish(|| {
             Some(Self {
-                shell,
+                runtime,
                 http_addr: Listen::At(http_addr),
                 grpc_addr: Listen::At(grpc_addr),
                 database: database?,

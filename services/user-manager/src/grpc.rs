@@ -9,7 +9,7 @@ use proto::v1::{
 use tonic::{Request, Response, Status};
 
 use crate::{
-    Stored,
+    DbHandle,
     core::{
         undelivered::{Reason, Report},
         user::UserId,
@@ -18,15 +18,15 @@ use crate::{
 };
 
 /// Answers from the store.
-pub struct Edge {
-    stored: Stored,
+pub struct UserGrpc {
+    db: DbHandle,
 }
 
-impl Edge {
-    /// An edge before `stored`.
+impl UserGrpc {
+    /// An edge before `db`.
     #[must_use]
-    pub const fn new(stored: Stored) -> Self {
-        Self { stored }
+    pub const fn new(db: DbHandle) -> Self {
+        Self { db }
     }
 
     /// Whoever is meant. An address that cannot be one belongs to nobody; an id that cannot be one
@@ -40,12 +40,12 @@ impl Edge {
     }
 
     fn store(&self) -> Result<&Store, Status> {
-        self.stored.get().ok_or_else(away)
+        self.db.get().ok_or_else(away)
     }
 }
 
 #[tonic::async_trait]
-impl UserService for Edge {
+impl UserService for UserGrpc {
     async fn check_user_exists(&self, request: Request<UserRequest>) -> Result<Response<UserResponse>, Status> {
         let found = self.find(request.into_inner()).await?;
         let user_id = found.map(|contact| contact.user_id.0.to_string()).unwrap_or_default();

@@ -28,7 +28,7 @@ use std::{net::SocketAddr, sync::Arc};
 use http_edge::idempotency;
 use proto::v1::user_service_server::UserServiceServer;
 use runtime::{
-    Shell,
+    ServiceRuntime,
     config::{ConfigError, Vars},
 };
 use service::{Bound, ClockKind, Configured, Launch, ServiceSpec};
@@ -54,10 +54,10 @@ pub static SERVICE: ServiceSpec = ServiceSpec {
 
 fn configure(vars: &dyn Vars) -> Result<Configured, ConfigError> {
     let mut config = Config::from_vars(vars)?;
-    Ok(Configured::new(config.shell.clone(), async move |launch: Launch| {
+    Ok(Configured::new(config.runtime.clone(), async move |launch: Launch| {
         config.http_addr = launch.http.unwrap_or(config.http_addr);
         config.grpc_addr = launch.grpc.unwrap_or(config.grpc_addr);
-        let running = start(config, &launch.shell).await?;
+        let running = start(config, &launch.runtime).await?;
         Ok(Bound { http: Some(running.http), grpc: Some(running.grpc) })
     }))
 }
@@ -72,29 +72,29 @@ pub struct Running {
 }
 
 /// The store, once there is one.
-pub type Stored = pg::Stored<Store>;
+pub type DbHandle = pg::DbHandle<Store>;
 
 /// Begins to answer, waits for the database, and starts to relay deletions.
 ///
 /// # Errors
-/// When an address cannot be bound, the database cannot be migrated, or the shell stops first.
-pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
-    let stored = Stored::default();
+/// When an address cannot be bound, the database cannot be migrated, or the service stops first.
+pub async fn start(config: Config, runtime: &ServiceRuntime) -> anyhow::Result<Running> {
+    let db = DbHandle::default();
     let deleted = Arc::new(Notify::new());
-    let notifier = Notifier::new(shell, config.notifier);
-    let routes = http::routes(stored.clone(), deleted.clone(), notifier);
-    let http = http_edge::serve(shell, config.http_addr, routes).await?;
+    let notifier = Notifier::new(runtime, config.notifier);
+    let routes = http::routes(db.clone(), deleted.clone(), notifier);
+    let http = http_edge::serve(runtime, config.http_addr, routes).await?;
     let edge =
-        UserServiceServer::new(grpc::Edge::new(stored.clone())).max_decoding_message_size(grpc_edge::MESSAGE_LIMIT);
-    let grpc = grpc_edge::serve(shell, config.grpc_addr, edge).await?;
+        UserServiceServer::new(grpc::UserGrpc::new(db.clone())).max_decoding_message_size(grpc_edge::MESSAGE_LIMIT);
+    let grpc = grpc_edge::serve(runtime, config.grpc_addr, edge).await?;
 
-    let pools = pg::connect(shell, &config.database, &MIGRATOR).await?;
-    stored.set(Store::new(pools.requests));
+    let pools = pg::connect(runtime, &config.database, &MIGRATOR).await?;
+    db.set(Store::new(pools.requests));
     let store = Store::new(pools.background.clone());
     grpc.set_serving().await;
-    shell.tasks.spawn_droppable("idempotency keys", idempotency::clean_up(shell.clone(), pools.background));
-    shell.tasks.spawn_droppable("settled deletions", relay::clean_up(shell.clone(), store.clone()));
-    let relay = Relay::new(shell, store, config.data_collector, deleted);
-    shell.tasks.spawn_droppable("relay of deletions", relay.run());
+    runtime.tasks.spawn_droppable("idempotency keys", idempotency::clean_up(runtime.clone(), pools.background));
+    runtime.tasks.spawn_droppable("settled deletions", relay::clean_up(runtime.clone(), store.clone()));
+    let relay = Relay::new(runtime, store, config.data_collector, deleted);
+    runtime.tasks.spawn_droppable("relay of deletions", relay.run());
     Ok(Running { http, grpc: grpc.addr })
 }

@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use proto::v1::{UserRequest, notifier_service_client::NotifierServiceClient};
-use runtime::{Shell, tasks::Tasks, trace::Cause};
+use runtime::{ServiceRuntime, tasks::Tasks, trace::RequestContext};
 use tonic::transport::{Channel, Endpoint};
 
-use crate::core::patience::wait_after;
+use crate::core::retry::wait_after;
 
 /// How often the call is tried.
 const TRIES: u32 = 3;
@@ -26,19 +26,19 @@ pub struct Notifier {
 impl Notifier {
     /// Connects when it is first called.
     #[must_use]
-    pub fn new(shell: &Shell, endpoint: Option<Endpoint>) -> Self {
+    pub fn new(runtime: &ServiceRuntime, endpoint: Option<Endpoint>) -> Self {
         let client = endpoint.map(|endpoint| NotifierServiceClient::new(grpc_edge::channel(endpoint)));
-        Self { client, tasks: shell.tasks.clone() }
+        Self { client, tasks: runtime.tasks.clone() }
     }
 
     /// Says, without being waited for, that this person named a chat.
-    pub fn chat_was_linked(&self, email: &str, cause: &Cause) {
+    pub fn chat_was_linked(&self, email: &str, context: &RequestContext) {
         let Some(client) = self.client.clone() else { return };
-        let (message, cause) = (UserRequest { email: email.to_owned(), user_id: None }, cause.clone());
+        let (message, context) = (UserRequest { email: email.to_owned(), user_id: None }, context.clone());
         let stopping = self.tasks.stopping().clone();
         self.tasks.spawn_short("word of a chat", async move {
             for failures in 1..=TRIES {
-                let request = grpc_edge::request(message.clone(), &cause);
+                let request = grpc_edge::request(message.clone(), &context);
                 let mut client = client.clone();
                 match tokio::time::timeout(CALL_LIMIT, client.chat_linked(request)).await {
                     Ok(Ok(_)) => return,

@@ -10,14 +10,14 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::bail;
 use proto::v1::{UserRequest, data_collector_service_client::DataCollectorServiceClient};
-use runtime::{Shell, fault, periodic::every, trace::Cause};
+use runtime::{ServiceRuntime, fault, periodic::every, trace::RequestContext};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use tracing::Instrument;
 
 use crate::{
-    core::patience::wait_after,
+    core::retry::wait_after,
     store::{Deletion, Store},
 };
 
@@ -56,14 +56,14 @@ impl Relay {
     /// A relay that looks at the outbox at once when `deleted` is notified. `/readyz` names
     /// data-collector from now on, without deciding by it.
     #[must_use]
-    pub fn new(shell: &Shell, store: Store, data_collector: Endpoint, deleted: Arc<Notify>) -> Self {
+    pub fn new(runtime: &ServiceRuntime, store: Store, data_collector: Endpoint, deleted: Arc<Notify>) -> Self {
         let channel = grpc_edge::channel(data_collector);
-        grpc_edge::name_in_readiness(shell, "data-collector", channel.clone());
+        grpc_edge::name_in_readiness(runtime, "data-collector", channel.clone());
         let data_collector = DataCollectorServiceClient::new(channel);
-        Self { store, data_collector, deleted, stopping: shell.tasks.stopping().clone() }
+        Self { store, data_collector, deleted, stopping: runtime.tasks.stopping().clone() }
     }
 
-    /// Relays until the shell stops.
+    /// Relays until the service stops.
     ///
     /// # Errors
     /// Never; every failure is waited out.
@@ -109,9 +109,9 @@ impl Relay {
 
     /// Makes one call and notes how it went. Answers whether the deletion is settled now.
     async fn relay(&self, deletion: Deletion) -> sqlx::Result<bool> {
-        let request_id = deletion.cause.request_id.as_deref().unwrap_or_default();
+        let request_id = deletion.context.request_id.as_deref().unwrap_or_default();
         let span = tracing::info_span!("relay a deletion", user.id = %deletion.user_id.0, %request_id);
-        let carried = deletion.cause.enter(&span);
+        let carried = deletion.context.enter(&span);
         async {
             match self.call(&deletion, &carried).await {
                 Ok(removed) => {
@@ -132,9 +132,9 @@ impl Relay {
     }
 
     /// How many interests data-collector removed.
-    async fn call(&self, deletion: &Deletion, cause: &Cause) -> anyhow::Result<i64> {
+    async fn call(&self, deletion: &Deletion, context: &RequestContext) -> anyhow::Result<i64> {
         let message = UserRequest { email: deletion.email.clone(), user_id: Some(deletion.user_id.0.to_string()) };
-        let called = self.data_collector.clone().delete_user_interests(grpc_edge::request(message, cause)).await;
+        let called = self.data_collector.clone().delete_user_interests(grpc_edge::request(message, context)).await;
         match called.map(tonic::Response::into_inner) {
             Ok(answer) if answer.success => Ok(answer.deleted_count),
             Ok(_) => bail!("it answered without success"),
@@ -144,13 +144,13 @@ impl Relay {
     }
 }
 
-/// Removes deletions that were settled long ago, until the shell stops.
+/// Removes deletions that were settled long ago, until the service stops.
 ///
 /// # Errors
 /// Never; a database that is away is tried again at the next turn.
-pub async fn clean_up(shell: Shell, store: Store) -> anyhow::Result<()> {
+pub async fn clean_up(runtime: ServiceRuntime, store: Store) -> anyhow::Result<()> {
     let store = &store;
-    every(shell, "clean-up of settled deletions", CLEANING_INTERVAL, CLEANING_LIMIT, || async move {
+    every(runtime, "clean-up of settled deletions", CLEANING_INTERVAL, CLEANING_LIMIT, || async move {
         let removed = store.forget_deletions(RETENTION).await?;
         if removed > 0 {
             tracing::info!("removed {removed} deletions that were settled long ago");

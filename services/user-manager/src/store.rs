@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use events::EmailAddress;
-use runtime::trace::Cause;
+use runtime::trace::RequestContext;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -36,7 +36,7 @@ pub struct Deletion {
     /// The address it had.
     pub email: String,
     /// The request that deleted it.
-    pub cause: Cause,
+    pub context: RequestContext,
     /// Calls so far, this one included.
     pub calls: u32,
 }
@@ -174,13 +174,17 @@ async fn lock_exchanges(connection: &mut PgConnection) -> sqlx::Result<()> {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn delete(connection: &mut PgConnection, email: &EmailAddress, cause: &Cause) -> sqlx::Result<bool> {
+pub async fn delete(
+    connection: &mut PgConnection,
+    email: &EmailAddress,
+    context: &RequestContext,
+) -> sqlx::Result<bool> {
     let deleted = sqlx::query!(
         "WITH gone AS (DELETE FROM users WHERE email = $1 RETURNING id, email)
          INSERT INTO deletions (user_id, email, request_id, traceparent) SELECT id, email, $2, $3 FROM gone",
         email.as_str(),
-        cause.request_id,
-        cause.traceparent,
+        context.request_id,
+        context.traceparent,
     )
     .execute(connection)
     .await?;
@@ -293,7 +297,7 @@ impl Store {
             .map(|row| Deletion {
                 user_id: UserId(row.user_id),
                 email: row.email,
-                cause: Cause { request_id: row.request_id, traceparent: row.traceparent },
+                context: RequestContext { request_id: row.request_id, traceparent: row.traceparent },
                 calls: row.calls.unsigned_abs(),
             })
             .collect())

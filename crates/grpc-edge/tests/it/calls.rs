@@ -7,7 +7,7 @@ use std::{
 };
 
 use grpc_edge::{Served, channel, name_in_readiness, serve};
-use runtime::{Shell, clock::Clock, listen::Listen, readiness::Need};
+use runtime::{ServiceRuntime, clock::Clock, listen::Listen, readiness::Criticality};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     body::Body,
@@ -42,11 +42,11 @@ impl tower::Service<http::Request<Body>> for Silent {
     }
 }
 
-async fn served() -> (Shell, Served, Channel) {
-    let shell = Shell::new("test", CancellationToken::new(), Clock::system());
-    let served = serve(&shell, Listen::on_loopback().expect("a port"), Silent).await.expect("served");
+async fn served() -> (ServiceRuntime, Served, Channel) {
+    let runtime = ServiceRuntime::new("test", CancellationToken::new(), Clock::system());
+    let served = serve(&runtime, Listen::on_loopback().expect("a port"), Silent).await.expect("served");
     let endpoint = Endpoint::from_shared(format!("http://{}", served.addr)).expect("an address");
-    (shell, served, channel(endpoint))
+    (runtime, served, channel(endpoint))
 }
 
 fn about(service: &str) -> HealthCheckRequest {
@@ -55,7 +55,7 @@ fn about(service: &str) -> HealthCheckRequest {
 
 #[tokio::test]
 async fn health_is_told_of_the_server_and_of_its_service() {
-    let (_shell, served, channel) = served().await;
+    let (_runtime, served, channel) = served().await;
     let mut health = HealthClient::new(channel);
     for expected in [NotServing, Serving] {
         for service in ["", Silent::NAME] {
@@ -70,40 +70,40 @@ async fn health_is_told_of_the_server_and_of_its_service() {
 
 #[tokio::test]
 async fn another_service_counts_as_up_once_it_says_that_it_serves() {
-    let (shell, served, channel) = served().await;
-    name_in_readiness(&shell, "silent", channel);
-    let named = async || shell.readiness.report().await.parts.pop().expect("a part");
+    let (runtime, served, channel) = served().await;
+    name_in_readiness(&runtime, "silent", channel);
+    let named = async || runtime.readiness.report().await.parts.pop().expect("a part");
     let part = named().await;
     let why = part.detail.unwrap_or_default();
     assert!(!part.up && why.contains("cannot serve now"), "{why}");
     served.set_serving().await;
     // What a check answered holds for a second.
     testkit::wait_for("it to count as up", Duration::from_secs(20), async || named().await.up).await;
-    shell.tasks.stopping().cancel();
-    shell.tasks.join().await.expect("a clean end");
+    runtime.tasks.stopping().cancel();
+    runtime.tasks.join().await.expect("a clean end");
     testkit::wait_for("it to be missed", Duration::from_secs(20), async || !named().await.up).await;
 }
 
 #[tokio::test]
 async fn somebody_who_watches_our_health_learns_of_the_stop_and_does_not_hold_it_up() {
-    let (shell, served, channel) = served().await;
+    let (runtime, served, channel) = served().await;
     served.set_serving().await;
     let mut health = HealthClient::new(channel);
     let mut watched = health.watch(about("")).await.expect("an answer").into_inner();
     assert_eq!(watched.message().await.expect("a message").expect("a status").status(), Serving);
     let begun = Instant::now();
-    shell.tasks.stopping().cancel();
+    runtime.tasks.stopping().cancel();
     let next = watched.message().await.expect("a message").expect("a status");
     assert_ne!(next.status(), Serving);
-    shell.tasks.join().await.expect("a clean end");
+    runtime.tasks.join().await.expect("a clean end");
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
 async fn health_follows_the_parts_without_which_the_service_is_not_ready() {
-    let (shell, served, channel) = served().await;
-    let postgres = shell.readiness.part("postgres", Need::Required, "not connected yet");
-    let _optional = shell.readiness.part("user-manager", Need::Optional, "away");
+    let (runtime, served, channel) = served().await;
+    let postgres = runtime.readiness.part("postgres", Criticality::Required, "not connected yet");
+    let _optional = runtime.readiness.part("user-manager", Criticality::Optional, "away");
     postgres.up();
     served.set_serving().await;
     let health = HealthClient::new(channel);
@@ -146,8 +146,8 @@ impl tower::Service<http::Request<Body>> for Stuck {
 
 #[tokio::test]
 async fn a_call_is_broken_off_in_time_and_one_too_many_is_refused_at_once() {
-    let shell = Shell::new("test", CancellationToken::new(), Clock::system());
-    let served = serve(&shell, Listen::on_loopback().expect("a port"), Stuck).await.expect("served");
+    let runtime = ServiceRuntime::new("test", CancellationToken::new(), Clock::system());
+    let served = serve(&runtime, Listen::on_loopback().expect("a port"), Stuck).await.expect("served");
     let connect = || channel(Endpoint::from_shared(format!("http://{}", served.addr)).expect("an address"));
     let call = async |channel: Channel| {
         let mut client = tonic::client::Grpc::new(channel);

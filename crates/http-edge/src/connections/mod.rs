@@ -6,7 +6,7 @@
 //! Bodies have theirs further in.
 
 mod activity;
-mod places;
+mod slots;
 
 use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
@@ -36,11 +36,11 @@ use tower::ServiceExt;
 
 use self::{
     activity::{Activity, Watched},
-    places::{Place, Places},
+    slots::{Slot, Slots},
 };
 use super::Problem;
 
-pub(crate) use places::caller;
+pub(crate) use slots::caller;
 
 /// What the callers of one listener may take.
 #[derive(Clone, Copy, Debug)]
@@ -131,7 +131,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const REFUSALS: (usize, Duration) = (64, Duration::from_secs(1));
 
 /// How soon a caller who was one too many may come again.
-const COME_AGAIN: Duration = Duration::from_secs(1);
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// How often the log says that callers are refused.
 const REFUSALS_LOGGED: Duration = Duration::from_secs(60);
@@ -157,7 +157,7 @@ pub async fn serve_connections_within(
     stopping: CancellationToken,
 ) {
     let tls = tls.map(TlsAcceptor::from);
-    let places = Places::new(limits.connections, limits.connections_of_an_address);
+    let slots = Slots::new(limits.connections, limits.connections_of_an_address);
     let mut refusals = Refusals::new();
     let mut connections = JoinSet::new();
     let mut last_call = pin!(last_call(&stopping));
@@ -173,16 +173,16 @@ pub async fn serve_connections_within(
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!("set a connection up: {error}");
                 }
-                let Some(place) = places.take(peer.ip()) else {
+                let Some(slot) = slots.take(peer.ip()) else {
                     refusals.refuse(stream, tls.is_none() && !limits.is_grpc, &mut connections);
                     continue;
                 };
-                let caller = Caller { peer, place, stopping: stopping.clone(), limits };
-                connections.spawn(welcome(stream, tls.clone(), app.clone(), caller));
+                let caller = Caller { peer, slot, stopping: stopping.clone(), limits };
+                connections.spawn(accept_connection(stream, tls.clone(), app.clone(), caller));
             }
             Err(error) => {
                 tracing::warn!("accept a connection: {error}");
-                places.make_room();
+                slots.make_room();
                 sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -217,15 +217,15 @@ impl Refusals {
         if let (true, Ok(permit)) = (in_words, permit) {
             connections.spawn(async move {
                 // A caller that does not listen is not waited for.
-                drop(timeout(REFUSALS.1, tell_to_come_again(stream)).await);
+                drop(timeout(REFUSALS.1, answer_unavailable(stream)).await);
                 drop(permit);
             });
         }
     }
 }
 
-async fn tell_to_come_again(mut stream: TcpStream) -> std::io::Result<()> {
-    let problem = Problem::new(http::StatusCode::SERVICE_UNAVAILABLE, TOO_MANY).retry_after(COME_AGAIN);
+async fn answer_unavailable(mut stream: TcpStream) -> std::io::Result<()> {
+    let problem = Problem::new(http::StatusCode::SERVICE_UNAVAILABLE, TOO_MANY).retry_after(RETRY_AFTER);
     let body = problem.body();
     let response = problem.into_response();
     let mut text = format!("HTTP/1.1 {}\r\nconnection: close\r\ncontent-length: {}\r\n", response.status(), body.len());
@@ -254,34 +254,34 @@ async fn last_call(stopping: &CancellationToken) {
 /// What belongs to one connection.
 struct Caller {
     peer: SocketAddr,
-    place: Place,
+    slot: Slot,
     stopping: CancellationToken,
     limits: ConnectionLimits,
 }
 
-async fn welcome(stream: TcpStream, tls: Option<TlsAcceptor>, app: Router, caller: Caller) {
-    let stream = Watched::new(stream, caller.place.activity.clone());
-    let Some(tls) = tls else { return converse(stream, app, caller).await };
+async fn accept_connection(stream: TcpStream, tls: Option<TlsAcceptor>, app: Router, caller: Caller) {
+    let stream = Watched::new(stream, caller.slot.activity.clone());
+    let Some(tls) = tls else { return serve_connection(stream, app, caller).await };
     let shaken = tokio::select! {
         biased;
         shaken = timeout(caller.limits.head, tls.accept(stream)) => shaken,
         () = caller.stopping.cancelled() => return,
-        () = caller.place.gives_way.cancelled() => return,
+        () = caller.slot.gives_way.cancelled() => return,
     };
     match shaken {
-        Ok(Ok(stream)) => converse(stream, app, caller).await,
+        Ok(Ok(stream)) => serve_connection(stream, app, caller).await,
         Ok(Err(error)) => tracing::debug!("shake hands with a caller: {error}"),
         Err(_) => tracing::debug!("a caller did not shake hands in time"),
     }
 }
 
 /// Answers the requests of one connection, whichever version of HTTP it speaks.
-async fn converse<S>(stream: S, app: Router, caller: Caller)
+async fn serve_connection<S>(stream: S, app: Router, caller: Caller)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Caller { peer, place, stopping, limits } = caller;
-    let activity = &place.activity;
+    let Caller { peer, slot, stopping, limits } = caller;
+    let activity = &slot.activity;
     let answering = {
         let activity = activity.clone();
         tower::service_fn(move |request: Request<Incoming>| {
@@ -308,7 +308,7 @@ where
                 }
                 return;
             }
-            () = place.gives_way.cancelled() => return,
+            () = slot.gives_way.cancelled() => return,
             () = last_call.as_mut(), if ending.is_none() => {}
             () = overdue.as_mut(), if ending.is_none() => {}
             _ = looks.tick() => {

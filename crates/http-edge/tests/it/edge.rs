@@ -7,11 +7,11 @@ use axum::{
 };
 use http_edge::{Body, Problem, Routes, serve};
 use runtime::{
-    Shell,
+    ServiceRuntime,
     clock::Clock,
-    config::{Reader, ShellConfig},
+    config::{Reader, RuntimeConfig},
     listen::Listen,
-    trace::Cause,
+    trace::RequestContext,
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -21,17 +21,17 @@ use utoipa_axum::router::OpenApiRouter;
 #[derive(OpenApi)]
 struct Api;
 
-async fn echo(axum::Extension(cause): axum::Extension<Cause>, body: Body) -> Result<Json<Value>, Problem> {
+async fn echo(axum::Extension(context): axum::Extension<RequestContext>, body: Body) -> Result<Json<Value>, Problem> {
     body.fields.finish()?;
-    Ok(Json(json!({"request_id": cause.request_id})))
+    Ok(Json(json!({"request_id": context.request_id})))
 }
 
 async fn service() -> SocketAddr {
-    let shell = Shell::new("echo", CancellationToken::new(), Clock::system());
+    let runtime = ServiceRuntime::new("echo", CancellationToken::new(), Clock::system());
     let (router, openapi) = OpenApiRouter::with_openapi(Api::openapi()).split_for_parts();
     let router =
         router.route("/things/{id}", post(echo)).route("/broken", post(broken)).route("/word/{word}", get(word));
-    serve(&shell, Listen::on_loopback().expect("a port"), Routes { router, openapi }).await.expect("served")
+    serve(&runtime, Listen::on_loopback().expect("a port"), Routes { router, openapi }).await.expect("served")
 }
 
 async fn word(Path(word): Path<String>) -> String {
@@ -134,7 +134,7 @@ async fn a_body_that_does_not_arrive_is_not_waited_for() {
 #[tokio::test]
 async fn the_admin_port_says_when_the_start_is_complete_and_refuses_in_our_form() {
     let mut process = runtime::Process::start(&config()).expect("started");
-    process.shell("test", Clock::system());
+    process.runtime("test", Clock::system());
     let addr = http_edge::admin::serve(&process, SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("served");
     let send = |method: &str, path: &str| {
         let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
@@ -160,9 +160,9 @@ async fn the_admin_port_says_when_the_start_is_complete_and_refuses_in_our_form(
     process.run().await.expect("a clean end");
 }
 
-fn config() -> ShellConfig {
+fn config() -> RuntimeConfig {
     let vars: [(&str, &str); 0] = [];
-    ShellConfig::read(&mut Reader::new(&vars))
+    RuntimeConfig::read(&mut Reader::new(&vars))
 }
 
 #[tokio::test]
@@ -200,12 +200,13 @@ async fn the_api_describes_itself_with_and_without_the_prefix() {
 
 #[tokio::test]
 async fn the_public_port_names_what_is_down_and_the_admin_port_says_why() {
-    let shell = Shell::new("echo", CancellationToken::new(), Clock::system());
-    shell.readiness.check("postgres", runtime::readiness::Need::Required, || async {
+    let runtime = ServiceRuntime::new("echo", CancellationToken::new(), Clock::system());
+    runtime.readiness.check("postgres", runtime::readiness::Criticality::Required, || async {
         Err("password authentication failed for user \"ada\"".to_owned())
     });
     let (router, openapi) = OpenApiRouter::with_openapi(Api::openapi()).split_for_parts();
-    let addr = serve(&shell, Listen::on_loopback().expect("a port"), Routes { router, openapi }).await.expect("served");
+    let addr =
+        serve(&runtime, Listen::on_loopback().expect("a port"), Routes { router, openapi }).await.expect("served");
     for path in ["/readyz", "/echo/readyz"] {
         let response = testkit::http_client().get(format!("http://{addr}{path}")).send().await.expect("answered");
         assert_eq!(response.status(), 503);

@@ -7,9 +7,9 @@ use axum::{
 use http_body_util::BodyExt;
 use http_edge::{
     Problem,
-    idempotency::{Answer, Attempt, Begun, Fingerprint, Key, begin, clean_up, replay},
+    idempotency::{Answer, Begun, Fingerprint, IdempotentTransaction, Key, begin, clean_up, replay},
 };
-use runtime::{Shell, clock::Clock};
+use runtime::{ServiceRuntime, clock::Clock};
 use serde_json::json;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -37,14 +37,14 @@ fn request(body: &[u8]) -> Fingerprint<'_> {
     Fingerprint { caller: "ada@example.org", method: &Method::POST, path: "/users", body }
 }
 
-async fn fresh(pool: &PgPool, body: &[u8]) -> Attempt {
+async fn fresh(pool: &PgPool, body: &[u8]) -> IdempotentTransaction {
     match begin(pool, key("k"), request(body)).await.expect("begun") {
         Begun::Fresh(attempt) => attempt,
         Begun::Replayed(_) => panic!("nothing was answered yet"),
     }
 }
 
-async fn effect(attempt: &mut Attempt) {
+async fn effect(attempt: &mut IdempotentTransaction) {
     sqlx::query("INSERT INTO effects VALUES (1)").execute(attempt.connection()).await.expect("the effect");
 }
 
@@ -165,16 +165,16 @@ async fn a_key_from_the_future_of_a_clock_that_stepped_back_still_replays_and_is
     fresh(&pool, b"{}").await.finish(Ok(created())).await.expect("answered");
     let ahead = "UPDATE idempotency_keys SET created_at = now() + interval '3 years'";
     sqlx::query(ahead).execute(&pool).await.expect("ahead");
-    let shell = Shell::new("test", CancellationToken::new(), Clock::system());
-    shell.tasks.spawn("clean-up", clean_up(shell.clone(), pool.clone()));
+    let runtime = ServiceRuntime::new("test", CancellationToken::new(), Clock::system());
+    runtime.tasks.spawn("clean-up", clean_up(runtime.clone(), pool.clone()));
     let begins_now = async || {
         let asked = "SELECT created_at <= now() FROM idempotency_keys";
         sqlx::query_scalar::<_, bool>(asked).fetch_one(&pool).await.expect("a key")
     };
     testkit::wait_for("its day to begin", Duration::from_secs(10), begins_now).await;
     assert!(matches!(begin(&pool, key("k"), request(b"{}")).await, Ok(Begun::Replayed(_))));
-    shell.tasks.stopping().cancel();
-    shell.tasks.join().await.expect("a clean stop");
+    runtime.tasks.stopping().cancel();
+    runtime.tasks.join().await.expect("a clean stop");
 }
 
 #[tokio::test]

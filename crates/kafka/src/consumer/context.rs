@@ -19,7 +19,7 @@ use serde::Deserialize;
 use tokio::sync::Notify;
 
 use super::{Names, membership::SharedMembership};
-use crate::{client::Words, record::Partition};
+use crate::{client::ClientLog, record::Partition};
 
 /// A change of what is ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(super) enum Rebalanced {
     Revoked(Vec<Partition>),
 }
 
-/// Hears the client's callbacks, which run while the loop polls, and keeps them for its next turn.
+/// Receives the client's callbacks, which run while the loop polls, and keeps them for its next turn.
 ///
 /// With each partition that the group assigns, the client also takes the same partition of the retry
 /// topic. The group does not assign that one: it might give it to another member, and a record that is
@@ -36,7 +36,7 @@ pub(super) enum Rebalanced {
 pub(super) struct Context {
     names: Names,
     lag: IntGaugeVec,
-    words: Words,
+    log: ClientLog,
     rebalances: Mutex<Vec<Rebalanced>>,
     has_rebalances: AtomicBool,
     rebalanced: Notify,
@@ -50,7 +50,7 @@ impl Context {
         Self {
             names,
             lag,
-            words: Words::of("consumer"),
+            log: ClientLog::of("consumer"),
             rebalances: Mutex::default(),
             has_rebalances: AtomicBool::new(false),
             rebalanced: Notify::new(),
@@ -79,9 +79,9 @@ impl Context {
         self.rebalanced.notified().await;
     }
 
-    /// Notes a trouble that the client copes with by itself.
-    pub(super) fn trouble(&self, what: &str) {
-        self.words.trouble(what);
+    /// Reports a problem that the client copes with by itself.
+    pub(super) fn report(&self, what: &str) {
+        self.log.report(what);
     }
 
     /// `partitions`, and the partitions of the retry topic that come and go with them.
@@ -100,9 +100,9 @@ impl Context {
         match client.incremental_assign(&self.with_retries(partitions, &new)) {
             Ok(()) => retries.extend(new),
             Err(error) => {
-                self.words.trouble(&format!("assign partitions of {}: {error}", self.names.retry_topic));
+                self.log.report(&format!("assign partitions of {}: {error}", self.names.retry_topic));
                 if let Err(error) = client.incremental_assign(partitions) {
-                    self.words.trouble(&format!("assign partitions: {error}"));
+                    self.log.report(&format!("assign partitions: {error}"));
                 }
             }
         }
@@ -112,9 +112,9 @@ impl Context {
         let mut retries = self.retries.lock().unwrap_or_else(PoisonError::into_inner);
         let gone: BTreeSet<_> = numbers(partitions).filter_map(|partition| retries.take(&partition.0)).collect();
         if let Err(error) = client.incremental_unassign(&self.with_retries(partitions, &gone)) {
-            self.words.trouble(&format!("give partitions back: {error}"));
+            self.log.report(&format!("give partitions back: {error}"));
             if let Err(error) = client.incremental_unassign(partitions) {
-                self.words.trouble(&format!("give partitions back: {error}"));
+                self.log.report(&format!("give partitions back: {error}"));
             }
         }
     }
@@ -146,11 +146,11 @@ impl Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        self.words.line(level, facility, line);
+        self.log.line(level, facility, line);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.words.error(&error, reason);
+        self.log.error(&error, reason);
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
@@ -185,7 +185,7 @@ impl ConsumerContext for Context {
                 self.unassign(client, partitions);
             }
             kind => {
-                self.words.trouble(&format!("rebalance: {}", RDKafkaErrorCode::from(kind)));
+                self.log.report(&format!("rebalance: {}", RDKafkaErrorCode::from(kind)));
                 self.unassign(client, partitions);
             }
         }

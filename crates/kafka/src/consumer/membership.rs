@@ -7,7 +7,7 @@ use std::{
 };
 
 use chrono::{TimeDelta, Utc};
-use runtime::readiness::{Need, Part, Readiness};
+use runtime::readiness::{Criticality, HealthPart, Readiness};
 
 use crate::core::membership::{Membership, Standing};
 
@@ -21,18 +21,18 @@ pub(super) type SharedMembership = Arc<Mutex<Membership>>;
 pub(super) struct MembershipReport {
     membership: SharedMembership,
     topic: String,
-    part: Part,
+    part: HealthPart,
 }
 
 impl MembershipReport {
     pub(super) fn new(membership: SharedMembership, topic: &str, readiness: &Readiness) -> Self {
-        let part = readiness.part(format!("consumer of {topic}"), Need::Required, "not started");
+        let part = readiness.part(format!("consumer of {topic}"), Criticality::Required, "not started");
         part.up_with("not started");
         Self { membership, topic: topic.to_owned(), part }
     }
 
     /// Keeps the part up to date, and never ends.
-    pub(super) async fn keep(&self) -> Infallible {
+    pub(super) async fn run(&self) -> Infallible {
         let mut was_out = false;
         loop {
             let now = Instant::now();

@@ -8,10 +8,10 @@
 //! 2. reads ahead what the client has already, without waiting and within bounds,
 //! 3. works on a batch of all partitions that are due, or waits until something happens.
 //!
-//! A batch is what is there: the loop never waits to fill one. One that fails is tried again in
-//! parts, one a partition, so that the trouble of one is not that of the others. A partition that
-//! fails by itself is held: it is paused in the client, and the loop goes on polling for the others,
-//! which keeps the group for all of them, however long the hold lasts.
+//! A batch is what is there: the loop never waits to fill one. One that fails is tried again in parts, one
+//! a partition, so that the failure of one does not stop the others. A partition that fails by itself is
+//! paused in the client, and the loop goes on polling for the others, which keeps the group for all of
+//! them, however long the pause lasts.
 //!
 //! For handlers that take long over each record there is a second mode ([`Consumer::spawn_per_partition`]):
 //! each partition has a task and a handler of its own, the loop goes on polling while they work, and a
@@ -22,9 +22,9 @@
 
 mod context;
 mod membership;
+mod poll_loop;
 mod settle;
 mod subscription;
-mod turn;
 mod workers;
 
 use std::{
@@ -35,7 +35,7 @@ use std::{
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
-use runtime::Shell;
+use runtime::ServiceRuntime;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::subscription::Names;
@@ -43,17 +43,17 @@ pub use self::subscription::{BatchLimits, Subscription};
 use self::{
     context::Context,
     membership::{MembershipReport, SharedMembership},
-    turn::{End, Loop, Tools},
+    poll_loop::{End, LoopDeps, PollLoop},
     workers::{MakeHandler, PartitionTasks, Workers},
 };
 use crate::{
-    config::KafkaConfig, core::membership::Membership, gate::DeadLetterGate, handler::Handler,
+    config::KafkaConfig, core::membership::Membership, dead_letter_breaker::DeadLetterBreaker, handler::Handler,
     metrics::ConsumerMetrics, producer::Producer, record::Partition, resets,
 };
 
 /// For how many sessions a client may be outside its group while Kafka answers others. A member that
-/// died holds a rebalance up for one session.
-const SESSIONS_OF_PATIENCE: u32 = 3;
+/// died delays a rebalance for one session.
+const REJOIN_SESSIONS: u32 = 3;
 /// For how many sessions a consumer may be outside its group and still count as ready.
 const SESSIONS_OF_GRACE: u32 = 2;
 /// How long closing may take: the last commit, and leaving the group.
@@ -65,7 +65,7 @@ pub struct Consumer {
     names: Names,
     batch: BatchLimits,
     dead_letters: Producer,
-    gate: DeadLetterGate,
+    breaker: DeadLetterBreaker,
     metrics: ConsumerMetrics,
     membership: SharedMembership,
     report: MembershipReport,
@@ -83,51 +83,51 @@ impl Consumer {
     /// `/readyz`: whether it is a member of its group, and whether too many records were rejected.
     ///
     /// # Errors
-    /// When the shell has a consumer of this topic and group already.
+    /// When the runtime has a consumer of this topic and group already.
     pub fn new(
         config: &KafkaConfig,
         subscription: Subscription,
         dead_letters: &Producer,
-        shell: &Shell,
+        runtime: &ServiceRuntime,
     ) -> anyhow::Result<Self> {
         let Subscription { topic, group, batch } = subscription;
         let metrics =
-            ConsumerMetrics::register(&shell.registry, &topic, &group).context("register the consumer's metrics")?;
-        let gate = DeadLetterGate::new(config, &topic, &shell.readiness, metrics.clone());
-        let (patience, grace) = (SESSIONS_OF_PATIENCE * config.session(), SESSIONS_OF_GRACE * config.session());
-        let membership = Arc::new(Mutex::new(Membership::new(patience, grace, Instant::now())));
-        let report = MembershipReport::new(membership.clone(), &topic, &shell.readiness);
+            ConsumerMetrics::register(&runtime.registry, &topic, &group).context("register the consumer's metrics")?;
+        let breaker = DeadLetterBreaker::new(config, &topic, &runtime.readiness, metrics.clone());
+        let (rejoin_timeout, grace) = (REJOIN_SESSIONS * config.session(), SESSIONS_OF_GRACE * config.session());
+        let membership = Arc::new(Mutex::new(Membership::new(rejoin_timeout, grace, Instant::now())));
+        let report = MembershipReport::new(membership.clone(), &topic, &runtime.readiness);
         let (names, dead_letters) = (Names::of(&topic, &group), dead_letters.clone());
         let (config, made_at) = (config.clone(), Utc::now());
-        Ok(Self { config, names, batch, dead_letters, gate, metrics, membership, report, made_at })
+        Ok(Self { config, names, batch, dead_letters, breaker, metrics, membership, report, made_at })
     }
 
     /// The circuit breaker of the dead letters.
     #[must_use]
-    pub fn gate(&self) -> &DeadLetterGate {
-        &self.gate
+    pub fn breaker(&self) -> &DeadLetterBreaker {
+        &self.breaker
     }
 
-    /// Runs as a task of the shell until that stops. One handler works on batches of all partitions, one
+    /// Runs as a task of the runtime until that stops. One handler works on batches of all partitions, one
     /// after the other.
-    pub fn spawn<H: Handler + 'static>(self, handler: H, shell: &Shell) {
-        self.spawn_with(Handlers::Shared(handler), shell);
+    pub fn spawn<H: Handler + 'static>(self, handler: H, runtime: &ServiceRuntime) {
+        self.spawn_with(Handlers::Shared(handler), runtime);
     }
 
     /// The same for a handler that takes long over each record: each partition has a task of its own,
-    /// with a handler that `make` makes, so that a slow one holds up neither the others nor the polling.
+    /// with a handler that `make` makes, so that a slow one delays neither the others nor the polling.
     pub fn spawn_per_partition<H: Handler + 'static>(
         self,
         make: impl Fn(Partition) -> H + Send + Sync + 'static,
-        shell: &Shell,
+        runtime: &ServiceRuntime,
     ) {
-        self.spawn_with(Handlers::PerPartition(Box::new(make)), shell);
+        self.spawn_with(Handlers::PerPartition(Box::new(make)), runtime);
     }
 
-    fn spawn_with<H: Handler + 'static>(self, handlers: Handlers<H>, shell: &Shell) {
+    fn spawn_with<H: Handler + 'static>(self, handlers: Handlers<H>, runtime: &ServiceRuntime) {
         let name = format!("consumer of {}", self.names.topic);
-        let stopping = shell.tasks.stopping().clone();
-        shell.tasks.spawn(name, self.run_with(handlers, stopping));
+        let stopping = runtime.tasks.stopping().clone();
+        runtime.tasks.spawn(name, self.run_with(handlers, stopping));
     }
 
     /// Consumes until `stopping`: finishes the batch in flight, commits, leaves the group.
@@ -145,8 +145,8 @@ impl Consumer {
     ) -> anyhow::Result<()> {
         tokio::select! {
             ended = self.consume(handlers, stopping) => ended,
-            never = resets::follow(&self.config, &self.names, &self.gate, self.made_at) => match never {},
-            never = self.report.keep() => match never {},
+            never = resets::follow(&self.config, &self.names, &self.breaker, self.made_at) => match never {},
+            never = self.report.run() => match never {},
         }
     }
 
@@ -156,11 +156,11 @@ impl Consumer {
         stopping: CancellationToken,
     ) -> anyhow::Result<()> {
         let Names { topic, group, .. } = &self.names;
-        let tools = Tools {
+        let deps = LoopDeps {
             names: &self.names,
             limits: self.batch,
             dead_letters: &self.dead_letters,
-            gate: &self.gate,
+            breaker: &self.breaker,
             metrics: &self.metrics,
         };
         loop {
@@ -170,7 +170,7 @@ impl Consumer {
                 Handlers::Shared(handler) => Workers::Shared(handler),
                 Handlers::PerPartition(make) => Workers::PerPartition(PartitionTasks::new(&**make)),
             };
-            let ended = Loop::new(&client, workers, tools).run(&stopping).await;
+            let ended = PollLoop::new(&client, workers, deps).run(&stopping).await;
             close(client, topic).await;
             match ended.with_context(|| format!("consume {topic}"))? {
                 End::Stopped => return Ok(()),

@@ -5,50 +5,50 @@ use rdkafka::{
     consumer::{Consumer as _, StreamConsumer},
 };
 
-use super::{Names, context::Context, turn::Loop};
+use super::{Names, context::Context, poll_loop::PollLoop};
 use crate::{
     core::{
-        backlog::Hold,
         backoff::Backoff,
-        step::{Step, Trouble, next_step},
+        failure_action::{FailureAction, FailureKind, action_for},
+        partition_buffers::Pause,
     },
     dead_letters,
     handler::{Failure, Handler, Reject, Settled},
     metrics::{DEAD_LETTERED, SKIPPED},
-    producer::Outgoing,
+    producer::OutgoingRecord,
     record::{Record, TopicPartition, by_topic_partition},
 };
 
-/// How long a partition is paused when nothing says how long the trouble lasts.
+/// How long a partition is paused when nothing says how long the outage lasts.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
 
-impl<H: Handler + 'static> Loop<'_, H> {
+impl<H: Handler + 'static> PollLoop<'_, H> {
     /// Sends the dead letters, moves the offsets, counts.
     pub(super) async fn settle(&mut self, mut batch: Vec<Record>, settled: &[Settled]) -> anyhow::Result<()> {
-        let names = self.tools.names;
-        let verdict = self.tools.gate.judge(settled);
-        let settled = &settled[..verdict.settled];
-        if let Err(error) = self.tools.dead_letters.send_all(letters(&batch, settled, names)).await {
+        let names = self.deps.names;
+        let decision = self.deps.breaker.judge(settled);
+        let settled = &settled[..decision.settled];
+        if let Err(error) = self.deps.dead_letters.send_all(letters(&batch, settled, names)).await {
             let source = anyhow::Error::new(error).context(format!("send to {}", names.dead_letter_topic));
             return self.fail(batch, Failure::unavailable(source));
         }
         runtime::fault::point("kafka.settled-not-stored");
-        let rest = batch.split_off(verdict.settled);
+        let rest = batch.split_off(decision.settled);
         store(self.client, names, &batch);
         log_left_out(&batch, settled, names);
-        self.tools.gate.apply(&verdict);
+        self.deps.breaker.apply(&decision);
         self.count(&batch, settled);
         let now = Instant::now();
-        let refused = rest.first().filter(|_| verdict.closes).map(Record::topic_partition);
-        self.backlog.give_back(rest);
+        let refused = rest.first().filter(|_| decision.opens).map(Record::topic_partition);
+        self.buffers.requeue(rest);
         for (partition, _) in by_topic_partition(&batch) {
-            if let Some(held) = self.backlog.settled(partition, now) {
-                self.tools.metrics.hold_seconds.inc_by(held.as_secs_f64());
-                tracing::info!("{} goes on after {:.1} s", named(names, partition), held.as_secs_f64());
+            if let Some(paused_for) = self.buffers.settled(partition, now) {
+                self.deps.metrics.hold_seconds.inc_by(paused_for.as_secs_f64());
+                tracing::info!("{} goes on after {:.1} s", named(names, partition), paused_for.as_secs_f64());
             }
         }
         if let Some(partition) = refused {
-            self.backlog.hold(partition, Hold::UntilAccepted, now);
+            self.buffers.pause(partition, Pause::UntilReset, now);
         }
         self.apply_flow();
         Ok(())
@@ -56,23 +56,23 @@ impl<H: Handler + 'static> Loop<'_, H> {
 
     /// A batch of several partitions is tried again in parts. A partition that failed by itself is paused.
     pub(super) fn fail(&mut self, batch: Vec<Record>, failure: Failure) -> anyhow::Result<()> {
-        let (trouble, source) = match failure {
-            Failure::Unavailable { retry_after, source } => (Trouble::Unavailable { retry_after }, source),
-            Failure::Broken(source) => (Trouble::Broken, source),
+        let (kind, source) = match failure {
+            Failure::Unavailable { retry_after, source } => (FailureKind::Unavailable { retry_after }, source),
+            Failure::Broken(source) => (FailureKind::Broken, source),
         };
-        let names = self.tools.names;
+        let names = self.deps.names;
         let Some(partition) = batch.first().map(Record::topic_partition) else { return Ok(()) };
         let is_alone = batch.iter().all(|record| record.topic_partition() == partition);
-        match next_step(trouble, self.backlog.attempts(partition), &BACKOFF, rand::random()) {
-            Step::Stop => return Err(source),
-            Step::Hold(_) if !is_alone => {
+        match action_for(kind, self.buffers.attempts(partition), &BACKOFF, rand::random()) {
+            FailureAction::Stop => return Err(source),
+            FailureAction::PauseFor(_) if !is_alone => {
                 tracing::debug!("{}: retry a batch, one partition after the other: {source:#}", names.topic);
-                self.backlog.give_back_apart(batch);
+                self.buffers.requeue_isolated(batch);
             }
-            Step::Hold(wait) => {
-                self.backlog.give_back(batch);
+            FailureAction::PauseFor(wait) => {
+                self.buffers.requeue(batch);
                 let now = Instant::now();
-                if self.backlog.hold(partition, Hold::Until(now + wait), now) {
+                if self.buffers.pause(partition, Pause::Until(now + wait), now) {
                     tracing::warn!("{} is paused: {source:#}", named(names, partition));
                 } else {
                     tracing::debug!("{} is still paused: {source:#}", named(names, partition));
@@ -88,10 +88,10 @@ impl<H: Handler + 'static> Loop<'_, H> {
         for (partition, part) in by_topic_partition(batch) {
             let (of_part, others) = rest.split_at(part.len().min(rest.len()));
             rest = others;
-            let topic = self.tools.names.topic(partition.source);
+            let topic = self.deps.names.topic(partition.source);
             // Looking a counter up costs as much as handling a quiet record, so equal neighbours share it.
             for alike in of_part.chunk_by(|one, next| outcome(one) == outcome(next)) {
-                let counter = self.tools.metrics.settled.with_label_values(&[topic, outcome(&alike[0])]);
+                let counter = self.deps.metrics.settled.with_label_values(&[topic, outcome(&alike[0])]);
                 counter.inc_by(u64::try_from(alike.len()).unwrap_or(u64::MAX));
             }
         }
@@ -135,7 +135,11 @@ fn rejects<'a>(batch: &'a [Record], settled: &'a [Settled]) -> impl Iterator<Ite
     })
 }
 
-fn letters<'a>(batch: &'a [Record], settled: &'a [Settled], names: &'a Names) -> impl Iterator<Item = Outgoing<'a>> {
+fn letters<'a>(
+    batch: &'a [Record],
+    settled: &'a [Settled],
+    names: &'a Names,
+) -> impl Iterator<Item = OutgoingRecord<'a>> {
     rejects(batch, settled).map(move |(record, reject)| dead_letters::letter(record, names, reject))
 }
 

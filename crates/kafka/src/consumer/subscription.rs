@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use events::topics::{dead_letter_topic, retry_topic};
 
-use crate::{core::backlog::Limits, record::Source};
+use crate::{core::partition_buffers::Limits, record::Source};
 
 /// What is read, on whose behalf, and how much of it at once.
 #[derive(Clone, Debug, PartialEq, Eq)]

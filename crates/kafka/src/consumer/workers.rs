@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::BatchLimits;
 use crate::{
-    core::backlog::{Assignment, Backlog},
+    core::partition_buffers::{Assignment, PartitionBuffers},
     handler::{Failure, Handler, Settled},
     record::{Partition, Record, TopicPartition},
 };
@@ -78,13 +78,13 @@ impl<'h, H: Handler + 'static> PartitionTasks<'h, H> {
     }
 
     /// Starts a task for every partition that is due and has none.
-    pub(super) fn start(&mut self, backlog: &mut Backlog, limits: BatchLimits) {
+    pub(super) fn start(&mut self, buffers: &mut PartitionBuffers, limits: BatchLimits) {
         loop {
             let busy = &self.busy;
-            let batch = backlog.take_one(Instant::now(), |partition| busy.contains_key(&partition));
+            let batch = buffers.take_one(Instant::now(), |partition| busy.contains_key(&partition));
             let Some(of) = batch.first().map(Record::topic_partition) else { return };
             let partition = of.partition;
-            self.busy.insert(partition, (of, backlog.assignment(of)));
+            self.busy.insert(partition, (of, buffers.assignment(of)));
             let mut handler = self.idle.remove(&partition).unwrap_or_else(|| (self.make)(partition));
             self.running.spawn(async move {
                 let begun = Instant::now();
@@ -99,19 +99,19 @@ impl<'h, H: Handler + 'static> PartitionTasks<'h, H> {
     ///
     /// # Errors
     /// When a handler panicked.
-    pub(super) async fn finished(&mut self, backlog: &Backlog) -> anyhow::Result<Option<Finished<H>>> {
+    pub(super) async fn finished(&mut self, buffers: &PartitionBuffers) -> anyhow::Result<Option<Finished<H>>> {
         while let Some(finished) = self.running.join_next().await {
-            if let Some(finished) = self.take_back(finished.context("run a handler")?, backlog) {
+            if let Some(finished) = self.take_back(finished.context("run a handler")?, buffers) {
                 return Ok(Some(finished));
             }
         }
         Ok(None)
     }
 
-    fn take_back(&mut self, finished: Finished<H>, backlog: &Backlog) -> Option<Finished<H>> {
+    fn take_back(&mut self, finished: Finished<H>, buffers: &PartitionBuffers) -> Option<Finished<H>> {
         let partition = finished.partition;
         let (of, assignment) = self.busy.remove(&partition)?;
-        if assignment.is_none() || backlog.assignment(of) != assignment {
+        if assignment.is_none() || buffers.assignment(of) != assignment {
             let Finished { mut handler, .. } = finished;
             handler.partition_revoked(partition);
             return None;

@@ -1,4 +1,4 @@
-//! What somebody can do about a trouble that the client library reports.
+//! What somebody can do about a problem that the client library reports.
 
 const NAME_AND_PASSWORD: &str =
     "Kafka refuses the name or the password: check KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and KAFKA_SASL_MECHANISM";
@@ -13,7 +13,7 @@ const FIRST_WORD: &str =
 const SILENCE: &str = "the port takes the connection and says nothing: if the broker neither stands still nor has too much \
                        to do, check KAFKA_SECURITY_PROTOCOL";
 
-/// By what the library's words contain, in lower case; the first that fits counts.
+/// By what the library's message contains, in lower case; the first that fits counts.
 const KNOWN: [(&str, &str); 11] = [
     ("certificate verify failed", CERTIFICATE),
     ("unsupported sasl mechanism", MECHANISM),
@@ -28,10 +28,10 @@ const KNOWN: [(&str, &str); 11] = [
     ("in state apiversion_query", FIRST_WORD),
 ];
 
-/// What to do about `trouble`, where somebody has to do something.
-pub fn advice(trouble: &str) -> Option<&'static str> {
-    let trouble = trouble.to_lowercase();
-    KNOWN.iter().find(|(words, _)| trouble.contains(words)).map(|(_, advice)| *advice)
+/// What to do about `problem`, where somebody has to do something.
+pub fn advice(problem: &str) -> Option<&'static str> {
+    let problem = problem.to_lowercase();
+    KNOWN.iter().find(|(words, _)| problem.contains(words)).map(|(_, advice)| *advice)
 }
 
 #[cfg(test)]
@@ -40,7 +40,7 @@ mod tests {
 
     #[test]
     fn what_somebody_must_mend_is_said_and_what_passes_is_not() {
-        for (trouble, key) in [
+        for (problem, key) in [
             ("SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: (install ca)", "CA_FILE"),
             ("Disconnected: connection closed by peer (after 34ms in state APIVERSION_QUERY)", "SECURITY_PROTOCOL"),
             ("SASL authentication error: Authentication failed during authentication due to invalid", "PASSWORD"),
@@ -49,12 +49,12 @@ mod tests {
                 "SECURITY_PROTOCOL",
             ),
         ] {
-            assert!(advice(trouble).is_some_and(|advice| advice.contains(key)), "{trouble}");
+            assert!(advice(problem).is_some_and(|advice| advice.contains(key)), "{problem}");
         }
         let frozen = "127.0.0.1:9092/1: Connection setup timed out in state APIVERSION_QUERY (after 10001ms)";
         assert!(advice(frozen).is_some_and(|advice| advice.contains("stands still")), "{frozen}");
-        for trouble in ["1/1 brokers are down", "Connect to ipv4#127.0.0.1:9 failed: Connection refused", ""] {
-            assert_eq!(advice(trouble), None, "{trouble}");
+        for problem in ["1/1 brokers are down", "Connect to ipv4#127.0.0.1:9 failed: Connection refused", ""] {
+            assert_eq!(advice(problem), None, "{problem}");
         }
     }
 }

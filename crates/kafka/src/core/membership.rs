@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 /// Whether a client is a steady member of its group, since when, and when its absence is too long.
 #[derive(Debug)]
 pub struct Membership {
-    patience: Duration,
+    rejoin_timeout: Duration,
     grace: Duration,
     member_since: Option<Instant>,
     absent_since: Instant,
@@ -23,10 +23,10 @@ pub enum Standing {
 }
 
 impl Membership {
-    /// No member yet. A client is replaced when it is absent for `patience`; the consumer counts as out
-    /// of its group when it is absent for `grace`.
-    pub fn new(patience: Duration, grace: Duration, now: Instant) -> Self {
-        Self { patience, grace, member_since: None, absent_since: now, unsteady_since: None }
+    /// No member yet. A client is replaced when it is absent for `rejoin_timeout`; the consumer counts
+    /// as out of its group when it is absent for `grace`.
+    pub fn new(rejoin_timeout: Duration, grace: Duration, now: Instant) -> Self {
+        Self { rejoin_timeout, grace, member_since: None, absent_since: now, unsteady_since: None }
     }
 
     /// Notes what the client says of itself at `now`. Answers whether it is overdue.
@@ -73,7 +73,7 @@ impl Membership {
     }
 
     fn is_overdue(&self, now: Instant) -> bool {
-        self.unsteady_since.is_some_and(|since| now.saturating_duration_since(since) >= self.patience)
+        self.unsteady_since.is_some_and(|since| now.saturating_duration_since(since) >= self.rejoin_timeout)
     }
 }
 
@@ -81,14 +81,14 @@ impl Membership {
 mod tests {
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const REJOIN_TIMEOUT: Duration = Duration::from_secs(30);
     const GRACE: Duration = Duration::from_secs(20);
 
     #[test]
     fn a_member_that_comes_back_in_time_is_not_overdue() {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
-        let mut membership = Membership::new(PATIENCE, GRACE, start);
+        let mut membership = Membership::new(REJOIN_TIMEOUT, GRACE, start);
         assert!(!membership.note(false, after(0)));
         assert!(!membership.note(false, after(29)));
         assert!(!membership.note(true, after(29)));
@@ -105,7 +105,7 @@ mod tests {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
         let absent = |seconds| Standing::Out(Duration::from_secs(seconds));
-        let mut membership = Membership::new(PATIENCE, GRACE, start);
+        let mut membership = Membership::new(REJOIN_TIMEOUT, GRACE, start);
         assert_eq!(membership.standing(after(19)), Standing::Joining(Duration::from_secs(19)));
         assert_eq!(membership.standing(after(20)), absent(20));
         membership.replaced(after(30));

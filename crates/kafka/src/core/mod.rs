@@ -1,11 +1,11 @@
-//! What the loop decides, as plain values: no broker, no clock of its own, no dice.
+//! What the loop decides, as plain values: no broker, no clock of its own, no randomness.
 
 pub mod advice;
-pub mod backlog;
 pub mod backoff;
-pub mod marks;
+pub mod failure_action;
+pub mod log_throttle;
 pub mod membership;
+pub mod partition_buffers;
 pub mod rejects;
 pub mod replication;
-pub mod step;
-pub mod throttle;
+pub mod resolutions;

@@ -4,13 +4,13 @@ use std::num::NonZeroU32;
 
 /// What may be done with a batch whose records were handled.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct RejectDecision {
     /// How many records from the front are settled, once their dead letters are acknowledged.
     pub settled: usize,
     /// The run of rejects after that.
     pub run: u32,
     /// Whether the record after the settled ones is a reject too many.
-    pub closes: bool,
+    pub opens: bool,
 }
 
 /// How a record ended, as far as the run is concerned.
@@ -29,50 +29,50 @@ pub enum RecordEnd {
 pub struct RejectRun {
     limit: NonZeroU32,
     run: u32,
-    closed: bool,
+    open: bool,
 }
 
 impl RejectRun {
     pub fn new(limit: NonZeroU32) -> Self {
-        Self { limit, run: 0, closed: false }
+        Self { limit, run: 0, open: false }
     }
 
     /// Judges a batch, given how its records ended, in order.
-    pub fn judge(&self, ends: impl IntoIterator<Item = RecordEnd>) -> Verdict {
-        let mut verdict = Verdict { settled: 0, run: self.run, closes: false };
+    pub fn judge(&self, ends: impl IntoIterator<Item = RecordEnd>) -> RejectDecision {
+        let mut decision = RejectDecision { settled: 0, run: self.run, opens: false };
         for end in ends {
-            verdict.run = match end {
+            decision.run = match end {
                 RecordEnd::Done => 0,
-                RecordEnd::Skipped => verdict.run,
-                RecordEnd::Rejected if self.closed || verdict.run >= self.limit.get() => {
-                    verdict.closes = true;
-                    return verdict;
+                RecordEnd::Skipped => decision.run,
+                RecordEnd::Rejected if self.open || decision.run >= self.limit.get() => {
+                    decision.opens = true;
+                    return decision;
                 }
-                RecordEnd::Rejected => verdict.run + 1,
+                RecordEnd::Rejected => decision.run + 1,
             };
-            verdict.settled += 1;
+            decision.settled += 1;
         }
-        verdict
+        decision
     }
 
-    /// Takes a verdict over, once its dead letters are acknowledged.
-    pub fn apply(&mut self, verdict: &Verdict) {
-        self.run = verdict.run;
-        self.closed |= verdict.closes;
+    /// Takes a decision over, once its dead letters are acknowledged.
+    pub fn apply(&mut self, decision: &RejectDecision) {
+        self.run = decision.run;
+        self.open |= decision.opens;
     }
 
-    /// Somebody looked and says to go on: counts anew. Answers whether it had closed.
-    pub fn accept(&mut self) -> bool {
+    /// Somebody looked and says to go on: counts from zero. Answers whether it was open.
+    pub fn reset(&mut self) -> bool {
         self.run = 0;
-        std::mem::take(&mut self.closed)
+        std::mem::take(&mut self.open)
     }
 
     pub fn run(&self) -> u32 {
         self.run
     }
 
-    pub fn is_closed(&self) -> bool {
-        self.closed
+    pub fn is_open(&self) -> bool {
+        self.open
     }
 }
 
@@ -85,13 +85,13 @@ mod tests {
     }
 
     fn judge(run: &mut RejectRun, batch: &str) -> (usize, bool) {
-        let verdict = run.judge(batch.chars().map(|record| match record {
+        let decision = run.judge(batch.chars().map(|record| match record {
             'x' => RecordEnd::Rejected,
             's' => RecordEnd::Skipped,
             _ => RecordEnd::Done,
         }));
-        run.apply(&verdict);
-        (verdict.settled, verdict.closes)
+        run.apply(&decision);
+        (decision.settled, decision.opens)
     }
 
     #[test]
@@ -122,22 +122,22 @@ mod tests {
     }
 
     #[test]
-    fn once_closed_only_somebody_opens_it() {
+    fn once_open_only_a_reset_closes_it() {
         let mut run = run(1);
         assert_eq!(judge(&mut run, "xx"), (1, true));
         // Other partitions go on, and their successes do not open it.
         assert_eq!(judge(&mut run, "..."), (3, false));
         assert_eq!(judge(&mut run, ".x."), (1, true));
-        assert!(run.is_closed());
-        assert!(run.accept());
+        assert!(run.is_open());
+        assert!(run.reset());
         assert_eq!(judge(&mut run, "x."), (2, false));
-        assert!(!run.accept());
+        assert!(!run.reset());
     }
 
     #[test]
     fn a_verdict_that_is_not_applied_changes_nothing() {
         let run = run(1);
-        assert!(run.judge([RecordEnd::Rejected; 2]).closes);
-        assert_eq!((run.run(), run.is_closed()), (0, false));
+        assert!(run.judge([RecordEnd::Rejected; 2]).opens);
+        assert_eq!((run.run(), run.is_open()), (0, false));
     }
 }

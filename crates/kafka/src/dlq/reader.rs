@@ -11,11 +11,11 @@ use rdkafka::{
     error::KafkaError,
 };
 
-use super::{Letter, LetterId, MARK};
+use super::{DeadLetter, DeadLetterId, RESOLUTION};
 use crate::{
-    client::{Plain, Words, reason},
+    client::{ClientLog, Plain, reason},
     config::KafkaConfig,
-    core::marks::Marks,
+    core::resolutions::Resolutions,
     dead_letters::Origin,
     record::{Record, Source},
     resets,
@@ -43,7 +43,7 @@ struct Span {
 
 impl Reader {
     pub(super) fn open(config: &KafkaConfig, topic: Arc<str>, may_lack: bool) -> anyhow::Result<Self> {
-        let client: BaseConsumer<Plain> = config.reader().create_with_context(Plain(Words::of("reader")))?;
+        let client: BaseConsumer<Plain> = config.reader().create_with_context(Plain(ClientLog::of("reader")))?;
         let metadata = client
             .fetch_metadata(Some(&topic), ANSWER_LIMIT)
             .map_err(|error| anyhow!(reason(&client, &error)).context(format!("ask Kafka at {}", config.bootstrap)))?;
@@ -60,29 +60,29 @@ impl Reader {
         Ok(Self { client, topic, spans })
     }
 
-    /// Every mark there is.
-    pub(super) fn marks(&self) -> anyhow::Result<Marks> {
-        let mut marks = Marks::default();
+    /// Every resolution there is.
+    pub(super) fn resolutions(&self) -> anyhow::Result<Resolutions> {
+        let mut resolutions = Resolutions::default();
         self.scan(&self.spans, |record| {
-            let text = record.header(MARK).and(record.value()).and_then(|value| str::from_utf8(value).ok());
-            if let Some(Err(error)) = text.map(|text| marks.read(record.partition.0, text)) {
-                tracing::warn!("{} {}:{} is no mark: {error}", self.topic, record.partition, record.offset);
+            let text = record.header(RESOLUTION).and(record.value()).and_then(|value| str::from_utf8(value).ok());
+            if let Some(Err(error)) = text.map(|text| resolutions.read(record.partition.0, text)) {
+                tracing::warn!("{} {}:{} is no resolution: {error}", self.topic, record.partition, record.offset);
             }
         })?;
-        Ok(marks)
+        Ok(resolutions)
     }
 
-    /// Every letter that is not marked, each partition in order.
-    pub(super) fn letters(&self, marks: &Marks, mut letter: impl FnMut(Letter)) -> anyhow::Result<()> {
+    /// Every dead letter that is not resolved, each partition in order.
+    pub(super) fn letters(&self, resolutions: &Resolutions, mut letter: impl FnMut(DeadLetter)) -> anyhow::Result<()> {
         self.scan(&self.spans, |record| {
-            if is_letter(&record) && !marks.has(record.partition.0, record.offset.0) {
+            if is_dead_letter(&record) && !resolutions.has(record.partition.0, record.offset.0) {
                 let origin = Origin::of(&record);
-                letter(Letter { record, origin });
+                letter(DeadLetter { record, origin });
             }
         })
     }
 
-    pub(super) fn one(&self, id: LetterId) -> anyhow::Result<Option<Letter>> {
+    pub(super) fn one(&self, id: DeadLetterId) -> anyhow::Result<Option<DeadLetter>> {
         let span = self.spans.iter().find(|span| span.partition == id.partition.0);
         if !span.is_some_and(|span| (span.begin..span.end).contains(&id.offset.0)) {
             return Ok(None);
@@ -90,9 +90,9 @@ impl Reader {
         let place = Span { partition: id.partition.0, begin: id.offset.0, end: id.offset.0 + 1 };
         let mut found = None;
         self.scan(&[place], |record| {
-            if record.offset == id.offset && is_letter(&record) {
+            if record.offset == id.offset && is_dead_letter(&record) {
                 let origin = Origin::of(&record);
-                found = Some(Letter { record, origin });
+                found = Some(DeadLetter { record, origin });
             }
         })?;
         Ok(found)
@@ -133,9 +133,10 @@ impl Reader {
     }
 }
 
-/// Whether a record of a dead letter topic is a letter, and not a mark or a word to the group.
-fn is_letter(record: &Record) -> bool {
-    [MARK, resets::CONTROL].iter().all(|ours| record.headers().all(|(name, _)| name != *ours))
+/// Whether a record of a dead letter topic is a dead letter, and not a resolution or a control
+/// record for the group.
+fn is_dead_letter(record: &Record) -> bool {
+    [RESOLUTION, resets::CONTROL].iter().all(|ours| record.headers().all(|(name, _)| name != *ours))
 }
 
 /// Where a partition begins and ends; asked again while its leader is only just chosen.

@@ -1,11 +1,11 @@
 use std::num::NonZeroU32;
 
 use events::topics::Namespace;
-use kafka::{Failure, KafkaConfig, Offset, Outgoing, Partition, Record, Settled, topics};
+use kafka::{Failure, KafkaConfig, Offset, OutgoingRecord, Partition, Record, Settled, topics};
 use rdkafka::mocking::MockCluster;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{By, Rig, Seen, value, wait_for};
+use crate::support::{By, Harness, Seen, value, wait_for};
 
 /// Rejects odd numbers and what is no number.
 pub fn even_only(seen: &Seen) -> impl kafka::Handler + use<> {
@@ -22,26 +22,29 @@ pub fn even_only(seen: &Seen) -> impl kafka::Handler + use<> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reject_becomes_a_dead_letter_and_the_rest_goes_on() {
-    let rig = Rig::new(1).await;
-    let odd = Outgoing::to(&rig.topic).with_key(&b"k"[..]).with_value(&b"7"[..]);
-    rig.produce([2]).await;
-    rig.producer.send(odd.with_header("ce_type", "number").with_header("empty", "")).await.expect("kept");
-    rig.produce([4]).await;
-    rig.producer.send(Outgoing::to(&rig.topic)).await.expect("kept");
+    let harness = Harness::new(1).await;
+    let odd = OutgoingRecord::to(&harness.topic).with_key(&b"k"[..]).with_value(&b"7"[..]);
+    harness.produce([2]).await;
+    harness.producer.send(odd.with_header("ce_type", "number").with_header("empty", "")).await.expect("kept");
+    harness.produce([4]).await;
+    harness.producer.send(OutgoingRecord::to(&harness.topic)).await.expect("kept");
     let seen = Seen::default();
-    let member = rig.start(even_only(&seen));
+    let member = harness.start(even_only(&seen));
     wait_for("all four", || seen.len() >= 4).await;
-    wait_for("both letters", || rig.count(&rig.dead_letter_topic()) == 2).await;
+    wait_for("both letters", || harness.count(&harness.dead_letter_topic()) == 2).await;
     let counted = || member.metric("consumer_records_settled_total", &["outcome=\"dead_lettered\""]);
     wait_for("the count", || counted() > 1.5).await;
     member.stop().await;
-    assert_eq!(rig.total_committed(), 4);
+    assert_eq!(harness.total_committed(), 4);
 
-    let listing = rig.dlq().list(10).await.expect("a list");
+    let listing = harness.dlq().list(10).await.expect("a list");
     assert_eq!(listing.unsettled, 2);
     let letter = &listing.letters[0];
     let origin = letter.origin.as_ref().expect("an origin");
-    assert_eq!((origin.topic.as_str(), origin.partition, origin.offset), (rig.topic.as_str(), Partition(0), Offset(1)));
+    assert_eq!(
+        (origin.topic.as_str(), origin.partition, origin.offset),
+        (harness.topic.as_str(), Partition(0), Offset(1))
+    );
     assert_eq!(origin.reason, "the number is odd");
     assert_eq!((letter.record.key(), letter.record.value()), (Some(&b"k"[..]), Some(&b"7"[..])));
     assert_eq!(letter.record.header_text("ce_type"), Some("number"));
@@ -55,16 +58,16 @@ async fn while_the_dead_letters_are_away_the_partition_is_paused_and_nothing_is_
     let mut config = KafkaConfig::plain(testkit::kafka().await).with("message.timeout.ms", "1000");
     config.partitions = 1;
     let names = testkit::topics();
-    let rig = Rig::on(config, &names);
-    rig.make_topic(&rig.topic, 1).await;
-    rig.produce([2, 3, 4]).await;
+    let harness = Harness::on(config, &names);
+    harness.make_topic(&harness.topic, 1).await;
+    harness.produce([2, 3, 4]).await;
     let seen = Seen::default();
-    let member = rig.start(even_only(&seen));
+    let member = harness.start(even_only(&seen));
     wait_for("a second attempt", || seen.len() >= 6).await;
-    assert_eq!(rig.total_committed(), 0);
-    topics::create(&rig.config, &names, &CancellationToken::new(), drop).await.expect("topics");
-    wait_for("the letter", || rig.count(&rig.dead_letter_topic()) >= 1).await;
-    wait_for("the commit", || rig.total_committed() == 3).await;
+    assert_eq!(harness.total_committed(), 0);
+    topics::create(&harness.config, &names, &CancellationToken::new(), drop).await.expect("topics");
+    wait_for("the letter", || harness.count(&harness.dead_letter_topic()) >= 1).await;
+    wait_for("the commit", || harness.total_committed() == 3).await;
     member.stop().await;
 }
 
@@ -74,26 +77,26 @@ async fn too_many_rejects_in_a_row_wait_for_a_reset() {
         config.dead_letter_run_limit = NonZeroU32::new(5).expect("a limit");
         config
     };
-    let rig = Rig::configured(1, limited).await;
-    rig.produce([2, 1, 3, 4]).await;
-    rig.produce((0..8).map(|number| 2 * number + 1)).await;
+    let harness = Harness::configured(1, limited).await;
+    harness.produce([2, 1, 3, 4]).await;
+    harness.produce((0..8).map(|number| 2 * number + 1)).await;
     let seen = Seen::default();
-    let member = rig.start(even_only(&seen));
-    wait_for("the gate", || member.gate.is_closed()).await;
-    assert_eq!(rig.count(&rig.dead_letter_topic()), 2 + 5);
-    let report = member.shell.readiness.report().await;
+    let member = harness.start(even_only(&seen));
+    wait_for("the breaker", || member.breaker.is_open()).await;
+    assert_eq!(harness.count(&harness.dead_letter_topic()), 2 + 5);
+    let report = member.runtime.readiness.report().await;
     assert!(!report.ready);
     let detail = report.parts.iter().find_map(|part| part.detail.clone()).expect("a reason");
     assert!(detail.contains("5 records in a row were rejected"), "{detail}");
-    wait_for("the commit", || rig.total_committed() == 4 + 5).await;
-    assert!(member.metric("consumer_dead_letter_breaker_open", &[&rig.topic]) > 0.5);
-    assert!(member.metric("consumer_consecutive_rejects", &[&rig.topic]) > 4.5);
+    wait_for("the commit", || harness.total_committed() == 4 + 5).await;
+    assert!(member.metric("consumer_dead_letter_breaker_open", &[&harness.topic]) > 0.5);
+    assert!(member.metric("consumer_consecutive_rejects", &[&harness.topic]) > 4.5);
 
-    rig.dlq().reset().await.expect("sent");
-    wait_for("the others and the reset", || rig.count(&rig.dead_letter_topic()) == 2 + 8 + 1).await;
-    assert!(member.shell.readiness.report().await.ready);
-    rig.produce([6]).await;
-    wait_for("the last", || rig.total_committed() == 13).await;
+    harness.dlq().reset().await.expect("sent");
+    wait_for("the others and the reset", || harness.count(&harness.dead_letter_topic()) == 2 + 8 + 1).await;
+    assert!(member.runtime.readiness.report().await.ready);
+    harness.produce([6]).await;
+    wait_for("the last", || harness.total_committed() == 13).await;
     member.stop().await;
 }
 
@@ -103,20 +106,21 @@ async fn a_reset_reaches_every_replica_of_the_group_and_one_that_was_cut_off() {
     let names = testkit::topics();
     let mut config = KafkaConfig::plain(cluster.bootstrap_servers());
     (config.partitions, config.dead_letter_run_limit) = (2, NonZeroU32::new(1).expect("a limit"));
-    let rig = Rig::on(config, &names);
-    for topic in [&rig.topic, &rig.dead_letter_topic(), &rig.retry_topic()] {
+    let harness = Harness::on(config, &names);
+    for topic in [&harness.topic, &harness.dead_letter_topic(), &harness.retry_topic()] {
         cluster.create_topic(topic, 2, 1).expect("a topic");
     }
-    let members = [rig.start(even_only(&Seen::default())), rig.start(even_only(&Seen::default()))];
-    let breakers = |open: bool| members.iter().all(|member| member.gate.is_closed() == open);
+    let members = [harness.start(even_only(&Seen::default())), harness.start(even_only(&Seen::default()))];
+    let breakers = |open: bool| members.iter().all(|member| member.breaker.is_open() == open);
     // Until each member has been given a partition and more rejects than it takes.
     testkit::wait_for("both breakers", crate::support::DEADLINE, async || {
-        rig.produce([1, 3, 5, 7, 9, 11]).await;
+        harness.produce([1, 3, 5, 7, 9, 11]).await;
         breakers(true)
     })
     .await;
-    rig.dlq().reset().await.expect("sent");
-    let resets = |member: &crate::support::Member| member.metric("consumer_consecutive_rejects", &[&rig.topic]) < 1.5;
+    harness.dlq().reset().await.expect("sent");
+    let resets =
+        |member: &crate::support::Member| member.metric("consumer_consecutive_rejects", &[&harness.topic]) < 1.5;
     wait_for("the resets", || members.iter().all(resets)).await;
     wait_for("the next rejects", || breakers(true)).await;
 
@@ -124,9 +128,9 @@ async fn a_reset_reaches_every_replica_of_the_group_and_one_that_was_cut_off() {
     let since = std::time::Instant::now();
     wait_for("the cut to be felt", || since.elapsed() > std::time::Duration::from_secs(2)).await;
     cluster.broker_up(1).expect("up");
-    let before = rig.count(&rig.dead_letter_topic());
-    rig.dlq().reset().await.expect("sent");
-    wait_for("more letters of both", || rig.count(&rig.dead_letter_topic()) >= before + 3).await;
+    let before = harness.count(&harness.dead_letter_topic());
+    harness.dlq().reset().await.expect("sent");
+    wait_for("more letters of both", || harness.count(&harness.dead_letter_topic()) >= before + 3).await;
     for member in members {
         member.stop().await;
     }
@@ -138,15 +142,15 @@ async fn a_type_that_is_not_known_is_skipped_counted_and_no_reject() {
         config.dead_letter_run_limit = NonZeroU32::new(2).expect("a limit");
         config
     };
-    let rig = Rig::configured(1, limited).await;
-    rig.produce(0..50).await;
+    let harness = Harness::configured(1, limited).await;
+    harness.produce(0..50).await;
     let skipping = By { seen: Seen::default(), decide: |batch: &[Record]| Ok(vec![Settled::Skipped; batch.len()]) };
-    let member = rig.start(skipping);
+    let member = harness.start(skipping);
     let skipped = || member.metric("consumer_records_settled_total", &["outcome=\"skipped\""]);
     wait_for("all of them", || skipped() > 49.5).await;
-    assert!(!member.gate.is_closed());
+    assert!(!member.breaker.is_open());
     member.stop().await;
-    assert_eq!((rig.total_committed(), rig.count(&rig.dead_letter_topic())), (50, 0));
+    assert_eq!((harness.total_committed(), harness.count(&harness.dead_letter_topic())), (50, 0));
 }
 
 #[test]

@@ -4,19 +4,20 @@ use std::sync::{
 };
 
 use anyhow::anyhow;
-use kafka::{Failure, Outgoing, Record};
-use runtime::trace::Cause;
+use kafka::{Failure, OutgoingRecord, Record};
+use runtime::trace::RequestContext;
 
-use crate::support::{By, Rig, Seen, accepting, done, value, wait_for};
+use crate::support::{By, Harness, Seen, accepting, done, value, wait_for};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn records_come_in_order_and_once_and_their_offsets_are_committed_at_the_stop() {
-    let rig = Rig::new(3).await;
-    rig.produce(0..3000).await;
+    let harness = Harness::new(3).await;
+    harness.produce(0..3000).await;
     let seen = Seen::default();
-    let member = rig.start(accepting(&seen));
+    let member = harness.start(accepting(&seen));
     wait_for("all records", || seen.len() >= 3000).await;
-    let labels = [&format!("group=\"{}\"", rig.group), &format!("topic=\"{}\"", rig.topic), "outcome=\"handled\""];
+    let labels =
+        [&format!("group=\"{}\"", harness.group), &format!("topic=\"{}\"", harness.topic), "outcome=\"handled\""];
     wait_for("the count", || member.metric("consumer_records_settled_total", &labels) > 2999.5).await;
     member.stop().await;
     assert_eq!(seen.values(), (0..3000).collect::<Vec<_>>());
@@ -24,13 +25,13 @@ async fn records_come_in_order_and_once_and_their_offsets_are_committed_at_the_s
         let offsets = seen.of_partition(partition);
         assert!(offsets.iter().copied().eq(0..i64::try_from(offsets.len()).expect("few")), "partition {partition}");
     }
-    assert_eq!(rig.total_committed(), 3000);
+    assert_eq!(harness.total_committed(), 3000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_not_settled_comes_again_and_what_was_settled_does_not() {
-    let rig = Rig::new(1).await;
-    rig.produce(0..10).await;
+    let harness = Harness::new(1).await;
+    harness.produce(0..10).await;
     let seen = Seen::default();
     let broken = By {
         seen: seen.clone(),
@@ -41,13 +42,13 @@ async fn what_was_not_settled_comes_again_and_what_was_settled_does_not() {
             Ok(done(batch))
         },
     };
-    let member = rig.start(broken);
+    let member = harness.start(broken);
     wait_for("the first ten", || seen.len() == 10).await;
-    rig.produce(10..15).await;
+    harness.produce(10..15).await;
     assert!(member.failure().await.contains("no more paper"));
 
     let after = Seen::default();
-    let member = rig.start(accepting(&after));
+    let member = harness.start(accepting(&after));
     wait_for("the others", || !after.values().is_empty() && after.values().last() == Some(&14)).await;
     member.stop().await;
     let mut all = seen.values();
@@ -57,20 +58,24 @@ async fn what_was_not_settled_comes_again_and_what_was_settled_does_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_whose_handler_never_came_back_is_redelivered_as_a_whole() {
-    let rig = Rig::new(1).await;
-    rig.produce(0..5).await;
+    let harness = Harness::new(1).await;
+    harness.produce(0..5).await;
     let begun = Arc::new(AtomicBool::new(false));
-    let shell =
-        runtime::Shell::new("test", tokio_util::sync::CancellationToken::new(), runtime::clock::Clock::system());
-    let subscription = kafka::Subscription::new(&rig.topic, &rig.group);
-    let consumer = kafka::Consumer::new(&rig.config, subscription, &rig.producer, &shell).expect("a consumer");
+    let runtime = runtime::ServiceRuntime::new(
+        "test",
+        tokio_util::sync::CancellationToken::new(),
+        runtime::clock::Clock::system(),
+    );
+    let subscription = kafka::Subscription::new(&harness.topic, &harness.group);
+    let consumer =
+        kafka::Consumer::new(&harness.config, subscription, &harness.producer, &runtime).expect("a consumer");
     let mut crashing = tokio::task::JoinSet::new();
     crashing.spawn(consumer.run(Stuck(begun.clone()), tokio_util::sync::CancellationToken::new()));
     wait_for("the batch", || begun.load(Ordering::SeqCst)).await;
     crashing.shutdown().await;
 
     let seen = Seen::default();
-    let member = rig.start(accepting(&seen));
+    let member = harness.start(accepting(&seen));
     wait_for("all of it", || seen.len() >= 5).await;
     member.stop().await;
     assert_eq!(seen.of_partition(0), [0, 1, 2, 3, 4]);
@@ -88,28 +93,32 @@ impl kafka::Handler for Stuck {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_wrong_number_of_answers_stops_the_consumer_with_the_offset_unstored() {
-    let rig = Rig::new(1).await;
-    rig.produce(0..2).await;
-    let member = rig.start(By { seen: Seen::default(), decide: |_: &[Record]| Ok(Vec::new()) });
+    let harness = Harness::new(1).await;
+    harness.produce(0..2).await;
+    let member = harness.start(By { seen: Seen::default(), decide: |_: &[Record]| Ok(Vec::new()) });
     assert!(member.failure().await.contains("the handler gave 0 answers"));
-    assert_eq!(rig.total_committed(), 0);
+    assert_eq!(harness.total_committed(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tombstones_empty_records_and_headers_arrive_as_they_were_sent() {
-    let rig = Rig::new(1).await;
-    let cause = Cause::carried(Some("req-7"), Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
-    let to = || Outgoing::to(&rig.topic);
+    let harness = Harness::new(1).await;
+    let context =
+        RequestContext::carried(Some("req-7"), Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
+    let to = || OutgoingRecord::to(&harness.topic);
     let sent = [
         to(),
         to().with_key(&b""[..]).with_value(&b""[..]),
         to().with_key(&b"gone"[..]),
         to().with_value(&b"\xff\x00"[..]),
-        to().with_header("ce_type", "a").with_header("ce_type", "b").with_header("empty", "").caused_by(&cause),
+        to().with_header("ce_type", "a")
+            .with_header("ce_type", "b")
+            .with_header("empty", "")
+            .with_request_context(&context),
     ];
     // One after the other: messages without a key keep no order among each other.
     for message in sent {
-        rig.producer.send(message).await.expect("kept");
+        harness.producer.send(message).await.expect("kept");
     }
     let (records, seen) = (Arc::new(std::sync::Mutex::new(Vec::new())), Seen::default());
     let kept = records.clone();
@@ -120,7 +129,7 @@ async fn tombstones_empty_records_and_headers_arrive_as_they_were_sent() {
             Ok(done(batch))
         },
     };
-    let member = rig.start(keeping);
+    let member = harness.start(keeping);
     wait_for("all of them", || seen.len() >= 5).await;
     member.stop().await;
     let records = records.lock().expect("lock");
@@ -138,17 +147,17 @@ async fn tombstones_empty_records_and_headers_arrive_as_they_were_sent() {
     assert_eq!(records[4].header_text("ce_type"), Some("a"));
     assert_eq!(records[4].headers().count(), 5);
     assert_eq!(records[4].header("empty"), Some(&b""[..]));
-    assert_eq!(records[4].cause(), cause);
+    assert_eq!(records[4].request_context(), context);
     assert!(records[0].sent_at().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_lag_is_told_while_records_wait() {
-    let rig = Rig::configured(1, |config| config.with("statistics.interval.ms", "200")).await;
-    rig.produce(0..7).await;
+    let harness = Harness::configured(1, |config| config.with("statistics.interval.ms", "200")).await;
+    harness.produce(0..7).await;
     let held = By { seen: Seen::default(), decide: |_: &[Record]| Err(crate::support::away()) };
-    let member = rig.start(held);
-    let labels = [&format!("group=\"{}\"", rig.group), &format!("topic=\"{}\"", rig.topic), "partition=\"0\""];
+    let member = harness.start(held);
+    let labels = [&format!("group=\"{}\"", harness.group), &format!("topic=\"{}\"", harness.topic), "partition=\"0\""];
     wait_for("the lag", || (member.metric("consumer_lag", &labels) - 7.0).abs() < 0.1).await;
     member.stop().await;
 }

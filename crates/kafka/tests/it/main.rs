@@ -5,9 +5,9 @@
 mod dead_letters;
 mod delivery;
 mod dlq;
-mod holds;
 mod outages;
 mod partitions;
+mod pauses;
 mod producer;
 mod protected;
 mod rebalances;

@@ -6,39 +6,39 @@ use rdkafka::{
     producer::DefaultProducerContext,
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
-use runtime::readiness::Need;
+use runtime::readiness::Criticality;
 
-use crate::support::{DEADLINE, Member, Rig, Seen, accepting, wait_for};
+use crate::support::{DEADLINE, Harness, Member, Seen, accepting, wait_for};
 
-fn mocked(cluster: &MockCluster<'_, DefaultProducerContext>) -> Rig {
+fn mocked(cluster: &MockCluster<'_, DefaultProducerContext>) -> Harness {
     mocked_with(cluster, |config| config)
 }
 
 fn mocked_with(
     cluster: &MockCluster<'_, DefaultProducerContext>,
     configure: impl FnOnce(KafkaConfig) -> KafkaConfig,
-) -> Rig {
+) -> Harness {
     let mut config = configure(KafkaConfig::plain(cluster.bootstrap_servers()));
     config.partitions = 1;
-    let rig = Rig::on(config, &testkit::topics());
-    for topic in [rig.topic.clone(), rig.dead_letter_topic()] {
+    let harness = Harness::on(config, &testkit::topics());
+    for topic in [harness.topic.clone(), harness.dead_letter_topic()] {
         cluster.create_topic(&topic, 1, 1).expect("a topic");
     }
-    rig
+    harness
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_away_for_seconds_costs_time_and_nothing_else() {
     let cluster = MockCluster::new(1).expect("a mock");
-    let rig = mocked(&cluster);
+    let harness = mocked(&cluster);
     let seen = Seen::default();
-    let member = rig.start(accepting(&seen));
-    rig.produce(0..10).await;
+    let member = harness.start(accepting(&seen));
+    harness.produce(0..10).await;
     wait_for("the first ten", || seen.len() >= 10).await;
 
     cluster.broker_down(1).expect("down");
     let down = Instant::now();
-    let waiting = rig.produce(10..20);
+    let waiting = harness.produce(10..20);
     let outage = async {
         wait_for("five seconds", || down.elapsed() > Duration::from_secs(5)).await;
         cluster.broker_up(1).expect("up");
@@ -54,10 +54,10 @@ async fn a_broker_that_is_away_for_seconds_costs_time_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_while_kafka_is_away_is_bounded() {
     let cluster = MockCluster::new(1).expect("a mock");
-    let rig = mocked(&cluster);
+    let harness = mocked(&cluster);
     let seen = Seen::default();
-    let member = rig.start(accepting(&seen));
-    rig.produce(0..3).await;
+    let member = harness.start(accepting(&seen));
+    harness.produce(0..3).await;
     wait_for("the records", || seen.len() >= 3).await;
     cluster.broker_down(1).expect("down");
     let stopping = Instant::now();
@@ -67,12 +67,15 @@ async fn a_stop_while_kafka_is_away_is_bounded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_that_is_away_is_named_in_readiness() {
-    let shell =
-        runtime::Shell::new("test", tokio_util::sync::CancellationToken::new(), runtime::clock::Clock::system());
+    let runtime = runtime::ServiceRuntime::new(
+        "test",
+        tokio_util::sync::CancellationToken::new(),
+        runtime::clock::Clock::system(),
+    );
     let config = KafkaConfig::plain("127.0.0.1:9");
-    let producer =
-        kafka::Producer::new(&config, kafka::Profile::Latency, "t", Need::Required, &shell).expect("a producer");
-    let report = shell.readiness.report().await;
+    let producer = kafka::Producer::new(&config, kafka::Profile::Latency, "t", Criticality::Required, &runtime)
+        .expect("a producer");
+    let report = runtime.readiness.report().await;
     assert!(!report.ready);
     assert_eq!(report.parts[0].name, "kafka");
     drop(producer);
@@ -80,11 +83,11 @@ async fn kafka_that_is_away_is_named_in_readiness() {
     let cluster = MockCluster::new(1).expect("a mock");
     cluster.create_topic("t", 1, 1).expect("a topic");
     let config = KafkaConfig::plain(cluster.bootstrap_servers());
-    let producer =
-        kafka::Producer::new(&config, kafka::Profile::Latency, "t", Need::Required, &shell).expect("a producer");
-    assert!(shell.readiness.report().await.ready);
-    shell.tasks.stopping().cancel();
-    shell.tasks.join().await.expect("a clean stop");
+    let producer = kafka::Producer::new(&config, kafka::Profile::Latency, "t", Criticality::Required, &runtime)
+        .expect("a producer");
+    assert!(runtime.readiness.report().await.ready);
+    runtime.tasks.stopping().cancel();
+    runtime.tasks.join().await.expect("a clean stop");
     drop(producer);
 }
 
@@ -96,20 +99,20 @@ fn short_sessions(config: KafkaConfig) -> KafkaConfig {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_frozen_for_longer_than_a_session_loses_nothing() {
     let kafka = testkit::lone_kafka().await;
-    let rig = Rig::with_topics(short_sessions(KafkaConfig::plain(&kafka.bootstrap)), 3).await;
+    let harness = Harness::with_topics(short_sessions(KafkaConfig::plain(&kafka.bootstrap)), 3).await;
     let seen = Seen::default();
-    let member = rig.start(accepting(&seen));
-    rig.produce(0..100).await;
+    let member = harness.start(accepting(&seen));
+    harness.produce(0..100).await;
     wait_for("the first records", || seen.len() >= 100).await;
     // At once, so that what was settled is not committed yet.
     let frozen = kafka.freeze();
     let since = Instant::now();
     wait_for("the freeze", || since.elapsed() > Duration::from_secs(6)).await;
     drop(frozen);
-    rig.produce(100..130).await;
+    harness.produce(100..130).await;
     wait_for("the others", || (0..130).all(|value| seen.values().contains(&value))).await;
     member.stop().await;
-    assert_eq!(rig.total_committed(), 130);
+    assert_eq!(harness.total_committed(), 130);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,10 +120,10 @@ async fn a_connection_cut_for_seconds_costs_time_and_nothing_else() {
     let proxy = testkit::Proxy::unconnected().await;
     let kafka = testkit::kafka_behind(proxy.addr().port()).await;
     proxy.lead_to(kafka.behind_proxy().expect("a second listener"));
-    let rig = Rig::with_topics(KafkaConfig::plain(proxy.addr().to_string()), 3).await;
+    let harness = Harness::with_topics(KafkaConfig::plain(proxy.addr().to_string()), 3).await;
     let seen = Seen::default();
-    let member = rig.start(accepting(&seen));
-    rig.produce(0..100).await;
+    let member = harness.start(accepting(&seen));
+    harness.produce(0..100).await;
     wait_for("the first records", || seen.len() >= 100).await;
     proxy.cut();
     let cut = Instant::now();
@@ -128,11 +131,11 @@ async fn a_connection_cut_for_seconds_costs_time_and_nothing_else() {
         wait_for("five seconds", || cut.elapsed() > Duration::from_secs(5)).await;
         proxy.heal();
     };
-    tokio::join!(rig.produce(100..130), outage);
+    tokio::join!(harness.produce(100..130), outage);
     wait_for("the others", || seen.len() >= 130).await;
     member.stop().await;
     assert_eq!(seen.values(), (0..130).collect::<Vec<_>>());
-    assert_eq!(rig.total_committed(), 130);
+    assert_eq!(harness.total_committed(), 130);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,18 +143,18 @@ async fn a_client_that_does_not_get_back_into_its_group_is_recreated() {
     let cluster = MockCluster::new(1).expect("a mock");
     // The mock's first rebalance takes 3 s, which must fit into a session.
     let sessions = |config: KafkaConfig| short_sessions(config).with("session.timeout.ms", "4000");
-    let rig = mocked_with(&cluster, sessions);
+    let harness = mocked_with(&cluster, sessions);
     let seen = Seen::default();
-    let member = rig.start(accepting(&seen));
-    rig.produce(0..10).await;
+    let member = harness.start(accepting(&seen));
+    harness.produce(0..10).await;
     wait_for("the first records", || seen.len() >= 10).await;
     // Out of the group, and refused whenever it asks for it again; a new client asks anew.
     let refusals = vec![RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS; 1000];
     cluster.request_errors(RDKafkaApiKey::JoinGroup, &refusals);
     cluster.request_errors(RDKafkaApiKey::Heartbeat, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID]);
     wait_for("the loss", || !seen.revoked().is_empty()).await;
-    rig.produce(10..20).await;
-    wait_for("a second client", || member.metric("consumer_recreated_total", &[&rig.topic]) > 0.5).await;
+    harness.produce(10..20).await;
+    wait_for("a second client", || member.metric("consumer_recreated_total", &[&harness.topic]) > 0.5).await;
     cluster.clear_request_errors(RDKafkaApiKey::JoinGroup);
     wait_for("the others", || (0..20).all(|value| seen.values().contains(&value))).await;
     member.stop().await;
@@ -159,7 +162,7 @@ async fn a_client_that_does_not_get_back_into_its_group_is_recreated() {
 
 /// What `/readyz` says about the consumer, when it says that it is up or down.
 async fn consumer_part(member: &Member, up: bool) -> Option<String> {
-    let report = member.shell.readiness.report().await;
+    let report = member.runtime.readiness.report().await;
     let part = report.parts.into_iter().find(|part| part.name.starts_with("consumer of "))?;
     part.detail.filter(|_| part.up == up && (up || !report.ready))
 }
@@ -172,10 +175,10 @@ async fn says(member: &Member, up: bool, words: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_may_not_join_its_group_is_not_ready() {
     let cluster = MockCluster::new(1).expect("a mock");
-    let rig = mocked_with(&cluster, short_sessions);
+    let harness = mocked_with(&cluster, short_sessions);
     let refusals = vec![RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED; 1000];
     cluster.request_errors(RDKafkaApiKey::JoinGroup, &refusals);
-    let member = rig.start(accepting(&Seen::default()));
+    let member = harness.start(accepting(&Seen::default()));
     says(&member, true, "joining its group").await;
     says(&member, false, "not a member of its group for").await;
     cluster.clear_request_errors(RDKafkaApiKey::JoinGroup);
@@ -186,8 +189,8 @@ async fn a_worker_that_may_not_join_its_group_is_not_ready() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_whose_broker_stands_still_is_not_ready_until_it_is_a_member_again() {
     let kafka = testkit::lone_kafka().await;
-    let rig = Rig::with_topics(short_sessions(KafkaConfig::plain(&kafka.bootstrap)), 1).await;
-    let member = rig.start(accepting(&Seen::default()));
+    let harness = Harness::with_topics(short_sessions(KafkaConfig::plain(&kafka.bootstrap)), 1).await;
+    let member = harness.start(accepting(&Seen::default()));
     says(&member, true, "member since 20").await;
     let frozen = kafka.freeze();
     says(&member, false, "not a member of its group for").await;

@@ -1,57 +1,57 @@
 use std::time::{Duration, Instant};
 
-use kafka::{KafkaConfig, Outgoing, Producer, Profile};
+use kafka::{KafkaConfig, OutgoingRecord, Producer, Profile};
 use rdkafka::{
     mocking::MockCluster,
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
-use runtime::{Shell, clock::Clock, readiness::Need};
+use runtime::{ServiceRuntime, clock::Clock, readiness::Criticality};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::Rig;
+use crate::support::Harness;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_too_large_is_reported_and_the_others_are_kept() {
-    let rig = Rig::new(1).await;
+    let harness = Harness::new(1).await;
     let noise: Vec<u8> = (0..100_000).flat_map(|_| uuid::Uuid::new_v4().into_bytes()).collect();
-    let messages = [&b"1"[..], &noise[..], &b"2"[..]].map(|value| Outgoing::to(&rig.topic).with_value(value));
-    let error = rig.producer.send_all(messages).await.expect_err("one is too large");
+    let messages = [&b"1"[..], &noise[..], &b"2"[..]].map(|value| OutgoingRecord::to(&harness.topic).with_value(value));
+    let error = harness.producer.send_all(messages).await.expect_err("one is too large");
     assert_eq!((error.sent, error.failed), (3, 1), "{error}");
     assert!(error.is_permanent(), "{:?}", error.first);
-    assert_eq!(rig.count(&rig.topic), 2);
+    assert_eq!(harness.count(&harness.topic), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_to_no_topic_fails_in_time() {
-    let rig = Rig::configured(1, |config| config.with("message.timeout.ms", "1500")).await;
+    let harness = Harness::configured(1, |config| config.with("message.timeout.ms", "1500")).await;
     let begun = Instant::now();
-    let error = rig.producer.send(Outgoing::to("no-such-topic")).await.expect_err("there is none");
+    let error = harness.producer.send(OutgoingRecord::to("no-such-topic")).await.expect_err("there is none");
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     assert!(!error.is_permanent(), "the topic may come: {:?}", error.first);
-    let error = rig.producer.send(Outgoing::to("no\0topic")).await.expect_err("that is no name");
+    let error = harness.producer.send(OutgoingRecord::to("no\0topic")).await.expect_err("that is no name");
     assert_eq!(error.failed, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_messages_than_the_queue_holds_are_all_kept() {
-    let rig = Rig::configured(1, |config| config.with("queue.buffering.max.messages", "10")).await;
-    rig.produce(0..2000).await;
-    assert_eq!(rig.count(&rig.topic), 2000);
+    let harness = Harness::configured(1, |config| config.with("queue.buffering.max.messages", "10")).await;
+    harness.produce(0..2000).await;
+    assert_eq!(harness.count(&harness.topic), 2000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_of_one_key_keep_their_order_and_land_where_javas_would() {
-    let rig = Rig::new(12).await;
-    let send = |key: &'static str| Outgoing::to(&rig.topic).with_key(key.as_bytes()).with_value(&b"x"[..]);
-    rig.producer.send_all([send("21"), send("foobar")]).await.expect("kept");
+    let harness = Harness::new(12).await;
+    let send = |key: &'static str| OutgoingRecord::to(&harness.topic).with_key(key.as_bytes()).with_value(&b"x"[..]);
+    harness.producer.send_all([send("21"), send("foobar")]).await.expect("kept");
     // From Kafka's own UtilsTest: murmur2("21") = -973932308, murmur2("foobar") = -790332482.
     let partition = |hash: i32| (hash & 0x7fff_ffff) % 12;
     let client: rdkafka::consumer::BaseConsumer =
-        rdkafka::ClientConfig::new().set("bootstrap.servers", &rig.config.bootstrap).create().expect("a client");
+        rdkafka::ClientConfig::new().set("bootstrap.servers", &harness.config.bootstrap).create().expect("a client");
     for hash in [-973_932_308, -790_332_482] {
         use rdkafka::consumer::Consumer as _;
         let (_, end) =
-            client.fetch_watermarks(&rig.topic, partition(hash), Duration::from_secs(10)).expect("an answer");
+            client.fetch_watermarks(&harness.topic, partition(hash), Duration::from_secs(10)).expect("an answer");
         assert_eq!(end, 1, "{hash}");
     }
 }
@@ -75,7 +75,7 @@ async fn an_error_that_passes_is_not_even_seen() {
         RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
     ];
     cluster.request_errors(RDKafkaApiKey::Produce, &errors);
-    producer.send(Outgoing::to("t").with_value(&b"x"[..])).await.expect("kept after all");
+    producer.send(OutgoingRecord::to("t").with_value(&b"x"[..])).await.expect("kept after all");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,7 +84,7 @@ async fn after_a_fatal_error_the_next_call_works_on_a_fresh_client() {
     cluster.create_topic("t", 1, 1).expect("a topic");
     let producer =
         Producer::unwatched(&KafkaConfig::plain(cluster.bootstrap_servers()), Profile::Latency).expect("a producer");
-    let message = || Outgoing::to("t").with_value(&b"x"[..]);
+    let message = || OutgoingRecord::to("t").with_value(&b"x"[..]);
     producer.send(message()).await.expect("kept");
     cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER]);
     producer.send(message()).await.expect_err("the client is lost");
@@ -93,17 +93,17 @@ async fn after_a_fatal_error_the_next_call_works_on_a_fresh_client() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_question_about_kafka_does_not_outlive_the_service_that_asked() {
-    let rig = Rig::new(1).await;
-    let shell = Shell::new("a-service", CancellationToken::new(), Clock::system());
-    let producer =
-        Producer::new(&rig.config, Profile::Latency, &rig.topic, Need::Required, &shell).expect("a producer");
+    let harness = Harness::new(1).await;
+    let runtime = ServiceRuntime::new("a-service", CancellationToken::new(), Clock::system());
+    let producer = Producer::new(&harness.config, Profile::Latency, &harness.topic, Criticality::Required, &runtime)
+        .expect("a producer");
     let kafka = async || {
-        let report = shell.readiness.report().await;
+        let report = runtime.readiness.report().await;
         report.parts.into_iter().find(|part| part.name == "kafka").expect("it is named")
     };
     testkit::wait_for("Kafka to answer", Duration::from_secs(20), async || kafka().await.up).await;
-    shell.tasks.stopping().cancel();
-    shell.tasks.join().await.expect("a clean end");
+    runtime.tasks.stopping().cancel();
+    runtime.tasks.join().await.expect("a clean end");
     drop(producer);
     // Who asks within a second of others is told what they were told.
     let is_over = async || !kafka().await.up;

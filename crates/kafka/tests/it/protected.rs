@@ -3,11 +3,11 @@
 use std::{collections::HashMap, path::Path};
 
 use kafka::{KafkaConfig, topics};
-use runtime::{Shell, clock::Clock, config::Reader};
+use runtime::{ServiceRuntime, clock::Clock, config::Reader};
 use testkit::Authority;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{DEADLINE, Rig, Seen, accepting, wait_for};
+use crate::support::{DEADLINE, Harness, Seen, accepting, wait_for};
 
 const NAME: &str = "flightbell";
 const PASSWORD: &str = "hush-7";
@@ -38,10 +38,10 @@ fn encrypted(addr: &str, authority: &Path) -> KafkaConfig {
 }
 
 async fn consumes(config: KafkaConfig) {
-    let rig = tokio::time::timeout(DEADLINE, Rig::with_topics(config, 3)).await.expect("Kafka lets us in");
+    let harness = tokio::time::timeout(DEADLINE, Harness::with_topics(config, 3)).await.expect("Kafka lets us in");
     let seen = Seen::default();
-    let member = rig.start(accepting(&seen));
-    rig.produce(0..100).await;
+    let member = harness.start(accepting(&seen));
+    harness.produce(0..100).await;
     wait_for("the records", || seen.len() >= 100).await;
     member.stop().await;
     assert_eq!(seen.values(), (0..100).collect::<Vec<_>>());
@@ -49,19 +49,19 @@ async fn consumes(config: KafkaConfig) {
 
 /// What `/readyz` says of a service that starts with these settings.
 async fn waits_and_says(config: KafkaConfig, expected: &str) {
-    let shell = Shell::new("test", CancellationToken::new(), Clock::system());
+    let runtime = ServiceRuntime::new("test", CancellationToken::new(), Clock::system());
     let names = testkit::topics();
-    let starting = topics::ensure(&config, &names, "notifier", runtime::readiness::Need::Required, &shell);
+    let starting = topics::ensure(&config, &names, "notifier", runtime::readiness::Criticality::Required, &runtime);
     let said = async {
         let mut detail = String::new();
         testkit::wait_for(expected, DEADLINE, async || {
-            let report = shell.readiness.report().await;
+            let report = runtime.readiness.report().await;
             detail = report.parts.into_iter().filter_map(|part| part.detail).collect();
             detail.contains(expected)
         })
         .await;
         assert!(!detail.contains(PASSWORD) && !detail.contains("wrong-9"), "{detail}");
-        shell.tasks.stopping().cancel();
+        runtime.tasks.stopping().cancel();
     };
     let (started, ()) = tokio::join!(starting, said);
     assert!(started.is_err_and(|error| error.is::<runtime::StoppedEarly>()), "it waits until it is stopped");

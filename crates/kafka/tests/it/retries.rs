@@ -4,13 +4,13 @@ use std::{
 };
 
 use kafka::{
-    Failure, Offset, Outgoing, Partition, Producer, Profile, Record, Settled, Source, Subscription,
-    dlq::{Dlq, Letters},
+    Failure, Offset, OutgoingRecord, Partition, Producer, Profile, Record, Settled, Source, Subscription,
+    dlq::{DeadLetters, Dlq},
 };
 
 use crate::{
     dead_letters::even_only,
-    support::{By, Rig, Seen, accepting, wait_for},
+    support::{By, Harness, Seen, accepting, wait_for},
 };
 
 /// Rejects everything that is not retried; keeps what is.
@@ -37,8 +37,8 @@ fn theirs(record: &Record) -> Vec<(String, Option<Vec<u8>>)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_replayed_is_the_record_it_was_to_the_last_byte() {
-    let rig = Rig::new(3).await;
-    let to = || Outgoing::to(&rig.topic);
+    let harness = Harness::new(3).await;
+    let to = || OutgoingRecord::to(&harness.topic);
     let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let sent = [
         to().with_key(&b"k"[..]).with_value(&b"v"[..]).with_header("ce_type", "a").with_header("ce_type", "b"),
@@ -48,15 +48,15 @@ async fn what_is_replayed_is_the_record_it_was_to_the_last_byte() {
         to().with_key(&b""[..]).with_value(&b""[..]),
         to(),
     ];
-    rig.producer.send_all(sent).await.expect("kept");
+    harness.producer.send_all(sent).await.expect("kept");
     let (seen, kept) = (Seen::default(), Arc::new(Mutex::new(Vec::new())));
-    let member = rig.start(only_retries(&seen, &kept));
-    wait_for("six letters", || rig.count(&rig.dead_letter_topic()) == 6).await;
+    let member = harness.start(only_retries(&seen, &kept));
+    wait_for("six letters", || harness.count(&harness.dead_letter_topic()) == 6).await;
     let originals: Vec<_> = {
-        let listing = rig.dlq().list(10).await.expect("a list");
+        let listing = harness.dlq().list(10).await.expect("a list");
         listing.letters.into_iter().map(|letter| (letter.origin.expect("an origin"), letter.record)).collect()
     };
-    assert_eq!(rig.dlq().replay(Letters::All).await.expect("replayed"), 6);
+    assert_eq!(harness.dlq().replay(DeadLetters::All).await.expect("replayed"), 6);
     wait_for("all of them again", || kept.lock().expect("lock").len() == 6).await;
     member.stop().await;
     let retried = kept.lock().expect("lock");
@@ -70,52 +70,52 @@ async fn what_is_replayed_is_the_record_it_was_to_the_last_byte() {
     }
     let tombstone = retried.iter().find(|record| record.key() == Some(b"removed")).expect("the tombstone");
     assert_eq!(tombstone.value(), None);
-    assert_eq!(rig.committed_of(&rig.retry_topic()).values().sum::<i64>(), 6);
+    assert_eq!(harness.committed_of(&harness.retry_topic()).values().sum::<i64>(), 6);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_is_rejected_again_and_again_names_its_first_place_and_does_not_grow() {
-    let rig = Rig::new(1).await;
-    rig.produce([2, 9]).await;
+    let harness = Harness::new(1).await;
+    harness.produce([2, 9]).await;
     let seen = Seen::default();
-    let member = rig.start(even_only(&seen));
+    let member = harness.start(even_only(&seen));
     for round in 1..=4 {
-        wait_for("the letter", || rig.count(&rig.dead_letter_topic()) == 2 * round - 1).await;
-        let listing = rig.dlq().list(10).await.expect("a list");
+        wait_for("the letter", || harness.count(&harness.dead_letter_topic()) == 2 * round - 1).await;
+        let listing = harness.dlq().list(10).await.expect("a list");
         assert_eq!(listing.unsettled, 1, "round {round}");
         let letter = &listing.letters[0];
         let origin = letter.origin.as_ref().expect("an origin");
-        assert_eq!((origin.topic.as_str(), origin.offset), (rig.topic.as_str(), Offset(1)), "round {round}");
-        assert_eq!(origin.group.as_deref(), Some(rig.group.as_str()));
+        assert_eq!((origin.topic.as_str(), origin.offset), (harness.topic.as_str(), Offset(1)), "round {round}");
+        assert_eq!(origin.group.as_deref(), Some(harness.group.as_str()));
         assert_eq!(letter.record.headers().count(), 6, "round {round}");
-        assert_eq!(rig.dlq().replay(Letters::All).await.expect("replayed"), 1);
+        assert_eq!(harness.dlq().replay(DeadLetters::All).await.expect("replayed"), 1);
     }
     member.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_group_retries_no_other_group_reads() {
-    let rig = Rig::new(1).await;
-    let other = format!("{}-other", rig.group);
+    let harness = Harness::new(1).await;
+    let other = format!("{}-other", harness.group);
     for topic in
-        [events::topics::dead_letter_topic(&rig.topic, &other), events::topics::retry_topic(&rig.topic, &other)]
+        [events::topics::dead_letter_topic(&harness.topic, &other), events::topics::retry_topic(&harness.topic, &other)]
     {
-        rig.make_topic(&topic, 1).await;
+        harness.make_topic(&topic, 1).await;
     }
-    rig.produce([2, 9]).await;
+    harness.produce([2, 9]).await;
     let (rejecting, all) = (Seen::default(), Seen::default());
-    let member = rig.start(even_only(&rejecting));
-    let second = rig.start_with(
+    let member = harness.start(even_only(&rejecting));
+    let second = harness.start_with(
         |subscription| Subscription::new(subscription.topic, other.clone()),
-        |consumer, shell| consumer.spawn(accepting(&all), shell),
+        |consumer, runtime| consumer.spawn(accepting(&all), runtime),
     );
     wait_for("both groups", || rejecting.len() == 2 && all.len() == 2).await;
-    wait_for("the letter", || rig.count(&rig.dead_letter_topic()) == 1).await;
-    let others = Dlq::of(&rig.config, &rig.topic, &other).expect("dead letters");
+    wait_for("the letter", || harness.count(&harness.dead_letter_topic()) == 1).await;
+    let others = Dlq::of(&harness.config, &harness.topic, &other).expect("dead letters");
     assert_eq!(others.list(10).await.expect("a list").unsettled, 0);
-    rig.dlq().replay(Letters::All).await.expect("replayed");
+    harness.dlq().replay(DeadLetters::All).await.expect("replayed");
     wait_for("the retry", || rejecting.len() == 3).await;
-    rig.produce([4]).await;
+    harness.produce([4]).await;
     wait_for("the next record", || rejecting.len() == 4 && all.len() == 3).await;
     assert_eq!(all.values(), [2, 4, 9]);
     member.stop().await;
@@ -128,25 +128,25 @@ async fn the_owner_of_a_partition_is_the_one_who_gets_its_retries() {
         config.dead_letter_run_limit = NonZeroU32::MAX;
         config.with("heartbeat.interval.ms", "300")
     };
-    let rig = Rig::configured(4, unlimited).await;
+    let harness = Harness::configured(4, unlimited).await;
     let kept = [(); 2].map(|()| Arc::new(Mutex::new(Vec::<Record>::new())));
     let seen = [Seen::default(), Seen::default()];
-    let first = rig.start(only_retries(&seen[0], &kept[0]));
+    let first = harness.start(only_retries(&seen[0], &kept[0]));
     wait_for("the first member", || first.metrics().contains("consumer_partitions_paused")).await;
-    let second = rig.start(only_retries(&seen[1], &kept[1]));
+    let second = harness.start(only_retries(&seen[1], &kept[1]));
     // Until both own partitions.
     testkit::wait_for("both to share", crate::support::DEADLINE, async || {
-        rig.produce(0..40).await;
+        harness.produce(0..40).await;
         let owned = |seen: &Seen| (0..4).filter(|partition| !seen.of_partition(*partition).is_empty()).count();
         owned(&seen[1]) >= 2
     })
     .await;
     let last: Vec<Vec<i64>> =
         seen.iter().map(|seen| (0..4).map(|p| seen.of_partition(p).last().copied().unwrap_or(-1)).collect()).collect();
-    wait_for("every record", || rig.total_committed() == rig.count(&rig.topic)).await;
-    // Records that came again with the rebalance may be letters twice.
-    let letters = rig.dlq().replay(Letters::All).await.expect("replayed");
-    assert!(letters >= usize::try_from(rig.count(&rig.topic)).expect("few"));
+    wait_for("every record", || harness.total_committed() == harness.count(&harness.topic)).await;
+    // Records that came again with the rebalance may be dead letters twice.
+    let letters = harness.dlq().replay(DeadLetters::All).await.expect("replayed");
+    assert!(letters >= usize::try_from(harness.count(&harness.topic)).expect("few"));
     let retried = || kept.iter().map(|kept| kept.lock().expect("lock").len()).sum::<usize>();
     wait_for("all of them again", || retried() >= letters).await;
     for (partition, (of_first, of_second)) in last[0].iter().zip(&last[1]).enumerate() {
@@ -159,10 +159,11 @@ async fn the_owner_of_a_partition_is_the_one_who_gets_its_retries() {
     second.stop().await;
     // Nothing is left for the next one.
     let after = Seen::default();
-    let third = rig.start(accepting(&after));
-    let marker = Producer::unwatched(&rig.config, Profile::Latency).expect("a producer");
-    let marks = (0..4).map(|number| Outgoing::to(&rig.topic).with_key(vec![number]).with_value(&b"1"[..]));
-    marker.send_all(marks).await.expect("kept");
+    let third = harness.start(accepting(&after));
+    let marker = Producer::unwatched(&harness.config, Profile::Latency).expect("a producer");
+    let resolutions =
+        (0..4).map(|number| OutgoingRecord::to(&harness.topic).with_key(vec![number]).with_value(&b"1"[..]));
+    marker.send_all(resolutions).await.expect("kept");
     wait_for("the next records", || after.len() >= 4).await;
     third.stop().await;
     assert_eq!(after.len(), 4);

@@ -6,8 +6,8 @@ use std::{
 
 use events::topics::{Namespace, dead_letter_topic, legacy_dead_letter_topic, retry_topic};
 use kafka::{
-    BatchLimits, Consumer, DeadLetterGate, Failure, Handler, KafkaConfig, Outgoing, Partition, Producer, Profile,
-    Record, Settled, Subscription, dlq::Dlq, topics,
+    BatchLimits, Consumer, DeadLetterBreaker, Failure, Handler, KafkaConfig, OutgoingRecord, Partition, Producer,
+    Profile, Record, Settled, Subscription, dlq::Dlq, topics,
 };
 use rdkafka::{
     ClientConfig, Offset as Position, TopicPartitionList,
@@ -15,21 +15,21 @@ use rdkafka::{
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer as _},
 };
-use runtime::{Shell, clock::Clock};
+use runtime::{ServiceRuntime, clock::Clock};
 use tokio_util::sync::CancellationToken;
 
 /// How long a condition may take to come true.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Topics and groups of one test.
-pub struct Rig {
+pub struct Harness {
     pub config: KafkaConfig,
     pub topic: String,
     pub group: String,
     pub producer: Producer,
 }
 
-impl Rig {
+impl Harness {
     /// With a topic of so many partitions, and its dead letters.
     pub async fn new(partitions: u16) -> Self {
         Self::configured(partitions, |config| config).await
@@ -57,14 +57,14 @@ impl Rig {
     pub async fn produce(&self, values: impl IntoIterator<Item = u32>) {
         let messages = values.into_iter().map(|value| {
             let value = value.to_string().into_bytes();
-            Outgoing::to(&self.topic).with_key(value.clone()).with_value(value)
+            OutgoingRecord::to(&self.topic).with_key(value.clone()).with_value(value)
         });
         self.producer.send_all(messages).await.expect("kept");
     }
 
     /// Starts a consumer of the topic.
     pub fn start(&self, handler: impl Handler + 'static) -> Member {
-        self.start_with(|subscription| subscription, |consumer, shell| consumer.spawn(handler, shell))
+        self.start_with(|subscription| subscription, |consumer, runtime| consumer.spawn(handler, runtime))
     }
 
     /// Starts a consumer of the topic with a handler and a task for each partition.
@@ -74,20 +74,20 @@ impl Rig {
         make: impl Fn(Partition) -> H + Send + Sync + 'static,
     ) -> Member {
         let limited = |subscription: Subscription| subscription.with_batch(batch);
-        self.start_with(limited, |consumer, shell| consumer.spawn_per_partition(make, shell))
+        self.start_with(limited, |consumer, runtime| consumer.spawn_per_partition(make, runtime))
     }
 
     pub fn start_with(
         &self,
         subscribe: impl FnOnce(Subscription) -> Subscription,
-        spawn: impl FnOnce(Consumer, &Shell),
+        spawn: impl FnOnce(Consumer, &ServiceRuntime),
     ) -> Member {
-        let shell = Shell::new("test", CancellationToken::new(), Clock::system());
+        let runtime = ServiceRuntime::new("test", CancellationToken::new(), Clock::system());
         let subscription = subscribe(Subscription::new(&self.topic, &self.group));
-        let consumer = Consumer::new(&self.config, subscription, &self.producer, &shell).expect("a consumer");
-        let gate = consumer.gate().clone();
-        spawn(consumer, &shell);
-        Member { shell, gate }
+        let consumer = Consumer::new(&self.config, subscription, &self.producer, &runtime).expect("a consumer");
+        let breaker = consumer.breaker().clone();
+        spawn(consumer, &runtime);
+        Member { runtime, breaker }
     }
 
     /// The offsets that are committed, by partition; partitions without one are left out.
@@ -161,19 +161,19 @@ fn raw_consumer(config: &KafkaConfig, group: &str) -> BaseConsumer {
 
 /// A running consumer.
 pub struct Member {
-    pub shell: Shell,
-    pub gate: DeadLetterGate,
+    pub runtime: ServiceRuntime,
+    pub breaker: DeadLetterBreaker,
 }
 
 impl Member {
     pub async fn stop(self) {
-        self.shell.tasks.stopping().cancel();
-        self.shell.tasks.join().await.expect("a clean stop");
+        self.runtime.tasks.stopping().cancel();
+        self.runtime.tasks.join().await.expect("a clean stop");
     }
 
     /// Waits for the end that the handler caused.
     pub async fn failure(self) -> String {
-        let ended = tokio::time::timeout(DEADLINE, self.shell.tasks.join()).await.expect("it ends");
+        let ended = tokio::time::timeout(DEADLINE, self.runtime.tasks.join()).await.expect("it ends");
         format!("{:#}", ended.expect_err("it fails"))
     }
 
@@ -186,7 +186,7 @@ impl Member {
     }
 
     pub fn metrics(&self) -> String {
-        runtime::metrics::render([&self.shell.registry].into_iter()).expect("metrics")
+        runtime::metrics::render([&self.runtime.registry].into_iter()).expect("metrics")
     }
 }
 

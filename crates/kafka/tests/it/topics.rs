@@ -9,7 +9,7 @@ use rdkafka::{
     admin::{AdminClient, AdminOptions, ResourceSpecifier},
     client::DefaultClientContext,
 };
-use runtime::{Shell, StoppedEarly, clock::Clock, readiness::Need};
+use runtime::{ServiceRuntime, StoppedEarly, clock::Clock, readiness::Criticality};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::wait_for;
@@ -74,9 +74,9 @@ async fn a_service_creates_the_topics_it_owns_and_waits_for_those_it_reads() {
     let mut config = KafkaConfig::plain(testkit::kafka().await);
     config.partitions = 2;
     let names = testkit::topics();
-    let shell = Shell::new("notifier", CancellationToken::new(), Clock::system());
+    let runtime = ServiceRuntime::new("notifier", CancellationToken::new(), Clock::system());
     let waits = async || {
-        let parts = shell.readiness.report().await.parts;
+        let parts = runtime.readiness.report().await.parts;
         let waits = |detail: &str| detail.contains("waiting for alert-system to create topic");
         parts.iter().any(|part| !part.up && part.detail.as_deref().is_some_and(waits))
     };
@@ -86,10 +86,10 @@ async fn a_service_creates_the_topics_it_owns_and_waits_for_those_it_reads() {
         assert!(missing.contains(&names.to_notifier()) && missing.len() == 5, "{missing:?}");
         let mut owners = config.clone();
         owners.partitions = 5;
-        let alerts = Shell::new("alert-system", CancellationToken::new(), Clock::system());
-        ensure(&owners, &names, "alert-system", Need::Required, &alerts).await.expect("topics");
+        let alerts = ServiceRuntime::new("alert-system", CancellationToken::new(), Clock::system());
+        ensure(&owners, &names, "alert-system", Criticality::Required, &alerts).await.expect("topics");
     };
-    let (reader, ()) = tokio::join!(ensure(&config, &names, "notifier", Need::Required, &shell), owner);
+    let (reader, ()) = tokio::join!(ensure(&config, &names, "notifier", Criticality::Required, &runtime), owner);
     reader.expect("topics");
     // The owner's number counts, and the retries have as many.
     assert_eq!(partitions(&config, &names.to_notifier()), 5);
@@ -101,8 +101,8 @@ async fn a_reader_creates_what_no_owner_creates_and_retries_keep_up_with_their_t
     let mut config = KafkaConfig::plain(testkit::kafka().await);
     config.partitions = 1;
     let names = testkit::topics();
-    let shell = Shell::new("notifier", CancellationToken::new(), Clock::system());
-    ensure(&config, &names, "notifier", Need::Required, &shell).await.expect("topics");
+    let runtime = ServiceRuntime::new("notifier", CancellationToken::new(), Clock::system());
+    ensure(&config, &names, "notifier", Criticality::Required, &runtime).await.expect("topics");
     let (topic, retries) = (names.to_notifier(), retry_topic(&names.to_notifier(), &names.notifier_group()));
     assert_eq!((partitions(&config, &topic), partitions(&config, &retries)), (1, 1));
     let grown = rdkafka::admin::NewPartitions::new(&topic, 3);
@@ -111,7 +111,7 @@ async fn a_reader_creates_what_no_owner_creates_and_retries_keep_up_with_their_t
     let admin: AdminClient<DefaultClientContext> = client.create().expect("a client");
     admin.create_partitions([&grown], &AdminOptions::new()).await.expect("an answer")[0].as_ref().expect("grown");
     wait_for("the new partitions", || partitions(&config, &topic) == 3).await;
-    ensure(&config, &names, "notifier", Need::Required, &shell).await.expect("topics");
+    ensure(&config, &names, "notifier", Criticality::Required, &runtime).await.expect("topics");
     wait_for("as many retries", || partitions(&config, &retries) == 3).await;
 }
 

@@ -8,14 +8,14 @@ use std::{
     process::Command,
 };
 
-use local_servers::{Durability, Kafka, KafkaOptions, Places, Postgres, PostgresOptions};
+use local_servers::{Discovery, Durability, Kafka, KafkaOptions, Postgres, PostgresOptions};
 use tempfile::TempDir;
 
 /// The places of this machine, out of the environment.
-pub fn places() -> Places {
+pub fn discovery() -> Discovery {
     let path = |key| std::env::var_os(key).map(PathBuf::from);
     let cache = path("XDG_CACHE_HOME").or_else(|| Some(path("HOME")?.join(".cache"))).expect("a home folder");
-    Places::new(std::env::var_os("PATH").unwrap_or_default(), path("JAVA_HOME"), path("KAFKA_HOME"), cache)
+    Discovery::new(std::env::var_os("PATH").unwrap_or_default(), path("JAVA_HOME"), path("KAFKA_HOME"), cache)
 }
 
 /// A data directory that goes with the test.
@@ -51,10 +51,10 @@ async fn the_process_that_dies() {
     let Some(asked) = std::env::var_os(LEAVE) else { return };
     let asked = asked.into_string().expect("text");
     let (server, data_dir) = asked.split_once(':').expect("a server and a place");
-    let (places, data_dir, durability) = (places(), Path::new(data_dir), Durability::ForTests);
+    let (discovery, data_dir, durability) = (discovery(), Path::new(data_dir), Durability::ForTests);
     match server {
-        "kafka" => std::mem::forget(Kafka::start(KafkaOptions::new(&places, data_dir, durability)).await),
-        _ => std::mem::forget(Postgres::start(PostgresOptions::new(&places, data_dir, durability)).await),
+        "kafka" => std::mem::forget(Kafka::start(KafkaOptions::new(&discovery, data_dir, durability)).await),
+        _ => std::mem::forget(Postgres::start(PostgresOptions::new(&discovery, data_dir, durability)).await),
     }
     signal(std::process::id(), rustix::process::Signal::KILL);
 }

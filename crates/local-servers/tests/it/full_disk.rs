@@ -7,7 +7,7 @@ use sqlx::{Connection, PgConnection};
 use testkit::{SmallDisk, wait_for};
 
 use crate::{
-    bed::{Bed, places},
+    bed::{Bed, discovery},
     kafka::{make_topic, try_produce, values},
 };
 
@@ -17,7 +17,7 @@ const SOON: Duration = Duration::from_secs(60);
 async fn a_full_disk_refuses_rows_and_with_room_again_every_acknowledged_one_is_there() {
     let bed = Bed::new();
     let Some(disk) = SmallDisk::mount(&bed.path().join("disk"), "160m") else { return };
-    let server = Postgres::start(PostgresOptions::new(&places(), disk.path(), Durability::Durable)).await;
+    let server = Postgres::start(PostgresOptions::new(&discovery(), disk.path(), Durability::Durable)).await;
     let server = server.expect("PostgreSQL");
     let url = server.url("postgres");
     let mut client = PgConnection::connect(&url).await.expect("connected");
@@ -47,7 +47,7 @@ async fn a_full_disk_refuses_rows_and_with_room_again_every_acknowledged_one_is_
 async fn a_broker_that_a_full_disk_ended_has_every_acknowledged_record_once_there_is_room() {
     let bed = Bed::new();
     let Some(disk) = SmallDisk::mount(&bed.path().join("disk"), "80m") else { return };
-    let options = KafkaOptions::new(&places(), disk.path(), Durability::Durable);
+    let options = KafkaOptions::new(&discovery(), disk.path(), Durability::Durable);
     let server = Kafka::start(options).await.expect("Kafka");
     let bootstrap = server.bootstrap();
     make_topic(&bootstrap, 1).await;

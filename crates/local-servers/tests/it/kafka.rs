@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
-use local_servers::{Durability, Error, Kafka, KafkaCluster, KafkaOptions, Places, Proxied, leftovers};
+use local_servers::{Discovery, Durability, Error, Kafka, KafkaCluster, KafkaOptions, Proxied, orphans};
 use rdkafka::{
     ClientConfig, Message, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
@@ -13,7 +13,7 @@ use rdkafka::{
 use rustix::process::Signal;
 use testkit::wait_for;
 
-use crate::bed::{Bed, leave_running, places, signal};
+use crate::bed::{Bed, discovery, leave_running, signal};
 
 const SOON: Duration = Duration::from_secs(40);
 const TOPIC: &str = "kept";
@@ -23,7 +23,7 @@ async fn start(data_dir: &Path) -> Kafka {
 }
 
 async fn start_as(data_dir: &Path, durability: Durability) -> Result<Kafka, Error> {
-    Kafka::start(KafkaOptions::new(&places(), data_dir, durability)).await
+    Kafka::start(KafkaOptions::new(&discovery(), data_dir, durability)).await
 }
 
 fn client(bootstrap: &str) -> ClientConfig {
@@ -118,14 +118,14 @@ async fn a_broker_left_over_by_an_earlier_run_is_found_and_stopped_first() {
     produce(&server.bootstrap(), 0..3).await;
     server.stop().await;
     leave_running("kafka", bed.path());
-    let found = leftovers::running(bed.path()).await.expect("a list");
-    assert!(matches!(found.as_slice(), [leftovers::Leftover { server: "Kafka", .. }]), "{found:?}");
+    let found = orphans::running(bed.path()).await.expect("a list");
+    assert!(matches!(found.as_slice(), [orphans::Orphan { server: "Kafka", .. }]), "{found:?}");
 
     let next = start(bed.path()).await;
     assert!(next.pid().is_some_and(|now| now != found[0].pid));
     assert_eq!(values(&next.bootstrap()).await, [0, 1, 2]);
     next.stop().await;
-    assert_eq!(leftovers::running(bed.path()).await.expect("a list"), []);
+    assert_eq!(orphans::running(bed.path()).await.expect("a list"), []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,7 +157,7 @@ async fn two_data_directories_run_side_by_side() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_class_archive_that_make_deps_makes_is_found_and_fits() {
     let bed = Bed::new();
-    let (jars, java) = (places().kafka().expect("jars"), places().java().await.expect("a Java"));
+    let (jars, java) = (discovery().kafka().expect("jars"), discovery().java().await.expect("a Java"));
     // Copied, so that whoever runs the broker reaches them.
     let home = bed.path().join("kafka");
     std::fs::create_dir_all(home.join("libs")).expect("a folder");
@@ -169,8 +169,8 @@ async fn the_class_archive_that_make_deps_makes_is_found_and_fits() {
     let made = made.expect("run");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 
-    let places = Places { kafka_home: Some(home.clone()), ..places() };
-    let server = Kafka::start(KafkaOptions::new(&places, bed.path(), Durability::ForTests)).await.expect("Kafka");
+    let discovery = Discovery { kafka_home: Some(home.clone()), ..discovery() };
+    let server = Kafka::start(KafkaOptions::new(&discovery, bed.path(), Durability::ForTests)).await.expect("Kafka");
     // Elsewhere no file tells what a process has mapped.
     if cfg!(target_os = "linux") {
         let maps = format!("/proc/{}/maps", server.pid().expect("running"));
@@ -185,20 +185,20 @@ async fn the_class_archive_that_make_deps_makes_is_found_and_fits() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_with_letters_of_every_kind_and_relative_places_serve() {
     let bed = Bed::new();
-    let home = places().kafka().expect("jars").home;
+    let home = discovery().kafka().expect("jars").home;
     let below = |path: &Path| {
         let up = std::env::current_dir().expect("a folder").components().skip(1).map(|_| "..").collect::<Vec<_>>();
         Path::new(&up.join("/")).join(path.strip_prefix("/").expect("absolute"))
     };
-    let places = Places { kafka_home: Some(below(&home)), ..places() };
+    let discovery = Discovery { kafka_home: Some(below(&home)), ..discovery() };
     let data = bed.path().join("dätä of 飛行, it's \"here\"");
     std::fs::create_dir(&data).expect("a folder");
-    let options = KafkaOptions::new(&places, &data, Durability::ForTests);
+    let options = KafkaOptions::new(&discovery, &data, Durability::ForTests);
     let server = Kafka::start(options).await.unwrap_or_else(|error| panic!("{error}"));
-    let found = leftovers::running(&data).await.expect("a list");
+    let found = orphans::running(&data).await.expect("a list");
     assert_eq!(found.len(), 1, "{found:?}");
     server.stop().await;
-    assert_eq!(leftovers::running(&data).await.expect("a list"), []);
+    assert_eq!(orphans::running(&data).await.expect("a list"), []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -206,7 +206,7 @@ async fn clients_of_the_second_listener_are_told_the_port_of_the_proxy() {
     let bed = Bed::new();
     // Nobody listens there: the client is told to go there all the same.
     let proxied = Proxied { advertised: 9 };
-    let options = KafkaOptions::new(&places(), bed.path(), Durability::ForTests).proxied(proxied);
+    let options = KafkaOptions::new(&discovery(), bed.path(), Durability::ForTests).proxied(proxied);
     let server = Kafka::start(options).await.expect("Kafka");
     let behind = server.behind_proxy().expect("a second listener");
     let asked = tokio::task::spawn_blocking(move || {
@@ -221,7 +221,7 @@ async fn clients_of_the_second_listener_are_told_the_port_of_the_proxy() {
 #[tokio::test(flavor = "multi_thread")]
 async fn three_brokers_go_on_without_one_and_lose_nothing() {
     let bed = Bed::new();
-    let mut cluster = KafkaCluster::start(&places(), bed.path(), 3).await.expect("three brokers");
+    let mut cluster = KafkaCluster::start(&discovery(), bed.path(), 3).await.expect("three brokers");
     let bootstrap = cluster.bootstrap();
     make_topic(&bootstrap, 3).await;
     produce(&bootstrap, 0..5).await;

@@ -2,7 +2,7 @@
 #![cfg(test)]
 
 mod bed;
+mod discovery;
 mod full_disk;
 mod kafka;
-mod places;
 mod postgres;

@@ -2,12 +2,12 @@
 
 use std::{fs, io::Write, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
 
-use local_servers::{Durability, Error, Postgres, PostgresOptions, State, leftovers};
+use local_servers::{Durability, Error, Postgres, PostgresOptions, State, orphans};
 use rustix::process::Signal;
 use sqlx::{Connection, PgConnection};
 use testkit::wait_for;
 
-use crate::bed::{Bed, leave_running, places, signal};
+use crate::bed::{Bed, discovery, leave_running, signal};
 
 const SOON: Duration = Duration::from_secs(40);
 
@@ -16,7 +16,7 @@ async fn start(data_dir: &Path) -> Postgres {
 }
 
 async fn start_as(data_dir: &Path, durability: Durability) -> Result<Postgres, Error> {
-    Postgres::start(PostgresOptions::new(&places(), data_dir, durability)).await
+    Postgres::start(PostgresOptions::new(&discovery(), data_dir, durability)).await
 }
 
 async fn write(url: &str, row: i32) {
@@ -79,14 +79,14 @@ async fn a_server_left_over_by_an_earlier_run_is_found_and_stopped_first() {
     write(&url, 1).await;
     server.stop().await;
     leave_running("postgres", bed.path());
-    let found = leftovers::running(bed.path()).await.expect("a list");
-    assert!(matches!(found.as_slice(), [leftovers::Leftover { server: "PostgreSQL", .. }]), "{found:?}");
+    let found = orphans::running(bed.path()).await.expect("a list");
+    assert!(matches!(found.as_slice(), [orphans::Orphan { server: "PostgreSQL", .. }]), "{found:?}");
 
     let next = start(bed.path()).await;
     assert!(next.pid().is_some_and(|now| now != found[0].pid));
     assert_eq!(rows(&url).await.expect("rows"), [1]);
     next.stop().await;
-    assert_eq!(leftovers::running(bed.path()).await.expect("a list"), []);
+    assert_eq!(orphans::running(bed.path()).await.expect("a list"), []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -183,7 +183,7 @@ async fn a_frozen_server_with_a_client_can_still_be_stopped_in_order() {
     client.ping().await.expect("an answer");
     let frozen = testkit::Frozen::freeze(server.pid().expect("running"));
     server.stop().await;
-    assert_eq!(leftovers::running(bed.path()).await.expect("a list"), []);
+    assert_eq!(orphans::running(bed.path()).await.expect("a list"), []);
     let log = fs::read_to_string(bed.path().join("logs/postgres.log")).expect("a log");
     assert!(log.contains("database system is shut down"), "it was not killed: {log}");
     drop(frozen);

@@ -5,9 +5,9 @@ use std::{
 
 use pg::{
     Database,
-    lease::{HoldError, LEASE, Term, lead},
+    lease::{FenceError, LEASE, LeaseTerm, run_as_leader},
 };
-use runtime::{Shell, clock::Clock};
+use runtime::{ServiceRuntime, clock::Clock};
 use secrecy::SecretString;
 use sqlx::PgPool;
 use testkit::{Proxy, wait_for};
@@ -21,11 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Candidate {
     stopping: CancellationToken,
-    term: Arc<Mutex<Option<Term>>>,
+    term: Arc<Mutex<Option<LeaseTerm>>>,
 }
 
 /// Says that a candidate leads no more, when dropped.
-struct Leading(Arc<Mutex<Option<Term>>>);
+struct Leading(Arc<Mutex<Option<LeaseTerm>>>);
 
 impl Drop for Leading {
     fn drop(&mut self) {
@@ -36,11 +36,11 @@ impl Drop for Leading {
 impl Candidate {
     fn start(url: &str) -> Self {
         let stopping = CancellationToken::new();
-        let shell = Shell::new("test", stopping.clone(), Clock::system());
+        let runtime = ServiceRuntime::new("test", stopping.clone(), Clock::system());
         let database = Database::parse(&SecretString::from(url.to_owned())).expect("a URL");
-        let term: Arc<Mutex<Option<Term>>> = Arc::default();
+        let term: Arc<Mutex<Option<LeaseTerm>>> = Arc::default();
         let (told, ending) = (term.clone(), stopping.clone());
-        let work = move |term: Term| {
+        let work = move |term: LeaseTerm| {
             let (told, ending) = (told.clone(), ending.clone());
             async move {
                 *told.lock().expect("no panic") = Some(term);
@@ -50,11 +50,11 @@ impl Candidate {
                 Ok(())
             }
         };
-        shell.tasks.spawn("candidate", lead(shell.clone(), database, "sending", work));
+        runtime.tasks.spawn("candidate", run_as_leader(runtime.clone(), database, "sending", work));
         Self { stopping, term }
     }
 
-    fn term(&self) -> Option<Term> {
+    fn term(&self) -> Option<LeaseTerm> {
         self.term.lock().expect("no panic").clone()
     }
 }
@@ -81,8 +81,8 @@ async fn one_of_two_leads_and_the_other_follows_at_once_when_it_stops() {
     assert!(new.epoch > old.epoch);
 
     let mut connection = pool.acquire().await.expect("a connection");
-    assert!(matches!(old.hold(&mut connection).await, Err(HoldError::Deposed)));
-    new.hold(&mut connection).await.expect("the leader's writes are taken");
+    assert!(matches!(old.fence(&mut connection).await, Err(FenceError::Deposed)));
+    new.fence(&mut connection).await.expect("the leader's writes are taken");
 }
 
 #[tokio::test]
@@ -122,7 +122,7 @@ async fn a_renewal_passes_while_the_terms_own_transaction_is_open() {
     wait_for("it leads", PATIENCE, async || candidate.term().is_some()).await;
     let term = candidate.term().expect("leads");
     let mut transaction = database.pool.begin().await.expect("a transaction");
-    term.hold(&mut transaction).await.expect("it leads");
+    term.fence(&mut transaction).await.expect("it leads");
     let until: String =
         sqlx::query_scalar("SELECT expires_at::text FROM leases").fetch_one(&database.pool).await.expect("a lease");
     let outlived = async || {
@@ -174,7 +174,7 @@ async fn a_rival_waits_for_the_transactions_of_the_term_before() {
     wait_for("it leads", PATIENCE, async || deposed.term().is_some()).await;
     let old = deposed.term().expect("leads");
     let mut transaction = database.pool.begin().await.expect("a transaction");
-    old.hold(&mut transaction).await.expect("it leads");
+    old.fence(&mut transaction).await.expect("it leads");
     wire.freeze();
     wait_for("its lease has ended", PATIENCE, async || !lease_runs(&database.pool).await).await;
 
@@ -183,13 +183,13 @@ async fn a_rival_waits_for_the_transactions_of_the_term_before() {
     assert!(rival.term().is_none());
     // Another transaction of the old term may still begin, and is part of it.
     let mut another = database.pool.begin().await.expect("a transaction");
-    old.hold(&mut another).await.expect("nobody leads since");
+    old.fence(&mut another).await.expect("nobody leads since");
     another.commit().await.expect("taken");
     assert!(rival.term().is_none());
     transaction.commit().await.expect("the old term's write is taken");
     wait_for("the rival leads", PATIENCE, async || rival.term().is_some()).await;
     let mut late = database.pool.begin().await.expect("a transaction");
-    assert!(matches!(old.hold(&mut late).await, Err(HoldError::Deposed)));
+    assert!(matches!(old.fence(&mut late).await, Err(FenceError::Deposed)));
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use pg::{Database, MigrationError};
-use runtime::{Shell, StoppedEarly, clock::Clock};
+use runtime::{ServiceRuntime, StoppedEarly, clock::Clock};
 use secrecy::SecretString;
 use sqlx::{
     AssertSqlSafe, PgPool, SqlSafeStr as _,
@@ -30,12 +30,12 @@ async fn database() -> (Database, PgPool) {
     (Database::parse(&SecretString::from(url)).expect("a URL"), pool)
 }
 
-fn shell() -> Shell {
-    Shell::new("test", CancellationToken::new(), Clock::system())
+fn runtime() -> ServiceRuntime {
+    ServiceRuntime::new("test", CancellationToken::new(), Clock::system())
 }
 
-async fn says(shell: &Shell, words: &str) -> bool {
-    let report = shell.readiness.report().await;
+async fn says(runtime: &ServiceRuntime, words: &str) -> bool {
+    let report = runtime.readiness.report().await;
     !report.ready && report.parts.iter().any(|part| part.detail.as_deref().is_some_and(|why| why.contains(words)))
 }
 
@@ -55,7 +55,7 @@ async fn a_migration_that_waits_for_a_lock_in_vain_is_undone_and_ends_the_start_
     pg::migrate(&database, "test", &migrator(&[FIRST])).await.expect("migrated");
     let mut held = pool.begin().await.expect("a transaction");
     sqlx::query("SELECT * FROM things").fetch_all(&mut *held).await.expect("read");
-    let error = pg::connect(&shell(), &database, &migrator(&[FIRST, SECOND])).await.expect_err("a time-out");
+    let error = pg::connect(&runtime(), &database, &migrator(&[FIRST, SECOND])).await.expect_err("a time-out");
     assert!(format!("{error:#}").contains("migration 2 waited 10 s for a lock"), "{error:#}");
     drop(held);
     assert_eq!(pg::migrate(&database, "test", &migrator(&[FIRST, SECOND])).await.expect("migrated"), [2]);
@@ -65,14 +65,14 @@ async fn a_migration_that_waits_for_a_lock_in_vain_is_undone_and_ends_the_start_
 async fn an_older_program_refuses_the_tables_of_a_newer_one_and_one_that_runs_goes_on() {
     let (database, _) = database().await;
     let old = migrator(&[FIRST]);
-    let running = pg::connect(&shell(), &database, &old).await.expect("connected");
+    let running = pg::connect(&runtime(), &database, &old).await.expect("connected");
     pg::migrate(&database, "test", &migrator(&[FIRST, SECOND])).await.expect("migrated");
     sqlx::query("INSERT INTO things (id) VALUES (1)").execute(&running.requests).await.expect("it goes on");
 
     for migrate_at_start in [true, false] {
         let mut database = database.clone();
         database.migrate_at_start = migrate_at_start;
-        let error = pg::connect(&shell(), &database, &old).await.expect_err("too old");
+        let error = pg::connect(&runtime(), &database, &old).await.expect_err("too old");
         let words = "migrated by a newer version (it has migration 2, this program knows migrations up to 1)";
         assert!(format!("{error:#}").contains(words), "{error:#}");
     }
@@ -84,16 +84,16 @@ async fn an_older_program_refuses_the_tables_of_a_newer_one_and_one_that_runs_go
 async fn a_service_that_does_not_migrate_waits_unready_until_it_has_been_done() {
     let (mut database, _) = database().await;
     database.migrate_at_start = false;
-    let (shell, steps) = (shell(), migrator(&[FIRST, SECOND]));
-    let (waiting, waits_for, settings) = (shell.clone(), migrator(&[FIRST, SECOND]), database.clone());
+    let (runtime, steps) = (runtime(), migrator(&[FIRST, SECOND]));
+    let (waiting, waits_for, settings) = (runtime.clone(), migrator(&[FIRST, SECOND]), database.clone());
     let mut connecting = JoinSet::new();
     connecting.spawn(async move { pg::connect(&waiting, &settings, &waits_for).await });
-    wait_for("it says what it waits for", PATIENCE, async || says(&shell, "lacks migration 1").await).await;
+    wait_for("it says what it waits for", PATIENCE, async || says(&runtime, "lacks migration 1").await).await;
     pg::migrate(&database, "test", &migrator(&[FIRST])).await.expect("migrated");
-    wait_for("it says what it waits for", PATIENCE, async || says(&shell, "lacks migration 2").await).await;
+    wait_for("it says what it waits for", PATIENCE, async || says(&runtime, "lacks migration 2").await).await;
     pg::migrate(&database, "test", &steps).await.expect("migrated");
     connecting.join_next().await.expect("a task").expect("no panic").expect("connected");
-    assert!(shell.readiness.report().await.ready);
+    assert!(runtime.readiness.report().await.ready);
 }
 
 #[tokio::test]
@@ -102,7 +102,7 @@ async fn of_many_that_migrate_at_once_each_finds_it_done_and_done_once() {
     let mut starting = JoinSet::new();
     for _ in 0..8 {
         let (database, steps) = (database.clone(), migrator(&[FIRST, SECOND]));
-        starting.spawn(async move { pg::connect(&shell(), &database, &steps).await.map(drop) });
+        starting.spawn(async move { pg::connect(&runtime(), &database, &steps).await.map(drop) });
     }
     while let Some(started) = starting.join_next().await {
         started.expect("no panic").expect("connected");
@@ -130,11 +130,11 @@ async fn while_another_process_migrates_a_service_waits_and_says_so() {
         sqlx::query_scalar::<_, bool>(asked).fetch_one(&pool).await.expect("an answer")
     };
     wait_for("a migration that takes long", PATIENCE, is_at_it).await;
-    let (shell, mut second) = (shell(), JoinSet::new());
-    let (starting, settings) = (shell.clone(), database.clone());
+    let (runtime, mut second) = (runtime(), JoinSet::new());
+    let (starting, settings) = (runtime.clone(), database.clone());
     second.spawn(async move { pg::connect(&starting, &settings, &migrator(&[FIRST])).await });
-    wait_for("it says so", PATIENCE, async || says(&shell, "another process migrates").await).await;
-    shell.tasks.stopping().cancel();
+    wait_for("it says so", PATIENCE, async || says(&runtime, "another process migrates").await).await;
+    runtime.tasks.stopping().cancel();
     let error = second.join_next().await.expect("a task").expect("no panic").expect_err("stopped first");
     assert!(error.is::<StoppedEarly>(), "{error:#}");
     drop(blocking);

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use pg::Database;
-use runtime::{Shell, clock::Clock};
+use runtime::{ServiceRuntime, clock::Clock};
 use secrecy::SecretString;
 use sqlx::migrate::Migrator;
 use tokio::{
@@ -104,8 +104,8 @@ async fn startup_packet(client: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     Ok(packet)
 }
 
-fn shell() -> Shell {
-    Shell::new("test", CancellationToken::new(), Clock::system())
+fn runtime() -> ServiceRuntime {
+    ServiceRuntime::new("test", CancellationToken::new(), Clock::system())
 }
 
 fn parse(url: String) -> Database {
@@ -116,8 +116,8 @@ fn parse(url: String) -> Database {
 async fn a_service_starts_behind_it_with_its_time_limits() {
     let (addr, _serving) = pooler(Mode::Session).await;
     let database = parse(testkit::empty_database().await.url_at(addr));
-    let shell = shell();
-    let connecting = pg::connect(&shell, &database, &Migrator::DEFAULT);
+    let runtime = runtime();
+    let connecting = pg::connect(&runtime, &database, &Migrator::DEFAULT);
     let pools = tokio::time::timeout(Duration::from_secs(20), connecting).await.expect("in time").expect("connected");
     for pool in [&pools.requests, &pools.background] {
         let limit: String = sqlx::query_scalar("SHOW statement_timeout").fetch_one(pool).await.expect("a setting");
@@ -131,11 +131,11 @@ async fn a_parameter_that_an_operator_asked_for_and_that_is_refused_is_named() {
     let (addr, _serving) = pooler(Mode::Session).await;
     let url = testkit::empty_database().await.url_at(addr);
     let database = parse(format!("{url}?options=-c%20geqo=off"));
-    let shell = shell();
-    let (waiting, mut connecting) = (shell.clone(), JoinSet::new());
+    let runtime = runtime();
+    let (waiting, mut connecting) = (runtime.clone(), JoinSet::new());
     connecting.spawn(async move { pg::connect(&waiting, &database, &Migrator::DEFAULT).await.map(drop) });
     let says_so = async || {
-        let parts = shell.readiness.report().await.parts;
+        let parts = runtime.readiness.report().await.parts;
         let mut details = parts.into_iter().filter_map(|part| part.detail);
         details.any(|why| why.contains("unsupported startup parameter: options"))
     };
@@ -148,8 +148,8 @@ async fn a_pooler_that_lends_connections_by_the_transaction_is_refused_by_name()
     let mut database = parse(testkit::empty_database().await.url_at(addr));
     for migrate_at_start in [true, false] {
         database.migrate_at_start = migrate_at_start;
-        let shell = shell();
-        let connecting = pg::connect(&shell, &database, &Migrator::DEFAULT);
+        let runtime = runtime();
+        let connecting = pg::connect(&runtime, &database, &Migrator::DEFAULT);
         let error = tokio::time::timeout(Duration::from_secs(20), connecting).await.expect("in time");
         let error = error.expect_err("it cannot work");
         assert!(format!("{error:#}").contains("set PgBouncer's pool_mode to session"), "{error:#}");

@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use pg::{Database, Pools};
 use runtime::{
-    Shell,
+    ServiceRuntime,
     clock::Clock,
     config::{ConfigError, Reader},
 };
@@ -11,12 +11,12 @@ use sqlx::migrate::Migrator;
 use testkit::Proxy;
 use tokio_util::sync::CancellationToken;
 
-fn shell() -> Shell {
-    Shell::new("test", CancellationToken::new(), Clock::system())
+fn runtime() -> ServiceRuntime {
+    ServiceRuntime::new("test", CancellationToken::new(), Clock::system())
 }
 
 async fn pools(database: &Database) -> Pools {
-    pg::connect(&shell(), database, &Migrator::DEFAULT).await.expect("connected")
+    pg::connect(&runtime(), database, &Migrator::DEFAULT).await.expect("connected")
 }
 
 fn parse(url: impl Into<String>) -> Database {
@@ -53,15 +53,15 @@ async fn background_work_that_holds_every_connection_leaves_requests_and_readine
     let database = testkit::empty_database().await;
     let mut settings = parse(database.url);
     settings.background_pool_size = 1;
-    let shell = shell();
-    let pools = pg::connect(&shell, &settings, &Migrator::DEFAULT).await.expect("connected");
+    let runtime = runtime();
+    let pools = pg::connect(&runtime, &settings, &Migrator::DEFAULT).await.expect("connected");
     let _held = pools.background.begin().await.expect("a transaction");
     let mut requests = Vec::new();
     for _ in 0..settings.pool_size {
         requests.push(pools.requests.begin().await.expect("a connection"));
     }
     assert!(pools.requests.try_acquire().is_none() && pools.background.try_acquire().is_none());
-    assert!(shell.readiness.report().await.ready, "a busy database is no database that is away");
+    assert!(runtime.readiness.report().await.ready, "a busy database is no database that is away");
 }
 
 #[tokio::test]
@@ -123,10 +123,10 @@ async fn a_listener_whose_connection_died_silently_hears_again() {
     let database = testkit::empty_database().await;
     let wire = Proxy::to_postgres().await;
     let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
-    let shell = shell();
+    let runtime = runtime();
     let settings = parse(database.url_at(wire.addr()));
     let hears = move |payload: Option<&str>| told.send(payload.map(str::to_owned)).unwrap_or_default();
-    shell.tasks.spawn("listener", pg::listen(shell.clone(), settings, "news", hears));
+    runtime.tasks.spawn("listener", pg::listen(runtime.clone(), settings, "news", hears));
     assert_eq!(heard.recv().await, Some(None), "what came before may have been missed");
     sqlx::query("NOTIFY news, 'one'").execute(&database.pool).await.expect("told");
     assert_eq!(heard.recv().await, Some(Some("one".to_owned())));
@@ -137,6 +137,6 @@ async fn a_listener_whose_connection_died_silently_hears_again() {
     assert_eq!(said, Some(None));
     sqlx::query("NOTIFY news, 'three'").execute(&database.pool).await.expect("told");
     assert_eq!(heard.recv().await, Some(Some("three".to_owned())));
-    shell.tasks.stopping().cancel();
-    shell.tasks.join().await.expect("a clean stop");
+    runtime.tasks.stopping().cancel();
+    runtime.tasks.join().await.expect("a clean stop");
 }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use runtime::{Shell, StoppedEarly, clock::Clock};
+use runtime::{ServiceRuntime, StoppedEarly, clock::Clock};
 use secrecy::SecretString;
 use sqlx::migrate::Migrator;
 use testkit::wait_for;
@@ -16,20 +16,20 @@ fn nobody_there() -> pg::Database {
 
 #[tokio::test]
 async fn a_service_waits_for_its_database_and_says_so() {
-    let shell = Shell::new("test", CancellationToken::new(), Clock::system());
-    let (waiting, database) = (shell.clone(), nobody_there());
+    let runtime = ServiceRuntime::new("test", CancellationToken::new(), Clock::system());
+    let (waiting, database) = (runtime.clone(), nobody_there());
     let mut connecting = JoinSet::new();
     connecting.spawn(async move { pg::connect(&waiting, &database, &Migrator::DEFAULT).await });
     let says_so = async || {
-        let report = shell.readiness.report().await;
+        let report = runtime.readiness.report().await;
         report.parts.iter().any(|part| {
             part.name == "postgres" && part.detail.as_deref().is_some_and(|why| why.contains("cannot be reached"))
         })
     };
     wait_for("readiness names postgres", Duration::from_secs(20), says_so).await;
-    let report = serde_json::to_string(&shell.readiness.report().await).expect("JSON");
+    let report = serde_json::to_string(&runtime.readiness.report().await).expect("JSON");
     assert!(!report.contains("hush"), "{report}");
-    shell.tasks.stopping().cancel();
+    runtime.tasks.stopping().cancel();
     let error = connecting.join_next().await.expect("a task").expect("no panic").expect_err("stopped first");
     assert!(error.is::<StoppedEarly>(), "{error:#}");
 }

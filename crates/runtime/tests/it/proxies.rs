@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use runtime::{
     config::Reader,
-    outside::{Proxies, client_for},
+    http_client::{Proxies, client_for},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

@@ -1,4 +1,4 @@
-//! A question that was understood, and its true answer.
+//! A query that was understood, and its true answer.
 
 use chrono::{DateTime, Utc};
 use http::StatusCode;
@@ -14,12 +14,12 @@ use super::{
 use crate::reply::Reply;
 
 /// What is asked.
-pub(super) enum Question {
+pub(super) enum Query {
     States { query: StatesQuery, extended: bool },
     Flights(FlightsQuery),
 }
 
-impl Question {
+impl Query {
     /// # Errors
     /// A sentence for the asker.
     pub(super) fn read(endpoint: Endpoint, query: &[(String, String)]) -> Result<Self, String> {
@@ -42,20 +42,20 @@ impl Question {
 }
 
 /// The true answer. `columns` other than 0 are those of the state vectors, whatever was asked for.
-pub(super) fn answer(source: &Source, question: &Question, columns: usize, now: DateTime<Utc>) -> Reply {
-    match question {
-        Question::Flights(query) => match source.flights(query, now) {
+pub(super) fn answer(source: &Source, query: &Query, columns: usize, now: DateTime<Utc>) -> Reply {
+    match query {
+        Query::Flights(query) => match source.flights(query, now) {
             Ok(flights) if flights.is_empty() => Reply::empty(StatusCode::NOT_FOUND),
             Ok(flights) => Reply::json(StatusCode::OK, &flights),
             Err(unanswered) => refuse(unanswered),
         },
-        Question::States { query, extended } => match source.states(query, now) {
-            Ok(sky) => {
+        Query::States { query, extended } => match source.states(query, now) {
+            Ok(snapshot) => {
                 let asked = if *extended { 18 } else { 17 };
                 let columns = if columns == 0 { asked } else { columns };
-                let rows: Vec<_> = sky.states.iter().map(|state| state.to_row(columns)).collect();
+                let rows: Vec<_> = snapshot.states.iter().map(|state| state.to_row(columns)).collect();
                 let states = if rows.is_empty() { Value::Null } else { Value::Array(rows) };
-                Reply::json(StatusCode::OK, &json!({ "time": sky.time, "states": states }))
+                Reply::json(StatusCode::OK, &json!({ "time": snapshot.time, "states": states }))
             }
             Err(unanswered) => refuse(unanswered),
         },
@@ -73,7 +73,7 @@ fn value<'a>(query: &'a [(String, String)], name: &str) -> Option<&'a str> {
     query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
 }
 
-fn flights(direction: Direction, query: &[(String, String)]) -> Result<Question, String> {
+fn flights(direction: Direction, query: &[(String, String)]) -> Result<Query, String> {
     let seconds = |name: &str| {
         let text = value(query, name).ok_or_else(|| format!("{name} is missing"))?;
         // Times that chrono cannot tell the day of would have no days at all.
@@ -91,10 +91,10 @@ fn flights(direction: Direction, query: &[(String, String)]) -> Result<Question,
     if end.div_euclid(86_400) - begin.div_euclid(86_400) > 1 {
         return Err("the window touches more than two days".to_owned());
     }
-    Ok(Question::Flights(FlightsQuery { airport: airport.to_owned(), direction, begin, end }))
+    Ok(Query::Flights(FlightsQuery { airport: airport.to_owned(), direction, begin, end }))
 }
 
-fn states(query: &[(String, String)]) -> Result<Question, String> {
+fn states(query: &[(String, String)]) -> Result<Query, String> {
     let mut sides = [0.0; 4];
     let mut given = 0;
     for (side, (name, limit)) in
@@ -114,7 +114,7 @@ fn states(query: &[(String, String)]) -> Result<Question, String> {
     };
     let icao24 = query.iter().filter(|(key, _)| key == "icao24").map(|(_, value)| value.to_lowercase()).collect();
     let extended = value(query, "extended").is_some_and(|value| ["1", "true"].contains(&value));
-    Ok(Question::States { query: StatesQuery { area, icao24 }, extended })
+    Ok(Query::States { query: StatesQuery { area, icao24 }, extended })
 }
 
 #[cfg(test)]
@@ -123,7 +123,7 @@ mod tests {
 
     fn refused(endpoint: Endpoint, query: &str) -> Option<String> {
         let query: Vec<_> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-        Question::read(endpoint, &query).err()
+        Query::read(endpoint, &query).err()
     }
 
     #[test]

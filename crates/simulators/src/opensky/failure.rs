@@ -59,7 +59,7 @@ impl Failure {
     }
 
     /// What goes out; `answer` is the true one where it is needed.
-    pub(super) fn spoil(self, answer: Reply) -> Reply {
+    pub(super) fn inject_fault(self, answer: Reply) -> Reply {
         match self {
             Self::Status(code) => Reply::empty(status(code)),
             Self::TooManyRequests { retry_after_seconds } => {

@@ -1,4 +1,4 @@
-//! A stand-in for OpenSky: its own HTTP interface, from recordings or from what a test says.
+//! A simulator for OpenSky: its own HTTP interface, from recordings or from what a test says.
 //!
 //! It is as strict as the real one where a client could go wrong: tokens expire, calls cost credits
 //! and are refused with 429 when there are none left, flights exist only for published days and one
@@ -39,9 +39,9 @@ pub use rows::{Area, Flight, State};
 pub use scripted::Scripted;
 pub use source::Source;
 
-use server::Desk;
+use server::Api;
 
-/// How the stand-in is set up.
+/// How the simulator is set up.
 #[derive(Clone)]
 pub struct Options {
     /// Where to listen; port 0 takes a free one.
@@ -66,17 +66,17 @@ impl Options {
             addr: SocketAddr::from(([127, 0, 0, 1], 0)),
             clock,
             client_id: "flightbell".to_owned(),
-            client_secret: "stand-in".to_owned(),
+            client_secret: "simulator".to_owned(),
             token_lifetime: Duration::from_secs(1800),
             budget: Budget::default(),
         }
     }
 }
 
-/// A running stand-in. It stops when this is dropped, or by the token it was started with.
+/// A running simulator. It stops when this is dropped, or by the token it was started with.
 pub struct OpenSky {
     server: Server,
-    desk: Arc<Desk>,
+    api: Arc<Api>,
 }
 
 impl OpenSky {
@@ -86,9 +86,9 @@ impl OpenSky {
     /// When the address cannot be bound.
     pub async fn start(options: Options, source: Source, stopping: &CancellationToken) -> anyhow::Result<Self> {
         let addr = options.addr;
-        let desk = Arc::new(Desk::new(options, source));
-        let server = Server::start(addr, server::routes(Arc::clone(&desk)), stopping).await?;
-        Ok(Self { server, desk })
+        let api = Arc::new(Api::new(options, source));
+        let server = Server::start(addr, server::routes(Arc::clone(&api)), stopping).await?;
+        Ok(Self { server, api })
     }
 
     /// Where it listens.
@@ -116,58 +116,58 @@ impl OpenSky {
 
     /// Orders a failure of so many calls of this kind.
     pub fn fail_times(&self, endpoint: Endpoint, failure: Failure, times: u32) {
-        self.desk.failures.order(endpoint, failure, Some(times));
+        self.api.failures.order(endpoint, failure, Some(times));
     }
 
     /// Orders a failure of every call of this kind until [`OpenSky::recover`].
     pub fn fail_always(&self, endpoint: Endpoint, failure: Failure) {
-        self.desk.failures.order(endpoint, failure, None);
+        self.api.failures.order(endpoint, failure, None);
     }
 
     /// Forgets the failures that were ordered of this kind of call.
     pub fn recover(&self, endpoint: Endpoint) {
-        self.desk.failures.clear(&endpoint);
+        self.api.failures.clear(&endpoint);
     }
 
     /// Lets every token expire that was given so far.
     pub fn expire_tokens(&self) {
-        self.desk.tokens.expire_all();
+        self.api.tokens.expire_all();
     }
 
     /// Sets what is left of today's credits.
     pub fn set_credits(&self, bucket: Bucket, caller: Caller, left: u32) {
-        let now = (self.desk.options.clock)();
-        self.desk.accounts().set(bucket, caller, left, now);
+        let now = (self.api.options.clock)();
+        self.api.accounts().set(bucket, caller, left, now);
     }
 
     /// What is left of today's credits.
     #[must_use]
     pub fn credits(&self, bucket: Bucket, caller: Caller) -> u32 {
-        let now = (self.desk.options.clock)();
-        self.desk.accounts().left(bucket, caller, now)
+        let now = (self.api.options.clock)();
+        self.api.accounts().left(bucket, caller, now)
     }
 
     /// Leaves the credit headers away from answers, or sends them again.
     pub fn hide_credit_headers(&self, hidden: bool) {
-        self.desk.headers_hidden.store(hidden, std::sync::atomic::Ordering::Relaxed);
+        self.api.headers_hidden.store(hidden, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// Answers state vectors with so many columns (17 or 18), whatever is asked for; `None` obeys
     /// `extended`.
     pub fn set_columns(&self, columns: Option<usize>) {
-        self.desk.columns.store(columns.unwrap_or_default(), std::sync::atomic::Ordering::Relaxed);
+        self.api.columns.store(columns.unwrap_or_default(), std::sync::atomic::Ordering::Relaxed);
     }
 
     /// The newest 10,000 requests, oldest first.
     #[must_use]
     pub fn requests(&self) -> Vec<Request> {
-        self.desk.requests.all()
+        self.api.requests.all()
     }
 
     /// The requests of one kind, oldest first.
     #[must_use]
     pub fn requests_to(&self, endpoint: Endpoint) -> Vec<Request> {
-        self.desk.requests.filter(|request| request.endpoint == endpoint)
+        self.api.requests.filter(|request| request.endpoint == endpoint)
     }
 
     /// Waits until `enough` holds of the requests so far, and returns them.
@@ -175,7 +175,7 @@ impl OpenSky {
     /// # Errors
     /// When it does not hold within `limit`; the error names what there was.
     pub async fn wait_for(&self, limit: Duration, enough: impl Fn(&[Request]) -> bool) -> anyhow::Result<Vec<Request>> {
-        self.desk.requests.wait_for(limit, enough).await
+        self.api.requests.wait_for(limit, enough).await
     }
 
     /// Closes the port and every connection, and waits until that is done.

@@ -32,15 +32,15 @@ impl FlightsQuery {
     }
 }
 
-/// A question about the sky.
+/// A query for state vectors.
 pub(super) struct StatesQuery {
     pub(super) area: Option<Area>,
     /// Only these aircraft; empty for all.
     pub(super) icao24: Vec<String>,
 }
 
-/// An answer about the sky.
-pub(super) struct Sky {
+/// A snapshot of state vectors.
+pub(super) struct StateSnapshot {
     /// Unix seconds.
     pub(super) time: i64,
     pub(super) states: Vec<State>,

@@ -7,7 +7,7 @@ use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Utc};
 use flate2::read::GzDecoder;
 
 use super::{
-    query::{Direction, FlightsQuery, Sky, Unanswered},
+    query::{Direction, FlightsQuery, StateSnapshot, Unanswered},
     replay::{self, ReplayState},
     rows::{Area, Flight, State},
 };
@@ -126,7 +126,7 @@ impl Recording {
 
     /// What OpenSky would have answered at `now`. A box that leaves the recorded area, or none, has no
     /// answer: what flew outside is not known, and it was not nothing.
-    pub(super) fn states(&self, area: Option<&Area>, now: DateTime<Utc>) -> Result<Sky, Unanswered> {
+    pub(super) fn states(&self, area: Option<&Area>, now: DateTime<Utc>) -> Result<StateSnapshot, Unanswered> {
         match ReplayState::at(now) {
             ReplayState::NotBegun => return Err(Unanswered::NotRunning(NOT_BEGUN)),
             ReplayState::Ended => return Err(Unanswered::NotRunning(ENDED)),
@@ -135,11 +135,11 @@ impl Recording {
         if !area.is_some_and(is_recorded) {
             return Err(Unanswered::NotRecorded(NOT_THE_AREA));
         }
-        Ok(self.sky(now.timestamp()))
+        Ok(self.snapshot(now.timestamp()))
     }
 
     /// Everything that was known at the last tenth second.
-    fn sky(&self, now: i64) -> Sky {
+    fn snapshot(&self, now: i64) -> StateSnapshot {
         let time = now - now.rem_euclid(STEP);
         let heard = |aircraft: &Aircraft| {
             let positions = &self.positions[aircraft.positions.clone()];
@@ -148,7 +148,7 @@ impl Recording {
             let callsign = self.callsigns.get(usize::from(position.callsign))?;
             Some(position.to_state(&aircraft.icao24, callsign)).filter(|state| time - state.last_contact <= LISTED)
         };
-        Sky { time, states: self.aircraft.iter().filter_map(heard).collect() }
+        StateSnapshot { time, states: self.aircraft.iter().filter_map(heard).collect() }
     }
 
     /// The flights of an airport. Days that are not published yet hold none, for any airport; published
@@ -298,10 +298,10 @@ mod tests {
 
     /// Aircraft within 25 nautical miles, last heard under 60 s ago.
     fn live(recording: &Recording, now: i64) -> usize {
-        let sky = recording.sky(now);
-        let near = sky.states.iter().filter(|state| {
+        let snapshot = recording.snapshot(now);
+        let near = snapshot.states.iter().filter(|state| {
             let place = (state.latitude.expect("a latitude"), state.longitude.expect("a longitude"));
-            sky.time - state.last_contact < 60 && nautical_miles(LFPG, place) <= 25.0
+            snapshot.time - state.last_contact < 60 && nautical_miles(LFPG, place) <= 25.0
         });
         near.count()
     }

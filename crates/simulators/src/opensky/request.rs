@@ -31,7 +31,7 @@ pub enum Auth {
 /// A request, and the status it was answered with.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
-    /// When it came, on the stand-in's clock.
+    /// When it came, on the simulator's clock.
     pub at: DateTime<Utc>,
     /// Which call.
     pub endpoint: Endpoint,

@@ -8,19 +8,19 @@ use std::{
 use chrono::{DateTime, NaiveDate, Utc};
 
 use super::{
-    query::{Direction, FlightsQuery, Sky},
+    query::{Direction, FlightsQuery, StateSnapshot},
     rows::{Flight, State},
 };
 
-/// A world that a test sets up, and may change at any time. Nothing flies in it at first. Clones
+/// Traffic that a test sets up, and may change at any time. Nothing flies in it at first. Clones
 /// share it.
 #[derive(Clone, Default)]
 pub struct Scripted {
-    world: Arc<Mutex<World>>,
+    traffic: Arc<Mutex<Traffic>>,
 }
 
 #[derive(Default)]
-struct World {
+struct Traffic {
     flights: HashMap<(String, Direction, NaiveDate), Vec<Flight>>,
     states: Vec<State>,
     /// Groups of aircraft that are heard at every moment: where, and how many.
@@ -36,7 +36,7 @@ struct Hovering {
 }
 
 impl Scripted {
-    /// A world in which nothing flies.
+    /// Traffic in which nothing flies.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -45,7 +45,7 @@ impl Scripted {
     /// The flights of an airport on a UTC day, in place of those set before. Without any the answer is
     /// 404, as it is for a day that is not published.
     pub fn set_flights(&self, airport: &str, direction: Direction, day: NaiveDate, flights: Vec<Flight>) {
-        self.world().flights.insert((airport.to_uppercase(), direction, day), flights);
+        self.traffic().flights.insert((airport.to_uppercase(), direction, day), flights);
     }
 
     /// Sets so many different flights of an airport on a UTC day, spread over the day.
@@ -63,7 +63,7 @@ impl Scripted {
 
     /// The state vectors, in place of those set before.
     pub fn set_states(&self, states: Vec<State>) {
-        self.world().states = states;
+        self.traffic().states = states;
     }
 
     /// Puts `count` aircraft at a place, which are heard afresh at every moment, in place of those set
@@ -74,30 +74,30 @@ impl Scripted {
 
     /// The same as [`Scripted::set_aircraft`], all of one [`State::category`].
     pub fn set_aircraft_of_category(&self, name: &str, (latitude, longitude): (f64, f64), count: u32, category: u8) {
-        self.world().hovering.insert(name.to_owned(), Hovering { latitude, longitude, count, category });
+        self.traffic().hovering.insert(name.to_owned(), Hovering { latitude, longitude, count, category });
     }
 
     pub(super) fn flights(&self, query: &FlightsQuery) -> Vec<Flight> {
-        let world = self.world();
+        let traffic = self.traffic();
         let key = |day| (query.airport.clone(), query.direction, day);
-        query.days().filter_map(|day| world.flights.get(&key(day))).flatten().cloned().collect()
+        query.days().filter_map(|day| traffic.flights.get(&key(day))).flatten().cloned().collect()
     }
 
-    pub(super) fn sky(&self, now: DateTime<Utc>) -> Sky {
+    pub(super) fn snapshot(&self, now: DateTime<Utc>) -> StateSnapshot {
         let time = now.timestamp();
-        let world = self.world();
-        let mut states = world.states.clone();
+        let traffic = self.traffic();
+        let mut states = traffic.states.clone();
         let mut number = 0;
-        for &Hovering { latitude, longitude, count, category } in world.hovering.values() {
+        for &Hovering { latitude, longitude, count, category } in traffic.hovering.values() {
             for _ in 0..count {
                 states.push(State::new(format!("{number:06x}"), latitude, longitude, time).category(category));
                 number += 1;
             }
         }
-        Sky { time, states }
+        StateSnapshot { time, states }
     }
 
-    fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    fn traffic(&self) -> MutexGuard<'_, Traffic> {
+        self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

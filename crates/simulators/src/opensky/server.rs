@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::{
     Options, Source,
-    answer::{self, Question},
+    answer::{self, Query},
     credits::{Accounts, Bucket, Caller},
     failure::{Failure, REMAINING, RETRY_AFTER},
     request::{Auth, Endpoint, Request},
@@ -31,7 +31,7 @@ pub(super) const TOKEN_PATH: &str = "/auth/realms/opensky-network/protocol/openi
 const MOST_REQUESTS: usize = 10_000;
 
 /// Everything that answers share.
-pub(super) struct Desk {
+pub(super) struct Api {
     pub(super) options: Options,
     pub(super) source: Source,
     pub(super) failures: Script<Endpoint, Failure>,
@@ -43,7 +43,7 @@ pub(super) struct Desk {
     accounts: Mutex<Accounts>,
 }
 
-impl Desk {
+impl Api {
     pub(super) fn new(options: Options, source: Source) -> Self {
         Self {
             accounts: Mutex::new(Accounts::new(options.budget)),
@@ -79,8 +79,8 @@ impl Desk {
             url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect();
         let auth = self.auth(&headers);
         let reply = match self.failures.next(&[endpoint]) {
-            Some(failure) if failure.needs_answer() => failure.spoil(self.answer(endpoint, &query, auth, now)),
-            Some(failure) => failure.spoil(Reply::empty(StatusCode::OK)),
+            Some(failure) if failure.needs_answer() => failure.inject_fault(self.answer(endpoint, &query, auth, now)),
+            Some(failure) => failure.inject_fault(Reply::empty(StatusCode::OK)),
             None => self.answer(endpoint, &query, auth, now),
         };
         self.requests.push(Request { at: now, endpoint, query, auth, status: reply.status.as_u16() });
@@ -93,16 +93,16 @@ impl Desk {
             Auth::None | Auth::Basic => Caller::Anonymous,
             Auth::WrongToken => return Reply::text(StatusCode::UNAUTHORIZED, "Unauthorized"),
         };
-        let question = match Question::read(endpoint, query) {
-            Ok(question) => question,
+        let query = match Query::read(endpoint, query) {
+            Ok(query) => query,
             Err(problem) => return Reply::text(StatusCode::BAD_REQUEST, problem),
         };
         let bucket = if endpoint == Endpoint::States { Bucket::States } else { Bucket::Flights };
-        let charged = self.accounts().charge(bucket, caller, question.cost(now), now);
+        let charged = self.accounts().charge(bucket, caller, query.cost(now), now);
         let hidden = self.headers_hidden.load(Ordering::Relaxed);
         match charged {
             Ok(left) => {
-                let reply = answer::answer(&self.source, &question, self.columns.load(Ordering::Relaxed), now);
+                let reply = answer::answer(&self.source, &query, self.columns.load(Ordering::Relaxed), now);
                 if hidden { reply } else { reply.with_header(REMAINING, left) }
             }
             Err(exhausted) => {
@@ -113,7 +113,7 @@ impl Desk {
     }
 
     /// Signing in with the client's credentials, as Keycloak answers it.
-    async fn sign_in(&self, form: Bytes) -> Response {
+    async fn issue_token(&self, form: Bytes) -> Response {
         let form: Vec<(String, String)> = url::form_urlencoded::parse(&form).into_owned().collect();
         let value = |name: &str| form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         let refuse = |status, error: &str| Reply::json(status, &json!({ "error": error }));
@@ -131,8 +131,8 @@ impl Desk {
             Reply::json(StatusCode::OK, &body)
         };
         let reply = match self.failures.next(&[Endpoint::Token]) {
-            Some(failure) if failure.needs_answer() => failure.spoil(answer()),
-            Some(failure) => failure.spoil(Reply::empty(StatusCode::OK)),
+            Some(failure) if failure.needs_answer() => failure.inject_fault(answer()),
+            Some(failure) => failure.inject_fault(Reply::empty(StatusCode::OK)),
             None => answer(),
         };
         self.requests.push(Request {
@@ -146,17 +146,17 @@ impl Desk {
     }
 }
 
-pub(super) fn routes(desk: Arc<Desk>) -> Router {
+pub(super) fn routes(api: Arc<Api>) -> Router {
     let call = |endpoint: Endpoint| {
-        get(move |State(desk): State<Arc<Desk>>, RawQuery(query): RawQuery, headers: HeaderMap| async move {
-            desk.call(endpoint, query, headers).await
+        get(move |State(api): State<Arc<Api>>, RawQuery(query): RawQuery, headers: HeaderMap| async move {
+            api.call(endpoint, query, headers).await
         })
     };
-    let sign_in = |State(desk): State<Arc<Desk>>, form: Bytes| async move { desk.sign_in(form).await };
+    let issue_token = |State(api): State<Arc<Api>>, form: Bytes| async move { api.issue_token(form).await };
     Router::new()
-        .route(TOKEN_PATH, post(sign_in))
+        .route(TOKEN_PATH, post(issue_token))
         .route("/api/states/all", call(Endpoint::States))
         .route("/api/flights/arrival", call(Endpoint::Arrivals))
         .route("/api/flights/departure", call(Endpoint::Departures))
-        .with_state(desk)
+        .with_state(api)
 }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use super::{
-    query::{FlightsQuery, Sky, StatesQuery, Unanswered},
+    query::{FlightsQuery, StateSnapshot, StatesQuery, Unanswered},
     recording::Recording,
     rows::Flight,
     scripted::Scripted,
 };
 
-/// Where a stand-in's answers come from.
+/// Where a simulator's answers come from.
 #[derive(Clone)]
 pub enum Source {
     /// The committed recordings, moved onto one calendar.
@@ -28,15 +28,15 @@ impl Source {
         }
     }
 
-    pub(super) fn states(&self, query: &StatesQuery, now: DateTime<Utc>) -> Result<Sky, Unanswered> {
-        let mut sky = match self {
+    pub(super) fn states(&self, query: &StatesQuery, now: DateTime<Utc>) -> Result<StateSnapshot, Unanswered> {
+        let mut snapshot = match self {
             Self::Recording(recording) => recording.states(query.area.as_ref(), now)?,
-            Self::Scripted(scripted) => scripted.sky(now),
+            Self::Scripted(scripted) => scripted.snapshot(now),
         };
-        sky.states.retain(|state| {
+        snapshot.states.retain(|state| {
             query.area.as_ref().is_none_or(|area| area.contains(state))
                 && (query.icao24.is_empty() || query.icao24.contains(&state.icao24))
         });
-        Ok(sky)
+        Ok(snapshot)
     }
 }

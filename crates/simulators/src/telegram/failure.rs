@@ -119,7 +119,7 @@ impl Failure {
     }
 
     /// What goes out; `answer` is the true one of a message that was delivered.
-    pub(super) fn spoil(self, answer: Option<Reply>) -> Reply {
+    pub(super) fn inject_fault(self, answer: Option<Reply>) -> Reply {
         let truth = answer.is_some();
         let answer = answer.unwrap_or_else(|| Reply::empty(StatusCode::OK));
         match self {

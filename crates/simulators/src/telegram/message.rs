@@ -74,7 +74,7 @@ pub(super) fn chat(id: i64, name: &str) -> Value {
 
 /// The bot as Telegram describes it.
 pub(super) fn bot() -> Value {
-    json!({ "id": 1_000_000_001, "is_bot": true, "first_name": "Flightbell", "username": "flightbell_stand_in_bot" })
+    json!({ "id": 1_000_000_001, "is_bot": true, "first_name": "Flightbell", "username": "flightbell_simulator_bot" })
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
-//! A stand-in for Telegram: its Bot API as far as sending goes, and a page that shows the chats.
+//! A simulator for Telegram: its Bot API as far as sending goes, and a page that shows the chats.
 //!
 //! Texts are checked as Telegram checks them, limits are kept where a test asks for it, and every
 //! attempt is remembered, with whether the message reached the chat and whether the sender was told.
 //! Markdown, files, buttons and updates are not served.
 
-mod desk;
+mod bot_api;
 mod failure;
 mod fields;
 mod html;
@@ -25,9 +25,9 @@ pub use limits::Limits;
 pub use message::Sent;
 pub use page::{Credit, Page};
 
-use desk::Desk;
+use bot_api::BotApi;
 
-/// How the stand-in is set up.
+/// How the simulator is set up.
 #[derive(Clone)]
 pub struct Options {
     /// Where to listen; port 0 takes a free one.
@@ -46,7 +46,7 @@ impl Options {
     pub fn new(page: Page) -> Self {
         Self {
             addr: SocketAddr::from(([127, 0, 0, 1], 0)),
-            token: "1000000001:stand-in".to_owned(),
+            token: "1000000001:simulator".to_owned(),
             limits: None,
             page,
         }
@@ -64,10 +64,10 @@ pub enum Scope {
     GetMe,
 }
 
-/// A running stand-in. It stops when this is dropped, or by the token it was started with.
+/// A running simulator. It stops when this is dropped, or by the token it was started with.
 pub struct Telegram {
     server: Server,
-    desk: Arc<Desk>,
+    bot_api: Arc<BotApi>,
 }
 
 impl Telegram {
@@ -77,9 +77,9 @@ impl Telegram {
     /// When the address cannot be bound.
     pub async fn start(options: Options, stopping: &CancellationToken) -> anyhow::Result<Self> {
         let addr = options.addr;
-        let desk = Arc::new(Desk::new(options));
-        let server = Server::start(addr, server::routes(Arc::clone(&desk)), stopping).await?;
-        Ok(Self { server, desk })
+        let bot_api = Arc::new(BotApi::new(options));
+        let server = Server::start(addr, server::routes(Arc::clone(&bot_api)), stopping).await?;
+        Ok(Self { server, bot_api })
     }
 
     /// Where it listens.
@@ -97,7 +97,7 @@ impl Telegram {
     /// What to set as `TELEGRAM_BOT_TOKEN`.
     #[must_use]
     pub fn token(&self) -> &str {
-        &self.desk.options.token
+        &self.bot_api.options.token
     }
 
     /// Orders a failure of the next call, behind those ordered before. One chat's come before those of
@@ -108,29 +108,29 @@ impl Telegram {
 
     /// Orders a failure of so many calls.
     pub fn fail_times(&self, scope: Scope, failure: Failure, times: u32) {
-        self.desk.failures.order(scope, failure, Some(times));
+        self.bot_api.failures.order(scope, failure, Some(times));
     }
 
     /// Orders a failure of every call until [`Telegram::recover`].
     pub fn fail_always(&self, scope: Scope, failure: Failure) {
-        self.desk.failures.order(scope, failure, None);
+        self.bot_api.failures.order(scope, failure, None);
     }
 
     /// Forgets the failures that were ordered for this scope.
     pub fn recover(&self, scope: Scope) {
-        self.desk.failures.clear(&scope);
+        self.bot_api.failures.clear(&scope);
     }
 
     /// The newest 200,000 attempts, oldest first.
     #[must_use]
     pub fn sent(&self) -> Vec<Sent> {
-        self.desk.sent.all()
+        self.bot_api.sent.all()
     }
 
     /// The attempts that reached a chat, oldest first.
     #[must_use]
     pub fn delivered(&self) -> Vec<Sent> {
-        self.desk.sent.filter(Sent::is_in_chat)
+        self.bot_api.sent.filter(Sent::is_in_chat)
     }
 
     /// Waits until `enough` holds of all attempts so far, and returns them.
@@ -138,7 +138,7 @@ impl Telegram {
     /// # Errors
     /// When it does not hold within `limit`; the error names what there was.
     pub async fn wait_for(&self, limit: Duration, enough: impl Fn(&[Sent]) -> bool) -> anyhow::Result<Vec<Sent>> {
-        self.desk.sent.wait_for(limit, enough).await
+        self.bot_api.sent.wait_for(limit, enough).await
     }
 
     /// Waits until at least `count` messages reached a chat, and returns those that did.

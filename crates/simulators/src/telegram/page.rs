@@ -12,7 +12,7 @@ use http::{StatusCode, header};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{desk::Desk, html::Entity, message::Sent};
+use super::{bot_api::BotApi, html::Entity, message::Sent};
 use crate::{ClockFn, opensky, reply::Reply};
 
 /// How many messages one answer holds.
@@ -89,7 +89,7 @@ impl Page {
     #[must_use]
     pub fn plain() -> Self {
         Self {
-            title: "Telegram stand-in".to_owned(),
+            title: "Telegram simulator".to_owned(),
             headline: "These messages did not go to Telegram.".to_owned(),
             running: String::new(),
             ended: String::new(),
@@ -118,8 +118,8 @@ struct Shown<'a> {
 }
 
 /// `GET /`: the page, which is useful once its script has fetched the chats.
-pub(super) async fn html(State(desk): State<Arc<Desk>>) -> Response {
-    let page = &desk.options.page;
+pub(super) async fn html(State(bot_api): State<Arc<BotApi>>) -> Response {
+    let page = &bot_api.options.page;
     let badge = if page.span.is_some() { r#"<span class="badge">Replay</span> "# } else { "" };
     let text = include_str!("page/page.html")
         .replace("{badge}", badge)
@@ -139,12 +139,12 @@ pub(super) async fn js() -> Response {
 }
 
 /// `GET /api/chats?after=N`: what changed since the attempt with that number, and the time.
-pub(super) async fn chats(State(desk): State<Arc<Desk>>, RawQuery(query): RawQuery) -> Response {
+pub(super) async fn chats(State(bot_api): State<Arc<BotApi>>, RawQuery(query): RawQuery) -> Response {
     let query = query.unwrap_or_default();
     let after = query.strip_prefix("after=").and_then(|number| number.parse().ok()).unwrap_or(0);
-    let page = &desk.options.page;
+    let page = &bot_api.options.page;
     let now = (page.clock)();
-    let news = desk.sent.filter(|sent| sent.order > after && sent.is_in_chat());
+    let news = bot_api.sent.filter(|sent| sent.order > after && sent.is_in_chat());
     let newest = &news[news.len().saturating_sub(MOST_MESSAGES)..];
     let ended = page.span.is_some_and(|(_, end)| now >= end);
     let body = json!({

@@ -10,16 +10,16 @@ use axum::{
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::{desk::Desk, failure::refusal, fields::Fields, page};
+use super::{bot_api::BotApi, failure::refusal, fields::Fields, page};
 
-pub(super) fn routes(desk: Arc<Desk>) -> Router {
-    let call = |State(desk): State<Arc<Desk>>,
+pub(super) fn routes(bot_api: Arc<BotApi>) -> Router {
+    let call = |State(bot_api): State<Arc<BotApi>>,
                 Path((bot, method)): Path<(String, String)>,
                 RawQuery(query): RawQuery,
                 headers: HeaderMap,
                 body: Bytes| async move {
         let fields = Fields::read(query.as_deref(), &headers, &body);
-        desk.call(&bot, &method, fields).await
+        bot_api.call(&bot, &method, fields).await
     };
     Router::new()
         .route("/", get(page::html))
@@ -28,5 +28,5 @@ pub(super) fn routes(desk: Arc<Desk>) -> Router {
         .route("/api/chats", get(page::chats))
         .route("/{bot}/{method}", any(call))
         .fallback(|| async { refusal(404, "Not Found", None).send().await })
-        .with_state(desk)
+        .with_state(bot_api)
 }

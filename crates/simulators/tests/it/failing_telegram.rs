@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use simulators::telegram::{Failure, Scope};
 
-use crate::Chats;
+use crate::TelegramClient;
 
 fn message(chat_id: i64) -> Value {
     json!({ "chat_id": chat_id, "text": "hello" })
@@ -13,7 +13,7 @@ fn message(chat_id: i64) -> Value {
 
 #[tokio::test]
 async fn refusals_have_telegrams_shape_and_reach_no_chat() {
-    let chats = Chats::start().await;
+    let chats = TelegramClient::start().await;
     for (failure, code, words) in [
         (Failure::blocked(), 403, "blocked"),
         (Failure::deactivated(), 403, "deactivated"),
@@ -44,7 +44,7 @@ async fn refusals_have_telegrams_shape_and_reach_no_chat() {
 
 #[tokio::test]
 async fn too_many_requests_are_told_in_the_header_too() {
-    let chats = Chats::start().await;
+    let chats = TelegramClient::start().await;
     chats.telegram.fail(Scope::All, Failure::TooManyRequests { retry_after: 17 });
     let answer = chats.client.post(chats.url("sendMessage")).json(&message(7)).send().await.expect("an answer");
     assert_eq!((answer.status().as_u16(), &answer.headers()["retry-after"]), (429, &"17".parse().expect("a value")));
@@ -52,7 +52,7 @@ async fn too_many_requests_are_told_in_the_header_too() {
 
 #[tokio::test]
 async fn one_chats_failures_are_its_own_and_come_before_everybodys() {
-    let chats = Chats::start().await;
+    let chats = TelegramClient::start().await;
     chats.telegram.fail_always(Scope::Chat(7), Failure::blocked());
     chats.telegram.fail_times(Scope::All, Failure::internal_error(), 1);
     assert_eq!(chats.send(message(7)).await.0, 403);
@@ -67,7 +67,7 @@ async fn one_chats_failures_are_its_own_and_come_before_everybodys() {
 
 #[tokio::test]
 async fn a_message_may_arrive_though_its_answer_does_not() {
-    let chats = Chats::start().await;
+    let chats = TelegramClient::start().await;
     for (failure, delivered) in [
         (Failure::HangUp { delivered: true }, true),
         (Failure::HangUp { delivered: false }, false),
@@ -92,7 +92,7 @@ async fn a_message_may_arrive_though_its_answer_does_not() {
 
 #[tokio::test]
 async fn an_answer_may_be_garbage() {
-    let chats = Chats::start().await;
+    let chats = TelegramClient::start().await;
     for (status, delivered) in [(200, true), (200, false), (502, false)] {
         chats.telegram.fail(Scope::All, Failure::Garbage { status, delivered });
         let answer = chats.client.post(chats.url("sendMessage")).json(&message(7)).send().await.expect("an answer");
@@ -105,7 +105,7 @@ async fn an_answer_may_be_garbage() {
 
 #[tokio::test]
 async fn the_token_check_fails_by_itself() {
-    let chats = Chats::start().await;
+    let chats = TelegramClient::start().await;
     chats.telegram.fail(Scope::GetMe, Failure::internal_error());
     assert_eq!(chats.client.get(chats.url("getMe")).send().await.expect("an answer").status(), 500);
     assert_eq!(chats.send(message(7)).await.0, 200);

@@ -1,4 +1,4 @@
-//! Both stand-ins as clients meet them: over HTTP on the loopback interface.
+//! Both simulators as clients meet them: over HTTP on the loopback interface.
 
 #![cfg(test)]
 
@@ -37,9 +37,9 @@ fn at(text: &str) -> DateTime<Utc> {
 
 /// A clock that shows what the test says.
 #[derive(Clone)]
-struct Hands(Arc<Mutex<DateTime<Utc>>>);
+struct ClockControl(Arc<Mutex<DateTime<Utc>>>);
 
-impl Hands {
+impl ClockControl {
     fn new(text: &str) -> Self {
         Self(Arc::new(Mutex::new(at(text))))
     }
@@ -55,22 +55,22 @@ impl Hands {
 }
 
 /// OpenSky with a client beside it.
-struct Sky {
+struct OpenSkyClient {
     opensky: OpenSky,
     client: Client,
-    clock: Hands,
+    clock: ClockControl,
 }
 
-impl Sky {
+impl OpenSkyClient {
     async fn start(source: Source, now: &str) -> Self {
         Self::start_with(source, now, |_| {}).await
     }
 
     async fn start_with(source: Source, now: &str, change: impl FnOnce(&mut Options)) -> Self {
-        let clock = Hands::new(now);
+        let clock = ClockControl::new(now);
         let mut options = Options::new(clock.clock());
         change(&mut options);
-        let opensky = OpenSky::start(options, source, &CancellationToken::new()).await.expect("a stand-in");
+        let opensky = OpenSky::start(options, source, &CancellationToken::new()).await.expect("a simulator");
         Self { opensky, client: client(), clock }
     }
 
@@ -94,24 +94,24 @@ impl Sky {
     }
 
     async fn token(&self) -> String {
-        let answer: Value = self.sign_in("stand-in").await.json().await.expect("JSON");
+        let answer: Value = self.sign_in("simulator").await.json().await.expect("JSON");
         answer["access_token"].as_str().expect("a token").to_owned()
     }
 }
 
 /// Telegram with a client beside it.
-struct Chats {
+struct TelegramClient {
     telegram: Telegram,
     client: Client,
 }
 
-impl Chats {
+impl TelegramClient {
     async fn start() -> Self {
         Self::start_with(telegram::Options::new(Page::plain())).await
     }
 
     async fn start_with(options: telegram::Options) -> Self {
-        let telegram = Telegram::start(options, &CancellationToken::new()).await.expect("a stand-in");
+        let telegram = Telegram::start(options, &CancellationToken::new()).await.expect("a simulator");
         Self { telegram, client: client() }
     }
 

@@ -3,19 +3,19 @@
 use serde_json::{Value, json};
 use simulators::telegram::{Failure, Options, Page, Scope};
 
-use crate::{Chats, Hands};
+use crate::{ClockControl, TelegramClient};
 
-async fn news(chats: &Chats, after: u64) -> Value {
+async fn news(chats: &TelegramClient, after: u64) -> Value {
     let url = format!("{}/api/chats?after={after}", chats.telegram.url());
     chats.client.get(url).send().await.expect("an answer").json().await.expect("JSON")
 }
 
 #[tokio::test]
 async fn the_page_says_first_that_it_is_a_replay_and_needs_nothing_from_outside() {
-    let clock = Hands::new("2021-10-07T12:10:00Z");
+    let clock = ClockControl::new("2021-10-07T12:10:00Z");
     let mut page = Page::replay(clock.clock(), 60);
     page.title = "A <demo> & \"more\"".to_owned();
-    let chats = Chats::start_with(Options::new(page)).await;
+    let chats = TelegramClient::start_with(Options::new(page)).await;
     let answer = chats.client.get(chats.telegram.url()).send().await.expect("an answer");
     let policy = answer.headers()["content-security-policy"].to_str().expect("text").to_owned();
     assert!(policy.starts_with("default-src 'none';") && !policy.contains("http"), "{policy}");
@@ -35,10 +35,10 @@ async fn the_page_says_first_that_it_is_a_replay_and_needs_nothing_from_outside(
 
 #[tokio::test]
 async fn messages_appear_as_they_come_and_only_those_that_reached_a_chat() {
-    let clock = Hands::new("2021-10-07T13:18:00Z");
+    let clock = ClockControl::new("2021-10-07T13:18:00Z");
     let mut page = Page::replay(clock.clock(), 60);
     page.chat_names.insert(7, "Ada".to_owned());
-    let chats = Chats::start_with(Options::new(page)).await;
+    let chats = TelegramClient::start_with(Options::new(page)).await;
     assert_eq!(news(&chats, 0).await["messages"], json!([]));
     chats.send(json!({ "chat_id": 7, "text": "<b>LFPG</b>", "parse_mode": "HTML" })).await;
     chats.telegram.fail(Scope::All, Failure::blocked());
@@ -58,8 +58,8 @@ async fn messages_appear_as_they_come_and_only_those_that_reached_a_chat() {
 
 #[tokio::test]
 async fn the_page_tells_clock_speed_and_recordings_and_that_live_is_unknown_after_the_end() {
-    let clock = Hands::new("2021-10-07T14:54:59Z");
-    let chats = Chats::start_with(Options::new(Page::replay(clock.clock(), 60))).await;
+    let clock = ClockControl::new("2021-10-07T14:54:59Z");
+    let chats = TelegramClient::start_with(Options::new(Page::replay(clock.clock(), 60))).await;
     let running = news(&chats, 0).await;
     assert_eq!((&running["clock"], &running["speed"]), (&json!("2021-10-07T14:54:59Z"), &json!(60)));
     assert_eq!((&running["ended"], &running["span"][1]), (&json!(false), &json!("2021-10-07T14:55:00Z")));

@@ -5,11 +5,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use simulators::telegram::{Limits, Options, Page};
 
-use crate::{Chats, SOON};
+use crate::{SOON, TelegramClient};
 
 #[tokio::test]
 async fn a_message_is_answered_with_a_message() {
-    let chats = Chats::start().await;
+    let chats = TelegramClient::start().await;
     let (status, answer) =
         chats.send(json!({ "chat_id": 7, "text": "<b>LFPG</b> &amp; co", "parse_mode": "HTML" })).await;
     assert_eq!((status, &answer["ok"]), (200, &json!(true)));
@@ -28,7 +28,7 @@ async fn a_message_is_answered_with_a_message() {
 
 #[tokio::test]
 async fn fields_may_come_as_a_form_or_in_the_query_and_methods_in_any_case() {
-    let chats = Chats::start().await;
+    let chats = TelegramClient::start().await;
     let form = [("chat_id", "-1001234567890"), ("text", "a form")];
     let answer = chats.client.post(chats.url("SendMessage")).form(&form).send().await.expect("an answer");
     let answer: Value = answer.json().await.expect("JSON");
@@ -45,7 +45,7 @@ async fn fields_may_come_as_a_form_or_in_the_query_and_methods_in_any_case() {
 
 #[tokio::test]
 async fn a_wrong_token_and_an_unknown_method_are_refused() {
-    let chats = Chats::start().await;
+    let chats = TelegramClient::start().await;
     let wrong = format!("{}/bot123:wrong/sendMessage", chats.telegram.url());
     let answer = chats.client.post(wrong).json(&json!({ "chat_id": 7, "text": "x" })).send().await.expect("an answer");
     assert_eq!(answer.status(), 401);
@@ -58,7 +58,7 @@ async fn a_wrong_token_and_an_unknown_method_are_refused() {
 
 #[tokio::test]
 async fn bad_messages_are_refused_in_telegrams_words() {
-    let chats = Chats::start().await;
+    let chats = TelegramClient::start().await;
     let long = "x".repeat(4097);
     for (body, expected) in [
         (json!({ "chat_id": 7, "text": "" }), "Bad Request: message text is empty"),
@@ -84,7 +84,7 @@ async fn bad_messages_are_refused_in_telegrams_words() {
 async fn limits_are_kept_where_they_are_asked_for() {
     let limits =
         Limits { chat_burst: 2, group_messages: 1, group_window: Duration::from_secs(60), ..Limits::default() };
-    let chats = Chats::start_with(Options { limits: Some(limits), ..Options::new(Page::plain()) }).await;
+    let chats = TelegramClient::start_with(Options { limits: Some(limits), ..Options::new(Page::plain()) }).await;
     let mut told = Vec::new();
     for chat_id in [7, 7, 7, 8, -9, -9] {
         let (status, answer) = chats.send(json!({ "chat_id": chat_id, "text": "x" })).await;
@@ -99,7 +99,7 @@ async fn limits_are_kept_where_they_are_asked_for() {
 
 #[tokio::test]
 async fn a_test_waits_for_messages() {
-    let chats = Chats::start().await;
+    let chats = TelegramClient::start().await;
     let (waited, _, _) = tokio::join!(
         chats.telegram.wait_for_delivered(SOON, 2),
         chats.send(json!({ "chat_id": 7, "text": "one" })),

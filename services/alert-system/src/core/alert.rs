@@ -26,7 +26,7 @@ pub fn compose<'a>(reading: &'a Reading<'_>, crossing: &Crossing) -> AlertEvent<
             condition,
             reading: Some(event.reading.clone()),
         },
-        Reading::Bare { cause, fields, .. } => AlertEvent {
+        Reading::Legacy { cause, fields, .. } => AlertEvent {
             event_id: alert_event_id(*cause),
             interest_id: None,
             user_id: None,
@@ -51,7 +51,7 @@ mod tests {
 
     const READING: &str = include_str!("../../../../crates/events/tests/golden/reading.json");
     const ALERT: &str = include_str!("../../../../crates/events/tests/golden/alert.json");
-    const BARE_READING: &str = include_str!("../../../../crates/events/tests/golden/bare_reading.json");
+    const LEGACY_READING: &str = include_str!("../../../../crates/events/tests/golden/legacy_reading.json");
 
     fn reading(value: &'static str) -> Reading<'static> {
         let key: Option<&[u8]> = Some(b"0193a5e2-7b1c-7c3e-8f00-000000000001");
@@ -83,9 +83,9 @@ mod tests {
     }
 
     #[test]
-    fn an_alert_of_the_five_field_kind_has_a_lasting_id() {
+    fn an_alert_of_the_legacy_format_has_a_lasting_id() {
         let crossing = Crossing { kind: AlertKind::High, value: 10, threshold: Some(2) };
-        let reading = reading(BARE_READING);
+        let reading = reading(LEGACY_READING);
         let alert = compose(&reading, &crossing);
         assert_eq!(alert.event_id.to_string(), "587dda6d-37ea-5808-92dc-8570f695f529");
         assert_eq!((alert.interest_id, alert.user_id, alert.metric.as_ref()), (None, None, "flights"));

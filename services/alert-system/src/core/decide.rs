@@ -13,7 +13,7 @@ pub struct State {
     /// Whether the last reading had a value.
     pub data: Data,
     /// The newest message that is settled; `None` before the first.
-    pub last: Option<Position>,
+    pub last: Option<Sequence>,
     /// Whether the interest was removed. Nothing follows that.
     pub removed: bool,
 }
@@ -43,9 +43,9 @@ pub enum Data {
 }
 
 /// The order of the messages of one interest: (version of the interest, number of the reading), or
-/// (partition, offset) for the five-field kind.
+/// (partition, offset) for the legacy format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Position {
+pub struct Sequence {
     /// The interest's version, or the partition.
     pub major: i64,
     /// The reading's number, or the offset.
@@ -65,7 +65,7 @@ pub struct Thresholds {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Observation {
     /// Where it stands in the order of the interest's messages.
-    pub position: Position,
+    pub sequence: Sequence,
     /// The value; `None` when it is unknown.
     pub value: Option<i64>,
     /// The interest's thresholds at that time.
@@ -74,7 +74,7 @@ pub struct Observation {
 
 /// What may happen to an interest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum InterestEvent {
     /// A reading.
     Observed(Observation),
     /// Its removal.
@@ -96,7 +96,7 @@ pub struct Crossing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// Somebody is told.
-    Told,
+    Alerted,
     /// Nothing that anybody wants to know.
     Quiet,
     /// Not newer than what is settled already.
@@ -112,34 +112,34 @@ pub struct Decision {
     pub next: State,
     /// How the message was settled.
     pub outcome: Outcome,
-    /// What to tell, exactly when `outcome` is [`Outcome::Told`].
+    /// What to tell, exactly when `outcome` is [`Outcome::Alerted`].
     pub crossing: Option<Crossing>,
 }
 
-/// Decides what follows from `step` for an interest that stands at `state`.
+/// Decides what follows from `event` for an interest that stands at `state`.
 ///
 /// The new level depends on the message alone, never on the level before; what depends on that is
 /// only whether somebody is told. This is what makes repeated messages harmless.
 #[must_use]
-pub fn decide(state: &State, step: &Step) -> Decision {
+pub fn decide(state: &State, event: &InterestEvent) -> Decision {
     let silent = |next, outcome| Decision { next, outcome, crossing: None };
-    let observed = match step {
+    let observed = match event {
         _ if state.removed => return silent(*state, Outcome::Removed),
-        // The level goes with the interest; the position is of no use to anybody any more.
-        Step::Removed => return silent(State { removed: true, ..State::default() }, Outcome::Removed),
-        Step::Observed(observed) => observed,
+        // The level goes with the interest; the sequence is of no use to anybody any more.
+        InterestEvent::Removed => return silent(State { removed: true, ..State::default() }, Outcome::Removed),
+        InterestEvent::Observed(observed) => observed,
     };
-    if state.last.is_some_and(|last| observed.position <= last) {
+    if state.last.is_some_and(|last| observed.sequence <= last) {
         return silent(*state, Outcome::Stale);
     }
-    let last = Some(observed.position);
+    let last = Some(observed.sequence);
     let Some(value) = observed.value else {
         return silent(State { data: Data::Missing, last, ..*state }, Outcome::Quiet);
     };
     let level = observed.thresholds.level_of(value);
     let next = State { level, data: Data::Ok, last, removed: false };
     let crossing = crossing(state.level, level, value, observed.thresholds);
-    let outcome = if crossing.is_some() { Outcome::Told } else { Outcome::Quiet };
+    let outcome = if crossing.is_some() { Outcome::Alerted } else { Outcome::Quiet };
     Decision { next, outcome, crossing }
 }
 
@@ -198,11 +198,11 @@ mod tests {
     const LIMITS: Thresholds = Thresholds { high: Some(10), low: Some(2) };
 
     fn at(level: Level) -> State {
-        State { level, last: (level != Level::Unknown).then_some(Position { major: 1, minor: 7 }), ..State::default() }
+        State { level, last: (level != Level::Unknown).then_some(Sequence { major: 1, minor: 7 }), ..State::default() }
     }
 
-    fn observed(minor: i64, value: Option<i64>, thresholds: Thresholds) -> Step {
-        Step::Observed(Observation { position: Position { major: 1, minor }, value, thresholds })
+    fn observed(minor: i64, value: Option<i64>, thresholds: Thresholds) -> InterestEvent {
+        InterestEvent::Observed(Observation { sequence: Sequence { major: 1, minor }, value, thresholds })
     }
 
     #[test]
@@ -226,7 +226,7 @@ mod tests {
             let decision = decide(&at(before), &observed(8, Some(value), LIMITS));
             assert_eq!(decision.next.level, after, "{before:?} and {value}");
             assert_eq!(decision.crossing.map(|crossing| crossing.kind), told, "{before:?} and {value}");
-            assert_eq!(decision.outcome == Outcome::Told, told.is_some(), "{before:?} and {value}");
+            assert_eq!(decision.outcome == Outcome::Alerted, told.is_some(), "{before:?} and {value}");
         }
     }
 
@@ -285,18 +285,22 @@ mod tests {
 
     #[test]
     fn an_older_version_is_stale_whatever_its_number() {
-        let step = Step::Observed(Observation {
-            position: Position { major: 0, minor: 1_000 },
+        let event = InterestEvent::Observed(Observation {
+            sequence: Sequence { major: 0, minor: 1_000 },
             value: Some(99),
             thresholds: LIMITS,
         });
-        assert_eq!(decide(&at(Level::Normal), &step).outcome, Outcome::Stale);
+        assert_eq!(decide(&at(Level::Normal), &event).outcome, Outcome::Stale);
     }
 
     #[test]
     fn a_new_version_goes_on_with_the_level() {
         let version_2 = |value, thresholds| {
-            Step::Observed(Observation { position: Position { major: 2, minor: 7 }, value: Some(value), thresholds })
+            InterestEvent::Observed(Observation {
+                sequence: Sequence { major: 2, minor: 7 },
+                value: Some(value),
+                thresholds,
+            })
         };
         let raised = Thresholds { high: Some(20), low: None };
         assert_eq!(decide(&at(Level::High), &version_2(11, LIMITS)).outcome, Outcome::Quiet);
@@ -309,11 +313,11 @@ mod tests {
     #[test]
     fn nothing_follows_a_removal() {
         for level in [Level::Unknown, Level::High] {
-            let removed = decide(&at(level), &Step::Removed);
+            let removed = decide(&at(level), &InterestEvent::Removed);
             assert_eq!((removed.next.removed, removed.next.level), (true, Level::Unknown));
             assert_eq!((removed.outcome, removed.crossing), (Outcome::Removed, None));
-            for step in [observed(99, Some(99), LIMITS), observed(99, None, LIMITS), Step::Removed] {
-                let late = decide(&removed.next, &step);
+            for event in [observed(99, Some(99), LIMITS), observed(99, None, LIMITS), InterestEvent::Removed] {
+                let late = decide(&removed.next, &event);
                 assert_eq!((late.next, late.outcome, late.crossing), (removed.next, Outcome::Removed, None));
             }
         }
@@ -321,9 +325,9 @@ mod tests {
 
     #[test]
     fn a_message_settled_twice_is_told_once() {
-        let step = observed(8, Some(11), LIMITS);
-        let once = decide(&at(Level::Normal), &step);
-        let twice = decide(&once.next, &step);
+        let event = observed(8, Some(11), LIMITS);
+        let once = decide(&at(Level::Normal), &event);
+        let twice = decide(&once.next, &event);
         assert_eq!((twice.next, twice.outcome, twice.crossing), (once.next, Outcome::Stale, None));
     }
 }

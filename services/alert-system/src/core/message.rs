@@ -2,14 +2,14 @@
 
 use std::{borrow::Cow, fmt};
 
-use events::{BareReading, EmailAddress, ReadingEvent, headers};
+use events::{EmailAddress, LegacyReading, ReadingEvent, headers};
 use serde::{Deserialize, de::IgnoredAny};
 use uuid::Uuid;
 
-use super::decide::{Observation, Position, Step, Thresholds};
+use super::decide::{InterestEvent, Observation, Sequence, Thresholds};
 
-/// The namespace of identities and causes of the five-field kind (a random UUID, never to change).
-const BARE: Uuid = Uuid::from_u128(0x6f0c_4a52_93de_4b1b_a1f7_2d58_0e9b_77c4);
+/// The namespace of identities and causes of the legacy format (a random UUID, never to change).
+const LEGACY_NAMESPACE: Uuid = Uuid::from_u128(0x6f0c_4a52_93de_4b1b_a1f7_2d58_0e9b_77c4);
 
 /// The longest airport code that is taken; ICAO codes have four characters.
 const LONGEST_AIRPORT_CODE: usize = 8;
@@ -49,16 +49,16 @@ pub enum Message<'a> {
 pub enum Reading<'a> {
     /// Addressed to an interest.
     Full(ReadingEvent<'a>),
-    /// Of the five-field kind.
-    Bare {
+    /// In the legacy format.
+    Legacy {
         /// The version 5 UUID of e-mail address and airport.
         identity: Uuid,
         /// The version 5 UUID of topic, partition and offset.
         cause: Uuid,
         /// Partition and offset.
-        position: Position,
+        sequence: Sequence,
         /// The five fields.
-        fields: BareReading<'a>,
+        fields: LegacyReading<'a>,
     },
 }
 
@@ -77,10 +77,10 @@ impl Rejection {
         Self::Invalid(reason.into())
     }
 
-    /// A message of the five-field kind has no order but its place, and this one's is not known.
+    /// a message in the legacy format has no order but its place, and this one's is not known.
     #[must_use]
     pub fn without_place() -> Self {
-        Self::new("a retried message of five fields must say in dlq_partition and dlq_offset where it was first")
+        Self::new("a retried legacy message must say in dlq_partition and dlq_offset where it was first")
     }
 }
 
@@ -112,7 +112,7 @@ pub fn read<'a>(record: &WireRecord<'a>) -> Result<Message<'a>, Rejection> {
     }
     match serde_json::from_slice::<ReadingEvent<'a>>(value) {
         Ok(event) => full(event, record.key, value),
-        Err(error) if error.is_data() && !names_an_identity(value) => bare(record, value),
+        Err(error) if error.is_data() && !names_an_identity(value) => legacy(record, value),
         Err(error) => Err(unreadable(&error)),
     }
     .map(Message::Reading)
@@ -128,20 +128,20 @@ impl Message<'_> {
         }
     }
 
-    /// Whether it is of the five-field kind, whose level belongs to an identity and not an interest.
+    /// Whether it is of the legacy format, whose level belongs to an identity and not an interest.
     #[must_use]
-    pub const fn is_bare(&self) -> bool {
-        matches!(self, Self::Reading(Reading::Bare { .. }))
+    pub const fn is_legacy(&self) -> bool {
+        matches!(self, Self::Reading(Reading::Legacy { .. }))
     }
 }
 
 impl Reading<'_> {
-    /// What the level belongs to: the interest's id, or the identity of the five-field kind.
+    /// What the level belongs to: the interest's id, or the identity of the legacy format.
     #[must_use]
     pub const fn id(&self) -> Uuid {
         match self {
             Self::Full(event) => event.interest_id,
-            Self::Bare { identity, .. } => *identity,
+            Self::Legacy { identity, .. } => *identity,
         }
     }
 
@@ -150,22 +150,22 @@ impl Reading<'_> {
     pub const fn observation(&self) -> Observation {
         match self {
             Self::Full(event) => Observation {
-                position: Position { major: event.interest_version, minor: event.reading.seq },
+                sequence: Sequence { major: event.interest_version, minor: event.reading.seq },
                 value: event.flight_count,
                 thresholds: Thresholds { high: event.high_value, low: event.low_value },
             },
-            Self::Bare { position, fields, .. } => Observation {
-                position: *position,
+            Self::Legacy { sequence, fields, .. } => Observation {
+                sequence: *sequence,
                 value: fields.flight_count,
                 thresholds: Thresholds { high: fields.high_value, low: fields.low_value },
             },
         }
     }
 
-    /// The same, as a step.
+    /// The same, as an event.
     #[must_use]
-    pub const fn step(&self) -> Step {
-        Step::Observed(self.observation())
+    pub const fn event(&self) -> InterestEvent {
+        InterestEvent::Observed(self.observation())
     }
 }
 
@@ -196,17 +196,18 @@ fn full<'a>(mut event: ReadingEvent<'a>, key: Option<&[u8]>, value: &[u8]) -> Re
     Ok(Reading::Full(event))
 }
 
-fn bare<'a>(record: &WireRecord<'a>, value: &'a [u8]) -> Result<Reading<'a>, Rejection> {
-    let mut fields: BareReading<'a> = serde_json::from_slice(value).map_err(|error| unreadable(&error))?;
+fn legacy<'a>(record: &WireRecord<'a>, value: &'a [u8]) -> Result<Reading<'a>, Rejection> {
+    let mut fields: LegacyReading<'a> = serde_json::from_slice(value).map_err(|error| unreadable(&error))?;
     check_value(fields.flight_count, value)?;
     check_thresholds(fields.high_value, fields.low_value)?;
     fields.user_email = email(fields.user_email)?;
     fields.airport_code = airport(fields.airport_code)?;
-    let identity = Uuid::new_v5(&BARE, format!("{}\0{}", fields.user_email, fields.airport_code).as_bytes());
+    let identity =
+        Uuid::new_v5(&LEGACY_NAMESPACE, format!("{}\0{}", fields.user_email, fields.airport_code).as_bytes());
     let cause = format!("{}\0{}\0{}", record.topic, record.partition, record.offset);
-    let cause = Uuid::new_v5(&BARE, cause.as_bytes());
-    let position = Position { major: i64::from(record.partition), minor: record.offset };
-    Ok(Reading::Bare { identity, cause, position, fields })
+    let cause = Uuid::new_v5(&LEGACY_NAMESPACE, cause.as_bytes());
+    let sequence = Sequence { major: i64::from(record.partition), minor: record.offset };
+    Ok(Reading::Legacy { identity, cause, sequence, fields })
 }
 
 /// The complaint of the decoder, without the wrong value that it quotes.
@@ -225,8 +226,8 @@ fn unreadable(error: &serde_json::Error) -> Rejection {
     }
 }
 
-/// Whether the message claims more than the five fields, so that it is a spoilt full one and must
-/// not be taken for one of the five-field kind.
+/// Whether the message claims more than the legacy format has, so that it is a spoilt full one and must
+/// not be taken for one in the legacy format.
 fn names_an_identity(value: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Claims {
@@ -292,7 +293,7 @@ mod tests {
     const INTEREST: &str = "0193a5e2-7b1c-7c3e-8f00-000000000001";
     const GOLDEN: &str = include_str!("../../../../crates/events/tests/golden/reading.json");
     const GOLDEN_UNKNOWN: &str = include_str!("../../../../crates/events/tests/golden/reading_unknown.json");
-    const GOLDEN_BARE: &str = include_str!("../../../../crates/events/tests/golden/bare_reading.json");
+    const GOLDEN_LEGACY: &str = include_str!("../../../../crates/events/tests/golden/legacy_reading.json");
 
     fn record<'a>(key: Option<&'a str>, value: Option<&'a [u8]>) -> WireRecord<'a> {
         let key = key.map(str::as_bytes);
@@ -322,13 +323,13 @@ mod tests {
     fn the_golden_messages_are_read() {
         let Message::Reading(full) = read(&record(Some(INTEREST), Some(GOLDEN.as_bytes()))).unwrap() else { panic!() };
         assert_eq!(full.id().to_string(), INTEREST);
-        assert_eq!(full.observation().position, Position { major: 3, minor: 17 });
+        assert_eq!(full.observation().sequence, Sequence { major: 3, minor: 17 });
         let Message::Reading(unknown) = read(&record(Some(INTEREST), Some(GOLDEN_UNKNOWN.as_bytes()))).unwrap() else {
             panic!()
         };
         assert_eq!(unknown.observation().value, None);
-        let Message::Reading(bare) = read(&record(None, Some(GOLDEN_BARE.as_bytes()))).unwrap() else { panic!() };
-        assert_eq!(bare.observation().position, Position { major: 3, minor: 120 });
+        let Message::Reading(legacy) = read(&record(None, Some(GOLDEN_LEGACY.as_bytes()))).unwrap() else { panic!() };
+        assert_eq!(legacy.observation().sequence, Sequence { major: 3, minor: 120 });
     }
 
     #[test]
@@ -368,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spoilt_full_message_is_not_taken_for_one_of_the_five_field_kind() {
+    fn a_spoilt_full_message_is_not_taken_for_one_of_the_legacy_format() {
         for field in ["event_id", "interest_id", "interest_version", "user_id", "reading", "metric", "reading.seq"] {
             let said = reason(Some(INTEREST), Some(&with(GOLDEN, &[(field, None)])));
             assert!(said.contains("missing field"), "{field}: {said}");
@@ -377,7 +378,7 @@ mod tests {
 
     #[test]
     fn an_absent_value_is_not_an_unknown_one() {
-        for golden in [GOLDEN, GOLDEN_BARE] {
+        for golden in [GOLDEN, GOLDEN_LEGACY] {
             let said = reason(Some(INTEREST), Some(&with(golden, &[("flight_count", None)])));
             assert!(said.contains("missing field `flight_count`"), "{said}");
         }
@@ -395,7 +396,7 @@ mod tests {
             ("airport_code", json!(""), "airport_code must be"),
             ("airport_code", json!("LF PG"), "airport_code must be"),
         ] {
-            for golden in [GOLDEN, GOLDEN_BARE] {
+            for golden in [GOLDEN, GOLDEN_LEGACY] {
                 let said = reason(Some(INTEREST), Some(&with(golden, &[(field, Some(value.clone()))])));
                 assert!(said.contains(expected), "{field}={value}: {said}");
             }
@@ -458,7 +459,7 @@ mod tests {
     #[test]
     fn two_spellings_of_one_person_and_airport_are_one_identity() {
         let id = |changes: &[(&str, Option<Value>)]| {
-            let value = with(GOLDEN_BARE, changes);
+            let value = with(GOLDEN_LEGACY, changes);
             let Message::Reading(reading) = read(&record(None, Some(&value))).unwrap() else { panic!() };
             reading.id()
         };

@@ -2,15 +2,17 @@
 
 mod alert;
 mod decide;
-mod keep;
 mod message;
 mod plan;
+mod write_policy;
 
 pub use alert::compose;
-pub use decide::{Crossing, Data, Decision, Level, Observation, Outcome, Position, State, Step, Thresholds, decide};
-pub use keep::{CHECKPOINT_EVERY, Kept, Settled, settle};
+pub use decide::{
+    Crossing, Data, Decision, InterestEvent, Level, Observation, Outcome, Sequence, State, Thresholds, decide,
+};
 pub use message::{Message, Reading, Rejection, WireRecord, read};
-pub use plan::{Plan, Raised, Touched, in_turns, plan};
+pub use plan::{BatchPlan, PendingAlert, Touched, in_rounds, plan};
+pub use write_policy::{CHECKPOINT_EVERY, CachedState, Settled, settle};
 
 #[cfg(test)]
 mod replay_tests;

@@ -8,7 +8,7 @@ use events::{AlertKind, ReadingEvent, ReadingRef, reading_event_id};
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::{Kept, Message, Plan, Position, Reading, Rejection, State, in_turns, plan};
+use super::{BatchPlan, CachedState, Message, Reading, Rejection, Sequence, State, in_rounds, plan};
 use crate::memory::Memory;
 
 /// A record of the log, as it was read.
@@ -43,31 +43,31 @@ enum Mishap {
 type Alert = (Uuid, Uuid, AlertKind);
 
 #[derive(Default)]
-struct World {
+struct Simulation {
     rows: HashMap<Uuid, State>,
     memory: Memory,
     /// Alerts in the order in which they were first acknowledged.
-    told: Vec<Alert>,
+    published: Vec<Alert>,
     seen: HashSet<Uuid>,
     lingering: Vec<Vec<(Uuid, State)>>,
 }
 
-impl World {
+impl Simulation {
     /// The plan of a batch, by what memory holds and else by the rows.
-    fn plan<'a>(&self, batch: &'a [Logged]) -> Plan<'a> {
-        let kept = |id: &Uuid| {
-            let row = || self.rows.get(id).map(|state| Kept { state: *state, behind: false });
-            self.memory.kept(id).copied().or_else(row)
+    fn plan<'a>(&self, batch: &'a [Logged]) -> BatchPlan<'a> {
+        let cached = |id: &Uuid| {
+            let row = || self.rows.get(id).map(|state| CachedState { state: *state, dirty: false });
+            self.memory.cached(id).copied().or_else(row)
         };
         let ids = batch.iter().flatten().map(Message::id);
-        let known = ids.filter_map(|id| Some((id, kept(&id)?))).collect();
+        let known = ids.filter_map(|id| Some((id, cached(&id)?))).collect();
         plan(batch, &known)
     }
 
-    fn tell(&mut self, plan: &Plan<'_>) {
-        for alert in in_turns(plan.alerts.iter().collect()).concat() {
+    fn publish(&mut self, plan: &BatchPlan<'_>) {
+        for alert in in_rounds(plan.alerts.iter().collect()).concat() {
             if self.seen.insert(alert.event.event_id) {
-                self.told.push((alert.event.event_id, alert.about, alert.kind));
+                self.published.push((alert.event.event_id, alert.about, alert.kind));
             }
         }
     }
@@ -84,7 +84,7 @@ impl World {
 
     fn settle(&mut self, batch: &[Logged]) {
         let plan = self.plan(batch);
-        self.tell(&plan);
+        self.publish(&plan);
         self.write(plan.rows(false));
         self.memory.settled(plan.touched);
     }
@@ -94,13 +94,13 @@ impl World {
         let plan = self.plan(batch);
         match mishap {
             Mishap::DiesFirst => {}
-            Mishap::DiesWithAlertsOut => self.tell(&plan),
+            Mishap::DiesWithAlertsOut => self.publish(&plan),
             Mishap::DiesWithRowsWritten => {
-                self.tell(&plan);
+                self.publish(&plan);
                 self.write(plan.rows(false));
             }
             Mishap::LingersAsFormerOwner => {
-                self.tell(&plan);
+                self.publish(&plan);
                 self.lingering.push(plan.rows(false));
             }
             Mishap::DiesAfterwards => {
@@ -119,38 +119,39 @@ impl World {
 }
 
 /// Runs the log; `batches` gives sizes and mishaps, and what is left of the log runs without any.
-fn run(log: &[Logged], batches: &[(usize, Mishap)], covered: impl Fn(&World, usize) -> bool) -> World {
-    let mut world = World::default();
+fn run(log: &[Logged], batches: &[(usize, Mishap)], covered: impl Fn(&Simulation, usize) -> bool) -> Simulation {
+    let mut simulation = Simulation::default();
     let mut next = 0;
     for &(size, mishap) in batches {
         let end = (next + size).min(log.len());
         let restarts = !matches!(mishap, Mishap::None | Mishap::Redelivered { restart: false, .. });
-        let mishap = if restarts && !(covered(&world, next) && covered(&world, end)) { Mishap::None } else { mishap };
-        if world.live_through(&log[next..end], mishap) {
+        let mishap =
+            if restarts && !(covered(&simulation, next) && covered(&simulation, end)) { Mishap::None } else { mishap };
+        if simulation.live_through(&log[next..end], mishap) {
             next = end;
         }
         match mishap {
             Mishap::Redelivered { seed, restart } => {
                 if restart {
-                    world.memory = Memory::default();
+                    simulation.memory = Memory::default();
                 }
                 let mut again = log[..next].to_vec();
                 shuffle(&mut again, seed);
-                again.chunks(3).for_each(|batch| world.settle(batch));
+                again.chunks(3).for_each(|batch| simulation.settle(batch));
             }
             Mishap::SetBack { part } => {
-                world.memory = Memory::default();
+                simulation.memory = Memory::default();
                 next = next * usize::from(part) / 255;
             }
             _ => {}
         }
-        if world.lingering.len() > 1 {
-            let rows = world.lingering.remove(0);
-            world.write(rows);
+        if simulation.lingering.len() > 1 {
+            let rows = simulation.lingering.remove(0);
+            simulation.write(rows);
         }
     }
-    log[next..].chunks(4).for_each(|batch| world.settle(batch));
-    world
+    log[next..].chunks(4).for_each(|batch| simulation.settle(batch));
+    simulation
 }
 
 fn shuffle(records: &mut [Logged], mut seed: u64) {
@@ -181,20 +182,20 @@ fn life() -> impl Strategy<Value = Life> {
 /// The records of such lives, each interest's in order. Readings of a removed interest that were on
 /// their way still come.
 fn logged(lives: &[Life]) -> Vec<Logged> {
-    let mut positions = [Position { major: 1, minor: 0 }; 3];
+    let mut sequences = [Sequence { major: 1, minor: 0 }; 3];
     let mut highs = [8i64; 3];
     let mut log: Vec<Logged> = Vec::new();
     for life in lives {
         match *life {
             Life::Changed { interest, high } => {
-                positions[usize::from(interest)].major += 1;
+                sequences[usize::from(interest)].major += 1;
                 highs[usize::from(interest)] = high;
             }
             Life::Removed { interest } => log.push(Ok(Message::Removed(interest_id(interest)))),
             Life::Reading { interest, value } => {
-                let position = &mut positions[usize::from(interest)];
-                position.minor += 1;
-                let event = reading(interest_id(interest), *position, value, highs[usize::from(interest)]);
+                let sequence = &mut sequences[usize::from(interest)];
+                sequence.minor += 1;
+                let event = reading(interest_id(interest), *sequence, value, highs[usize::from(interest)]);
                 log.push(Ok(Message::Reading(Reading::Full(event))));
             }
         }
@@ -206,13 +207,13 @@ fn interest_id(interest: u8) -> Uuid {
     Uuid::from_u128(interest.into())
 }
 
-fn reading(interest_id: Uuid, position: Position, value: Option<i64>, high: i64) -> ReadingEvent<'static> {
-    let id = Uuid::new_v5(&interest_id, &position.minor.to_be_bytes());
+fn reading(interest_id: Uuid, sequence: Sequence, value: Option<i64>, high: i64) -> ReadingEvent<'static> {
+    let id = Uuid::new_v5(&interest_id, &sequence.minor.to_be_bytes());
     let at = "2026-11-20T10:00:00Z".parse().expect("a time");
     ReadingEvent {
-        event_id: reading_event_id(interest_id, position.major, id),
+        event_id: reading_event_id(interest_id, sequence.major, id),
         interest_id,
-        interest_version: position.major,
+        interest_version: sequence.major,
         user_id: Uuid::nil(),
         user_email: "ada@example.org".into(),
         airport_code: "LFPG".into(),
@@ -222,7 +223,7 @@ fn reading(interest_id: Uuid, position: Position, value: Option<i64>, high: i64)
         low_value: Some(3),
         reading: ReadingRef {
             id,
-            seq: position.minor,
+            seq: sequence.minor,
             window_begin: at,
             window_end: at,
             observed_at: at,
@@ -232,9 +233,9 @@ fn reading(interest_id: Uuid, position: Position, value: Option<i64>, high: i64)
 }
 
 /// What orders a message among those of its interest; a removal has no such place.
-fn position(logged: &Logged) -> Option<(Uuid, Position)> {
+fn sequence(logged: &Logged) -> Option<(Uuid, Sequence)> {
     match logged {
-        Ok(Message::Reading(reading)) => Some((reading.id(), reading.observation().position)),
+        Ok(Message::Reading(reading)) => Some((reading.id(), reading.observation().sequence)),
         _ => None,
     }
 }
@@ -252,18 +253,18 @@ fn mishap() -> impl Strategy<Value = Mishap> {
     ]
 }
 
-fn by_interest(world: &World) -> HashMap<Uuid, Vec<Alert>> {
-    let mut told: HashMap<Uuid, Vec<_>> = HashMap::new();
-    world.told.iter().for_each(|alert| told.entry(alert.1).or_default().push(*alert));
-    told
+fn by_interest(simulation: &Simulation) -> HashMap<Uuid, Vec<Alert>> {
+    let mut published: HashMap<Uuid, Vec<_>> = HashMap::new();
+    simulation.published.iter().for_each(|alert| published.entry(alert.1).or_default().push(*alert));
+    published
 }
 
 /// Whether a restart at `end` is part of the promise: no record after it is the first arrival
 /// of a message that is older than one settled already but newer than the row.
-fn promised(log: &[Logged], world: &World, end: usize) -> bool {
-    log[end..].iter().filter_map(position).all(|(interest, late)| {
-        let is_older = |settled: &Logged| position(settled).is_some_and(|(of, at)| of == interest && at > late);
-        let row = world.rows.get(&interest).copied().unwrap_or_default();
+fn promised(log: &[Logged], simulation: &Simulation, end: usize) -> bool {
+    log[end..].iter().filter_map(sequence).all(|(interest, late)| {
+        let is_older = |settled: &Logged| sequence(settled).is_some_and(|(of, at)| of == interest && at > late);
+        let row = simulation.rows.get(&interest).copied().unwrap_or_default();
         row.removed || row.last >= Some(late) || !log[..end].iter().any(is_older)
     })
 }
@@ -295,7 +296,7 @@ proptest! {
             log.swap(one, other);
         }
         let clean = run(&log, &[], |_, _| true);
-        let rough = run(&log, &batches, |world, end| promised(&log, world, end));
+        let rough = run(&log, &batches, |simulation, end| promised(&log, simulation, end));
         prop_assert_eq!(by_interest(&rough), by_interest(&clean));
     }
 }

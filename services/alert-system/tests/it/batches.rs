@@ -4,12 +4,12 @@ use alert_system::{handler::AlertHandler, metrics::Metrics, store::LevelStore};
 use kafka::{Handler, Offset, Partition, Producer, Profile, Record, Settled};
 use prometheus::Registry;
 
-use crate::world::{Interest, Sent, World, bare};
+use crate::test_env::{Interest, Sent, TestEnv, legacy};
 
-fn handler(world: &World) -> AlertHandler {
-    let producer = Producer::unwatched(&world.kafka, Profile::Latency).expect("a producer");
+fn handler(env: &TestEnv) -> AlertHandler {
+    let producer = Producer::unwatched(&env.kafka, Profile::Latency).expect("a producer");
     let metrics = Metrics::register(&Registry::new()).expect("metrics");
-    AlertHandler::new(LevelStore::new(world.database.pool.clone()), producer, metrics, &world.topics)
+    AlertHandler::new(LevelStore::new(env.database.pool.clone()), producer, metrics, &env.topics)
 }
 
 /// A message as it is read from there.
@@ -36,18 +36,18 @@ async fn outcomes(handler: &mut AlertHandler, batch: &[Record]) -> Vec<&'static 
 
 #[tokio::test]
 async fn interests_of_several_partitions_are_settled_together_and_remembered_by_partition() {
-    let world = World::new().await;
-    let mut handler = handler(&world);
+    let env = TestEnv::new().await;
+    let mut handler = handler(&env);
     let (one, other) = (Interest::new(), Interest::new());
     let batch = [at(2, 0, &one.reading(1, 11)), at(2, 1, &one.reading(2, 5)), at(0, 0, &other.reading(1, 1))];
     assert_eq!(outcomes(&mut handler, &batch).await, ["alerted", "alerted", "alerted"]);
-    assert_eq!(world.told_of(&one).await, ["high", "recovered"]);
-    assert_eq!(world.told_of(&other).await, ["low"]);
+    assert_eq!(env.kinds_of(&one).await, ["high", "recovered"]);
+    assert_eq!(env.kinds_of(&other).await, ["low"]);
     // Another owner goes on with what one partition is about, and gives it back.
     handler.partition_revoked(Partition(0));
     sqlx::query("UPDATE levels SET level = 'normal', seq = 5 WHERE interest_id = $1")
         .bind(other.id)
-        .execute(&world.database.pool)
+        .execute(&env.database.pool)
         .await
         .expect("a row");
     let later = [at(0, 1, &other.reading(6, 1)), at(2, 2, &one.reading(3, 11))];
@@ -56,13 +56,13 @@ async fn interests_of_several_partitions_are_settled_together_and_remembered_by_
 }
 
 #[tokio::test]
-async fn messages_of_the_five_field_kind_are_heard_from_every_partition_of_a_batch() {
-    let world = World::new().await;
-    let mut handler = handler(&world);
-    let message = |partition, offset, count| at(partition, offset, &bare("ada@example.org", "LICC", count));
+async fn messages_of_the_legacy_format_are_heard_from_every_partition_of_a_batch() {
+    let env = TestEnv::new().await;
+    let mut handler = handler(&env);
+    let message = |partition, offset, count| at(partition, offset, &legacy("ada@example.org", "LICC", count));
     let batch = [message(2, 7, 11), message(0, 3, 5), message(0, 4, 12), message(1, 0, 5)];
     assert_eq!(outcomes(&mut handler, &batch).await, ["alerted"; 4]);
     assert_eq!(outcomes(&mut handler, &batch).await, ["stale"; 4]);
-    let kinds: Vec<_> = world.told().await.into_iter().map(|told| told.kind).collect();
+    let kinds: Vec<_> = env.sent_alerts().await.into_iter().map(|sent_alerts| sent_alerts.kind).collect();
     assert_eq!(kinds, ["high", "recovered", "high", "recovered"]);
 }

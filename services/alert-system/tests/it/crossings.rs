@@ -2,19 +2,20 @@
 
 use events::{AlertEvent, headers};
 
-use crate::world::{Interest, Sent, World, bare};
+use crate::test_env::{Interest, Sent, TestEnv, legacy};
 
 #[tokio::test]
 async fn a_crossing_is_told_once_and_the_return_once() {
-    let world = World::new().await;
-    let worker = world.start().await;
+    let env = TestEnv::new().await;
+    let worker = env.start().await;
     let interest = Interest::new();
     let values = [5, 11, 12, 99, 10, 5, 1, 0, 2, 99, 0, 5];
     let messages: Vec<_> = (1..).zip(values).map(|(seq, value)| interest.reading(seq, value)).collect();
-    world.send(&messages).await;
-    world.settled().await;
-    let told = world.told().await;
-    let said: Vec<_> = told.iter().map(|told| (told.kind.as_str(), told.flight_count)).collect();
+    env.send(&messages).await;
+    env.settled().await;
+    let sent_alerts = env.sent_alerts().await;
+    let said: Vec<_> =
+        sent_alerts.iter().map(|sent_alerts| (sent_alerts.kind.as_str(), sent_alerts.flight_count)).collect();
     assert_eq!(
         said,
         [("high", 11), ("recovered", 10), ("low", 1), ("recovered", 2), ("high", 99), ("low", 0), ("recovered", 5)]
@@ -26,16 +27,16 @@ async fn a_crossing_is_told_once_and_the_return_once() {
 
 #[tokio::test]
 async fn an_alert_says_whom_what_and_why_and_carries_its_cause_on() {
-    let world = World::new().await;
-    let worker = world.start().await;
+    let env = TestEnv::new().await;
+    let worker = env.start().await;
     let interest = Interest::new();
     let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let mut crossing = interest.reading(1, 11);
     crossing.headers.push((headers::REQUEST_ID, "req-7".to_owned()));
     crossing.headers.push((headers::TRACEPARENT, traceparent.to_owned()));
-    world.send(&[crossing]).await;
-    world.settled().await;
-    let records = world.alert_records().await;
+    env.send(&[crossing]).await;
+    env.settled().await;
+    let records = env.alert_records().await;
     assert_eq!(records.len(), 1);
     let alert: AlertEvent<'_> = serde_json::from_slice(records[0].value.as_deref().unwrap()).unwrap();
     let cause = interest.event(1, Some(11));
@@ -53,37 +54,37 @@ async fn an_alert_says_whom_what_and_why_and_carries_its_cause_on() {
 
 #[tokio::test]
 async fn an_unknown_value_is_silent_and_changes_no_level() {
-    let world = World::new().await;
-    let worker = world.start().await;
+    let env = TestEnv::new().await;
+    let worker = env.start().await;
     let (one, other) = (Interest::new(), Interest::new());
-    world.send(&[one.reading(1, None), one.reading(2, 11), one.reading(3, None), one.reading(4, 12)]).await;
-    world.send(&[other.reading(1, 11), other.reading(2, None), other.reading(3, 5)]).await;
-    world.settled().await;
-    assert_eq!(world.told_of(&one).await, ["high"]);
-    assert_eq!(world.told_of(&other).await, ["high", "recovered"]);
+    env.send(&[one.reading(1, None), one.reading(2, 11), one.reading(3, None), one.reading(4, 12)]).await;
+    env.send(&[other.reading(1, 11), other.reading(2, None), other.reading(3, 5)]).await;
+    env.settled().await;
+    assert_eq!(env.kinds_of(&one).await, ["high"]);
+    assert_eq!(env.kinds_of(&other).await, ["high", "recovered"]);
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn thresholds_that_move_are_told_only_when_the_level_changes() {
-    let world = World::new().await;
-    let worker = world.start().await;
+    let env = TestEnv::new().await;
+    let worker = env.start().await;
     let mut interest = Interest::new();
-    world.send(&[interest.reading(1, 15)]).await;
+    env.send(&[interest.reading(1, 15)]).await;
     interest = Interest { version: 2, high: Some(12), ..interest };
-    world.send(&[interest.reading(1, 15)]).await;
+    env.send(&[interest.reading(1, 15)]).await;
     interest = Interest { version: 3, high: Some(20), ..interest };
-    world.send(&[interest.reading(1, 15)]).await;
+    env.send(&[interest.reading(1, 15)]).await;
     interest = Interest { version: 4, high: None, low: Some(16), ..interest };
-    world.send(&[interest.reading(1, 15)]).await;
-    world.settled().await;
-    assert_eq!(world.told_of(&interest).await, ["high", "recovered", "low"]);
+    env.send(&[interest.reading(1, 15)]).await;
+    env.settled().await;
+    assert_eq!(env.kinds_of(&interest).await, ["high", "recovered", "low"]);
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn what_was_crossed_while_it_was_down_still_alerts_and_nothing_is_told_twice() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let interest = Interest::new();
     for (seq, values, expected) in [
         (1, [5, 5], &[][..]),
@@ -91,34 +92,34 @@ async fn what_was_crossed_while_it_was_down_still_alerts_and_nothing_is_told_twi
         (5, [12, 12], &["high"][..]),
         (7, [12, 5], &["high", "recovered"][..]),
     ] {
-        world.send(&[interest.reading(seq, values[0]), interest.reading(seq + 1, values[1])]).await;
-        let worker = world.start().await;
-        world.settled().await;
+        env.send(&[interest.reading(seq, values[0]), interest.reading(seq + 1, values[1])]).await;
+        let worker = env.start().await;
+        env.settled().await;
         worker.stop().await;
-        assert_eq!(world.told_of(&interest).await, expected, "after {seq}");
+        assert_eq!(env.kinds_of(&interest).await, expected, "after {seq}");
     }
-    assert_eq!(world.told().await.len(), 2);
+    assert_eq!(env.sent_alerts().await.len(), 2);
 }
 
 #[tokio::test]
-async fn the_five_field_kind_has_one_level_for_each_person_and_airport() {
-    let world = World::new().await;
-    let worker = world.start().await;
+async fn the_legacy_format_has_one_level_for_each_person_and_airport() {
+    let env = TestEnv::new().await;
+    let worker = env.start().await;
     let keyless = |sent: Sent| Sent { key: None, ..sent };
     let messages = [
-        bare("ada@example.org", "LICC", 5),
-        bare("ada@example.org", "LICC", 11),
-        keyless(bare("ada@example.org", "LFPG", 1)),
-        bare("ada@example.org", "LICC", None),
-        bare("Ada@Example.org", "licc", 12),
-        bare("bob@example.org", "LICC", 5),
-        bare("ada@example.org", "LICC", 5),
+        legacy("ada@example.org", "LICC", 5),
+        legacy("ada@example.org", "LICC", 11),
+        keyless(legacy("ada@example.org", "LFPG", 1)),
+        legacy("ada@example.org", "LICC", None),
+        legacy("Ada@Example.org", "licc", 12),
+        legacy("bob@example.org", "LICC", 5),
+        legacy("ada@example.org", "LICC", 5),
     ];
     for message in messages {
-        world.send(&[message]).await;
-        world.settled().await;
+        env.send(&[message]).await;
+        env.settled().await;
     }
-    let records = world.alert_records().await;
+    let records = env.alert_records().await;
     let mut said: Vec<_> = records
         .iter()
         .map(|record| {

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     processes::{WORKER, start},
-    world::{Interest, Sent, World},
+    test_env::{Interest, Sent, TestEnv},
 };
 
 const VALUES: [i64; 6] = [5, 11, 12, 5, 0, 5];
@@ -17,19 +17,19 @@ fn round(interests: &[Interest], seq: usize) -> Vec<Sent> {
     interests.iter().map(|interest| interest.reading(i64::try_from(seq).unwrap(), value)).collect()
 }
 
-async fn assert_all_was_told(world: &World, interests: &[Interest]) {
-    let ledger = world.ledger().await;
+async fn assert_all_was_told(env: &TestEnv, interests: &[Interest]) {
+    let ledger = env.ledger().await;
     for interest in interests {
-        assert_eq!(interest.told_in(&ledger), TOLD, "{}", interest.id);
+        assert_eq!(interest.kinds_in(&ledger), TOLD, "{}", interest.id);
     }
 }
 
 #[tokio::test]
 async fn a_death_at_any_point_between_two_effects_loses_no_alert_and_invents_none() {
-    let lone = World::alone().await;
-    let world = &lone.world;
+    let lone = TestEnv::alone().await;
+    let env = &lone.env;
     let interests: Vec<_> = (0..30).map(|_| Interest::new()).collect();
-    world.send(&round(&interests, 0)).await;
+    env.send(&round(&interests, 0)).await;
     let points = [
         "alert-system.decided-not-told",
         "alert-system.told-not-written",
@@ -37,43 +37,43 @@ async fn a_death_at_any_point_between_two_effects_loses_no_alert_and_invents_non
         "kafka.settled-not-stored",
     ];
     for (seq, point) in (1..).zip(points) {
-        world.send(&round(&interests, seq)).await;
+        env.send(&round(&interests, seq)).await;
         println!("dies at {point}");
-        start(world, &[(FAULT_POINT, point)]).killed().await;
+        start(env, &[(FAULT_POINT, point)]).killed().await;
     }
-    world.send(&round(&interests, 5)).await;
-    let process = start(world, &[]);
-    world.settled().await;
-    assert_all_was_told(world, &interests).await;
+    env.send(&round(&interests, 5)).await;
+    let process = start(env, &[]);
+    env.settled().await;
+    assert_all_was_told(env, &interests).await;
     process.stop().await;
 }
 
 #[tokio::test]
 async fn sigterm_and_sigkill_in_the_middle_of_the_work_lose_no_alert_and_invent_none() {
-    let lone = World::alone().await;
-    let world = &lone.world;
+    let lone = TestEnv::alone().await;
+    let env = &lone.env;
     let interests: Vec<_> = (0..400).map(|_| Interest::new()).collect();
     let seed = Uuid::new_v4().as_u64_pair().0;
     println!("seed {seed}");
-    let already = world.ledger().await.len();
+    let already = env.ledger().await.len();
     for seq in 0..VALUES.len() {
-        world.send(&round(&interests, seq)).await;
+        env.send(&round(&interests, seq)).await;
     }
     // The moment is when so many alerts are out.
     for death in 1..=3 {
-        let process = start(world, &[]);
+        let process = start(env, &[]);
         let moment = seed.wrapping_mul(death).wrapping_mul(6_364_136_223_846_793_005) >> 33;
         let moment = already + usize::try_from(moment % 400).unwrap() + 400 * usize::try_from(death - 1).unwrap();
-        world.wait_until_told(moment).await;
+        env.wait_until_sent(moment).await;
         if death == 2 {
             process.stop().await;
         } else {
             process.kill().await;
         }
     }
-    let process = start(world, &[]);
-    world.settled().await;
-    assert_all_was_told(world, &interests).await;
+    let process = start(env, &[]);
+    env.settled().await;
+    assert_all_was_told(env, &interests).await;
     process.stop().await;
 }
 

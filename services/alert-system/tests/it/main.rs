@@ -2,7 +2,7 @@
 #![cfg(test)]
 
 mod processes;
-mod world;
+mod test_env;
 
 mod batches;
 mod crossings;

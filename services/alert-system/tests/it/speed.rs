@@ -2,16 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use crate::world::{Interest, PATIENCE, Sent, Worker, World};
+use crate::test_env::{Interest, PATIENCE, Sent, TestEnv, Worker};
 
 const INTERESTS: usize = 100_000;
 
-async fn send_round(world: &World, interests: &[Interest], seq: i64, crossing: impl Fn(usize) -> bool) {
+async fn send_round(env: &TestEnv, interests: &[Interest], seq: i64, crossing: impl Fn(usize) -> bool) {
     let value = |index| if crossing(index) { 11 } else { 5 };
     for (page, interests) in interests.chunks(5_000).enumerate() {
         let messages: Vec<Sent> =
             (page * 5_000..).zip(interests).map(|(index, interest)| interest.reading(seq, value(index))).collect();
-        world.send(&messages).await;
+        env.send(&messages).await;
     }
 }
 
@@ -30,19 +30,19 @@ async fn time(worker: &Worker, rounds: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_thousand_interests_are_decided_in_seconds() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let interests: Vec<_> = (0..INTERESTS).map(|_| Interest::new()).collect();
-    send_round(&world, &interests, 1, |_| false).await;
-    send_round(&world, &interests, 2, |_| false).await;
-    send_round(&world, &interests, 3, |index| index.is_multiple_of(20)).await;
-    let worker = world.start().await;
+    send_round(&env, &interests, 1, |_| false).await;
+    send_round(&env, &interests, 2, |_| false).await;
+    send_round(&env, &interests, 3, |index| index.is_multiple_of(20)).await;
+    let worker = env.start().await;
     time(&worker, &["all new", "nothing changes", "one in twenty crosses"]).await;
-    world.settled().await;
+    env.settled().await;
     worker.stop().await;
-    send_round(&world, &interests, 4, |index| index.is_multiple_of(20)).await;
-    let worker = world.start().await;
+    send_round(&env, &interests, 4, |index| index.is_multiple_of(20)).await;
+    let worker = env.start().await;
     time(&worker, &["after a restart, nothing changes"]).await;
-    world.settled().await;
-    assert_eq!(world.alert_records().await.len(), INTERESTS / 20);
+    env.settled().await;
+    assert_eq!(env.alert_records().await.len(), INTERESTS / 20);
     worker.stop().await;
 }

@@ -1,30 +1,34 @@
 //! Asking OpenSky, with what it costs written down.
 
 use chrono::NaiveDate;
-use pg::lease::Term;
+use pg::lease::LeaseTerm;
 
-use super::{Collector, TurnError};
+use super::{CollectError, Collector};
 use crate::{
     core::{
-        boxes::BoxCall,
+        boxes::BoundingBoxQuery,
         credits::Bucket,
         day::Direction,
-        live::{self, Sky},
+        live::{self, StateSnapshot},
     },
-    opensky::{CallError, Reply, wire::Flight},
+    opensky::{ApiResponse, CallError, wire::Flight},
 };
 
 impl Collector {
     /// Asks for a box; what went wrong is the inner error.
-    pub(super) async fn ask_states(&self, term: &Term, call: &BoxCall) -> Result<Result<Sky, CallError>, TurnError> {
-        let asked_at = self.shell.clock.now();
+    pub(super) async fn ask_states(
+        &self,
+        term: &LeaseTerm,
+        call: &BoundingBoxQuery,
+    ) -> Result<Result<StateSnapshot, CallError>, CollectError> {
+        let asked_at = self.runtime.clock.now();
         let reply = self.unless_stopping(self.opensky.states(&call.area)).await?;
-        let arrived_at = self.shell.clock.now();
+        let arrived_at = self.runtime.clock.now();
         self.settle(term, Bucket::States, call.cost(), &reply).await?;
         // A box always has an answer, if only an empty one: nothing there is no count.
-        let sky = reply.content.and_then(|sky| sky.ok_or(CallError::Status(404)));
-        Ok(sky.and_then(|sky| match sky.taken_at() {
-            Some(time) if live::is_of_now(time, asked_at, arrived_at) => Ok(sky),
+        let snapshot = reply.content.and_then(|snapshot| snapshot.ok_or(CallError::Status(404)));
+        Ok(snapshot.and_then(|snapshot| match snapshot.taken_at() {
+            Some(time) if live::is_of_now(time, asked_at, arrived_at) => Ok(snapshot),
             Some(time) => Err(CallError::NotOfNow { seconds: (arrived_at - time).num_seconds() }),
             None => Err(CallError::NotOfNow { seconds: i64::MAX }),
         }))
@@ -33,27 +37,33 @@ impl Collector {
     /// Asks for a day of an airport; none is "nothing there".
     pub(super) async fn ask_flights(
         &self,
-        term: &Term,
+        term: &LeaseTerm,
         airport: &str,
         direction: Direction,
         day: NaiveDate,
         cost: u32,
-    ) -> Result<Result<Option<Vec<Flight>>, CallError>, TurnError> {
+    ) -> Result<Result<Option<Vec<Flight>>, CallError>, CollectError> {
         let reply = self.unless_stopping(self.opensky.flights(airport, direction, day)).await?;
         self.settle(term, Bucket::Flights, cost, &reply).await?;
         Ok(reply.content)
     }
 
-    async fn unless_stopping<T>(&self, call: impl Future<Output = T>) -> Result<T, TurnError> {
+    async fn unless_stopping<T>(&self, call: impl Future<Output = T>) -> Result<T, CollectError> {
         tokio::select! {
-            () = self.shell.tasks.stopping().cancelled() => Err(TurnError::Stopping),
+            () = self.runtime.tasks.stopping().cancelled() => Err(CollectError::Stopping),
             answer = call => Ok(answer),
         }
     }
 
     /// Writes down what a question has cost, and how long the source wants silence.
-    async fn settle<T>(&self, term: &Term, bucket: Bucket, cost: u32, reply: &Reply<T>) -> Result<(), TurnError> {
-        let now = self.shell.clock.now();
+    async fn settle<T>(
+        &self,
+        term: &LeaseTerm,
+        bucket: Bucket,
+        cost: u32,
+        reply: &ApiResponse<T>,
+    ) -> Result<(), CollectError> {
+        let now = self.runtime.clock.now();
         match (&reply.content, reply.remaining) {
             (Err(CallError::TooManyRequests { seconds }), _) => {
                 tracing::warn!(

@@ -2,16 +2,16 @@
 
 use chrono::{DateTime, NaiveDate, Utc};
 use events::Metric;
-use pg::lease::Term;
+use pg::lease::LeaseTerm;
 use runtime::fault;
 use sqlx::PgConnection;
 
-use super::{Collector, DATABASE_LIMIT, Doubted, TurnError, within};
+use super::{CollectError, Collector, DATABASE_LIMIT, Doubted, within};
 use crate::{
     core::{
         credits::Bucket,
         day::{self, Asked, Direction, Listed, Meaning},
-        plan::{AskFor, DailyNeed, Kind},
+        plan::{DailyNeed, DaySelection, Kind},
         reading::directions,
     },
     opensky::{CallError, wire::Flight},
@@ -29,8 +29,8 @@ struct Found {
     days: Vec<(Direction, NaiveDate, Vec<Flight>)>,
     /// Days that turned out to be published.
     published: Vec<NaiveDate>,
-    /// Yesterday was looked for in vain.
-    in_vain: bool,
+    /// Yesterday was found unpublished.
+    unpublished: bool,
     /// A direction could not be collected, for want of an answer or of a published day.
     incomplete: bool,
     /// There was no answer.
@@ -57,22 +57,22 @@ impl Collector {
     /// Asks for what is needed and stores it, with a reading for each metric that is watched there.
     pub(super) async fn collect_daily(
         &self,
-        term: &Term,
+        term: &LeaseTerm,
         known: &Known,
         place: usize,
         asked: &[Direction],
-        days: AskFor,
-    ) -> Result<(), TurnError> {
+        days: DaySelection,
+    ) -> Result<(), CollectError> {
         let need = &known.situation.daily[place];
         let nobody = Watch::default();
         let watch = known.watches.get(&need.airport).unwrap_or(&nobody);
         let found = self.find(term, known, need, asked, days).await?;
         fault::point("data-collector.asked-not-stored");
-        if days == AskFor::Probe && found.unasked {
-            self.put_off_probe(known.situation.now);
+        if days == DaySelection::Probe && found.unasked {
+            self.defer_probe(known.situation.now);
         }
-        if found.in_vain {
-            self.probed_in_vain(&need.airport, known.situation.now);
+        if found.unpublished {
+            self.probed_unpublished(&need.airport, known.situation.now);
         }
         within(DATABASE_LIMIT, self.store_found(term, known, need, watch, (asked, days), &found)).await?;
         fault::point("data-collector.reading-stored");
@@ -87,29 +87,29 @@ impl Collector {
     /// Stores what a step found out, in one transaction.
     async fn store_found(
         &self,
-        term: &Term,
+        term: &LeaseTerm,
         known: &Known,
         need: &DailyNeed,
         watch: &Watch,
-        (asked, days): (&[Direction], AskFor),
+        (asked, days): (&[Direction], DaySelection),
         found: &Found,
-    ) -> Result<(), TurnError> {
-        let now = self.shell.clock.now();
+    ) -> Result<(), CollectError> {
+        let now = self.runtime.clock.now();
         let yesterday = day::yesterday(known.situation.now);
         let mut transaction = self.store.begin().await?;
-        term.hold(&mut transaction).await?;
+        term.fence(&mut transaction).await?;
         for day in &found.published {
             collection::record_day(&mut transaction, *day, true, known.situation.now).await?;
         }
         // Asked for somebody who waits, an airport whose traffic is not known proves nothing for others: they are
         // to be asked for yesterday no later for that.
-        if found.in_vain && (days != AskFor::NewestForWaiting || need.traffic > 0) {
+        if found.unpublished && (days != DaySelection::NewestForWaiting || need.traffic > 0) {
             collection::record_day(&mut transaction, yesterday, false, known.situation.now).await?;
         }
         for (direction, day, listed) in &found.days {
             flights::store_day(&mut transaction, &need.airport, *direction, *day, listed, now).await?;
         }
-        let only_probed = days == AskFor::Probe && found.days.is_empty();
+        let only_probed = days == DaySelection::Probe && found.days.is_empty();
         if !only_probed {
             let metrics = if asked.is_empty() { &watch.requested } else { &watch.metrics };
             let metrics: Vec<_> = metrics.iter().copied().filter(|of| Kind::of(*of) == Kind::Daily).collect();
@@ -130,12 +130,12 @@ impl Collector {
     /// Asks direction by direction, the newest day first.
     async fn find(
         &self,
-        term: &Term,
+        term: &LeaseTerm,
         known: &Known,
         need: &DailyNeed,
         asked: &[Direction],
-        days: AskFor,
-    ) -> Result<Found, TurnError> {
+        days: DaySelection,
+    ) -> Result<Found, CollectError> {
         let mut found = Found::default();
         let yesterday = day::yesterday(known.situation.now);
         let before = day::before(yesterday);
@@ -149,9 +149,9 @@ impl Collector {
         let mut turn = 0;
         while let Some(direction) = queue.get(turn).copied() {
             turn += 1;
-            let skip_yesterday = days == AskFor::DayBefore || found.in_vain;
+            let skip_yesterday = days == DaySelection::DayBefore || found.unpublished;
             let tried: &[NaiveDate] = match days {
-                AskFor::Probe => &[yesterday],
+                DaySelection::Probe => &[yesterday],
                 _ if skip_yesterday => &[before],
                 _ => &[yesterday, before],
             };
@@ -162,11 +162,11 @@ impl Collector {
                 found.unasked = found.refused || error.is_unasked();
                 (found.incomplete, found.failed) = (true, true);
                 // A day that could not be looked for is not looked for again at once.
-                found.in_vain |= days == AskFor::Probe && !found.unasked;
+                found.unpublished |= days == DaySelection::Probe && !found.unasked;
                 break;
             }
             self.failures.answered(Bucket::Flights);
-            if days == AskFor::Probe && !found.days.is_empty() && queue.len() == 1 {
+            if days == DaySelection::Probe && !found.days.is_empty() && queue.len() == 1 {
                 // The day is there: now the rest of it.
                 queue.extend(need.directions.iter().map(|(other, _)| *other).filter(|other| *other != direction));
             }
@@ -176,13 +176,13 @@ impl Collector {
 
     async fn find_direction(
         &self,
-        term: &Term,
+        term: &LeaseTerm,
         known: &Known,
         need: &DailyNeed,
         direction: Direction,
         tried: &[NaiveDate],
         found: &mut Found,
-    ) -> Result<Result<(), CallError>, TurnError> {
+    ) -> Result<Result<(), CallError>, CollectError> {
         let cost = known.situation.flights.flights_cost();
         for day in tried {
             let listed = match self.ask_flights(term, &need.airport, direction, *day, cost).await? {
@@ -212,7 +212,7 @@ impl Collector {
                     return Ok(Ok(()));
                 }
                 Meaning::Unknown => {
-                    found.in_vain |= *day == day::yesterday(known.situation.now);
+                    found.unpublished |= *day == day::yesterday(known.situation.now);
                     let held =
                         need.directions.iter().find(|(known, _)| *known == direction).and_then(|(_, held)| *held);
                     if held.is_some_and(|held| held >= day::before(*day)) && tried.len() > 1 {
@@ -236,7 +236,7 @@ impl Collector {
         metrics: &[Metric],
         found: &Found,
         now: DateTime<Utc>,
-    ) -> Result<(), TurnError> {
+    ) -> Result<(), CollectError> {
         let yesterday = day::yesterday(known.situation.now);
         let newest = if found.published.contains(&yesterday) { yesterday } else { day::before(yesterday) };
         let held_on = |direction: Direction| {

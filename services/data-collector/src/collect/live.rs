@@ -4,15 +4,15 @@ use std::collections::VecDeque;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use events::Metric;
-use pg::lease::Term;
+use pg::lease::LeaseTerm;
 use runtime::fault;
 
-use super::{Collector, DATABASE_LIMIT, Doubted, TurnError, within};
+use super::{CollectError, Collector, DATABASE_LIMIT, Doubted, within};
 use crate::{
     core::{
-        boxes::{self, BoxCall},
+        boxes::{self, BoundingBoxQuery},
         credits::Bucket,
-        live::{self, Sky},
+        live::{self, StateSnapshot},
         plan::Kind,
     },
     opensky::CallError,
@@ -25,7 +25,7 @@ use crate::{
 /// How far back a live figure looks.
 const WINDOW: TimeDelta = TimeDelta::seconds(60);
 
-/// How old the last count may be to be held against an empty sky.
+/// How old the last count may be to be held against an empty snapshot.
 const RECENTLY: TimeDelta = TimeDelta::hours(1);
 
 /// Airports stored in one transaction, so that it is short: it keeps the lease from being renewed.
@@ -35,25 +35,27 @@ impl Collector {
     /// Asks for the boxes and stores a reading for every airport: the count, or that it is unknown.
     pub(super) async fn collect_live(
         &self,
-        term: &Term,
+        term: &LeaseTerm,
         known: &Known,
         airports: &[usize],
-        calls: &[BoxCall],
+        calls: &[BoundingBoxQuery],
         regular: bool,
-    ) -> Result<(), TurnError> {
+    ) -> Result<(), CollectError> {
         let begun_at = known.situation.now;
-        let Seen { calls, skies, refused } = self.look(term, known, airports, calls).await?;
+        let Seen { calls, snapshots, refused } = self.query_boxes(term, known, airports, calls).await?;
         fault::point("data-collector.asked-not-stored");
-        let observed_at = self.shell.clock.now();
+        let observed_at = self.runtime.clock.now();
         let mut counted = Vec::with_capacity(airports.len());
         for (place, airport) in airports.iter().enumerate() {
             let need = &known.situation.live[*airport];
-            let own = calls.iter().zip(&skies).filter(|(call, _)| call.airports.contains(&place));
+            let own = calls.iter().zip(&snapshots).filter(|(call, _)| call.airports.contains(&place));
             // Every box of the airport must have been seen.
-            let own: Option<Vec<&Sky>> = own.map(|(_, sky)| sky.as_ref()).collect();
-            let value = own.as_ref().map(|skies| live::count(need.position, skies));
+            let own: Option<Vec<&StateSnapshot>> = own.map(|(_, snapshot)| snapshot.as_ref()).collect();
+            let value = own.as_ref().map(|snapshots| live::count(need.position, snapshots));
             // What is unknown is unknown as of now: it tells nothing of the time of an answer that was not used.
-            let end = own.and_then(|skies| skies.first().and_then(|sky| sky.taken_at())).unwrap_or(observed_at);
+            let end = own
+                .and_then(|snapshots| snapshots.first().and_then(|snapshot| snapshot.taken_at()))
+                .unwrap_or(observed_at);
             counted.push((need.airport.as_str(), value, end));
         }
         for (turn, chunk) in counted.chunks(STORED_TOGETHER).enumerate() {
@@ -74,14 +76,14 @@ impl Collector {
     /// Stores what was counted in one transaction, as of when it was asked for and observed.
     async fn store_counts(
         &self,
-        term: &Term,
+        term: &LeaseTerm,
         counted: &[(&str, Option<u32>, DateTime<Utc>)],
         cycle_begun_at: Option<DateTime<Utc>>,
         (begun_at, observed_at): (DateTime<Utc>, DateTime<Utc>),
         refused: bool,
-    ) -> Result<(), TurnError> {
+    ) -> Result<(), CollectError> {
         let mut transaction = self.store.begin().await?;
-        term.hold(&mut transaction).await?;
+        term.fence(&mut transaction).await?;
         if let Some(begun_at) = cycle_begun_at {
             collection::record_cycle(&mut transaction, Kind::Live, begun_at).await?;
         }
@@ -103,15 +105,21 @@ impl Collector {
 
     /// Asks for the boxes. One that several airports share and that the source refuses as wrong says
     /// nothing about most of them, so each of those is asked for alone, at once and until the day ends.
-    async fn look(&self, term: &Term, known: &Known, airports: &[usize], calls: &[BoxCall]) -> Result<Seen, TurnError> {
+    async fn query_boxes(
+        &self,
+        term: &LeaseTerm,
+        known: &Known,
+        airports: &[usize],
+        calls: &[BoundingBoxQuery],
+    ) -> Result<Seen, CollectError> {
         let mut seen = Seen::default();
-        let mut queue: VecDeque<BoxCall> = calls.iter().cloned().collect();
+        let mut queue: VecDeque<BoundingBoxQuery> = calls.iter().cloned().collect();
         let mut left = known.situation.states.remaining;
         while let Some(call) = queue.pop_front() {
             // After "too many requests" the rest of the cycle is silent too.
             if seen.refused || call.cost() > left {
                 seen.calls.push(call);
-                seen.skies.push(None);
+                seen.snapshots.push(None);
                 continue;
             }
             let answer = self.ask_states(term, &call).await?;
@@ -119,7 +127,7 @@ impl Collector {
             seen.refused = matches!(answer, Err(CallError::TooManyRequests { .. }));
             let around = || call.airports.iter().map(|place| known.situation.live[airports[*place]].airport.as_str());
             let answer = match answer {
-                Ok(sky) => self.doubt_empty_sky(sky, around().collect()).await?,
+                Ok(snapshot) => self.doubt_empty_snapshot(snapshot, around().collect()).await?,
                 answer => answer,
             };
             match &answer {
@@ -134,37 +142,41 @@ impl Collector {
                     let need = &known.situation.live[airports[place]];
                     self.keep_alone(&need.airport, known.situation.now);
                     let own = boxes::calls(&[need.position]).into_iter();
-                    queue.extend(own.map(|own| BoxCall { airports: vec![place], ..own }));
+                    queue.extend(own.map(|own| BoundingBoxQuery { airports: vec![place], ..own }));
                 }
                 continue;
             }
             seen.calls.push(call);
-            seen.skies.push(answer.ok());
+            seen.snapshots.push(answer.ok());
         }
         Ok(seen)
     }
 
     /// An answer without a single row tells "nothing flies" to everybody who watches one of its airports. Where
     /// many flew a moment ago it may as well be a fault of the source, so a second one must say the same.
-    async fn doubt_empty_sky(&self, sky: Sky, airports: Vec<&str>) -> Result<Result<Sky, CallError>, TurnError> {
-        let doubted: Vec<_> = airports.iter().map(|airport| Doubted::Sky((*airport).to_owned())).collect();
-        if !sky.aircraft.is_empty() {
+    async fn doubt_empty_snapshot(
+        &self,
+        snapshot: StateSnapshot,
+        airports: Vec<&str>,
+    ) -> Result<Result<StateSnapshot, CallError>, CollectError> {
+        let doubted: Vec<_> = airports.iter().map(|airport| Doubted::Snapshot((*airport).to_owned())).collect();
+        if !snapshot.aircraft.is_empty() {
             self.forget_doubts(&doubted);
-            return Ok(Ok(sky));
+            return Ok(Ok(snapshot));
         }
-        let since = self.shell.clock.now() - RECENTLY;
+        let since = self.runtime.clock.now() - RECENTLY;
         let before = within(DATABASE_LIMIT, self.store.last_counts(&airports, since)).await?;
-        let is_doubted = live::is_doubtful(&sky, before) && self.is_first_doubt(&doubted);
-        Ok(if is_doubted { Err(CallError::Doubtful) } else { Ok(sky) })
+        let is_doubted = live::is_doubtful(&snapshot, before) && self.is_first_doubt(&doubted);
+        Ok(if is_doubted { Err(CallError::Doubtful) } else { Ok(snapshot) })
     }
 }
 
 /// What was asked, and what was seen.
 #[derive(Default)]
 struct Seen {
-    calls: Vec<BoxCall>,
+    calls: Vec<BoundingBoxQuery>,
     /// One for each call; none where it has no usable answer.
-    skies: Vec<Option<Sky>>,
+    snapshots: Vec<Option<StateSnapshot>>,
     /// The source asked for silence.
     refused: bool,
 }

@@ -1,10 +1,10 @@
 //! Collection, by the leader alone: plan, do the next step, plan again.
 
+mod budget_report;
 mod calls;
 mod daily;
 mod failures;
 mod live;
-mod outlook;
 mod today;
 
 use std::{
@@ -14,11 +14,11 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use pg::lease::{HoldError, Term};
+use pg::lease::{FenceError, LeaseTerm};
 use runtime::{
-    Shell,
-    clock::{Look, Woken},
-    readiness::{Need, Part, Readiness},
+    ServiceRuntime,
+    clock::{ClockReading, Woken},
+    readiness::{Criticality, HealthPart, Readiness},
 };
 use tokio::{sync::Notify, time::timeout};
 
@@ -26,7 +26,7 @@ use crate::{
     core::{
         credits::{Bucket, Tier},
         geo::Position,
-        plan::{self, Step},
+        plan::{self, CollectionStep},
     },
     metrics::Metrics,
     opensky::OpenSky,
@@ -59,8 +59,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const NOT_COLLECTING: &str = "this replica does not collect";
 
 /// The part of `/readyz` that says how the credits fare.
-pub fn part(readiness: &Readiness) -> Part {
-    let part = readiness.part("opensky credits", Need::Optional, "not planned yet");
+pub fn part(readiness: &Readiness) -> HealthPart {
+    let part = readiness.part("opensky credits", Criticality::Optional, "not planned yet");
     part.up_with(NOT_COLLECTING);
     part
 }
@@ -68,7 +68,7 @@ pub fn part(readiness: &Readiness) -> Part {
 /// What collection works with.
 pub struct Collector {
     /// Clock and stop.
-    pub shell: Shell,
+    pub runtime: ServiceRuntime,
     /// The database.
     pub store: Store,
     /// The source.
@@ -83,8 +83,8 @@ pub struct Collector {
     pub tier: Tier,
     /// Told when somebody waits for an airport.
     pub wake: Arc<Notify>,
-    /// Where the credits' outlook is shown.
-    pub part: Part,
+    /// Where the budget report is shown.
+    pub part: HealthPart,
     /// What is remembered until the day ends.
     pub today: Mutex<Today>,
     /// What was logged of answers that cannot be used.
@@ -93,7 +93,7 @@ pub struct Collector {
 
 /// Why a turn could not be finished.
 #[derive(Debug, thiserror::Error)]
-enum TurnError {
+enum CollectError {
     /// Another process leads now.
     #[error("another process leads now")]
     Deposed,
@@ -110,52 +110,52 @@ enum TurnError {
 
 /// A part of a turn that only needs the database, within `limit`. A part that is given up is dropped, and its
 /// transaction with it.
-async fn within<T, E: Into<TurnError>>(
+async fn within<T, E: Into<CollectError>>(
     limit: Duration,
     part: impl Future<Output = Result<T, E>>,
-) -> Result<T, TurnError> {
-    timeout(limit, part).await.map_or(Err(TurnError::Silent(limit)), |done| done.map_err(Into::into))
+) -> Result<T, CollectError> {
+    timeout(limit, part).await.map_or(Err(CollectError::Silent(limit)), |done| done.map_err(Into::into))
 }
 
-impl From<sqlx::Error> for TurnError {
+impl From<sqlx::Error> for CollectError {
     fn from(error: sqlx::Error) -> Self {
         Self::Database(error)
     }
 }
 
-impl From<HoldError> for TurnError {
-    fn from(error: HoldError) -> Self {
+impl From<FenceError> for CollectError {
+    fn from(error: FenceError) -> Self {
         match error {
-            HoldError::Deposed => Self::Deposed,
-            HoldError::Database(error) => Self::Database(error),
+            FenceError::Deposed => Self::Deposed,
+            FenceError::Database(error) => Self::Database(error),
         }
     }
 }
 
 impl Collector {
-    /// Collects until the shell stops or the term ends.
+    /// Collects until the service stops or the term ends.
     ///
     /// # Errors
     /// Never: a database that is away is tried again.
-    pub async fn lead(self: Arc<Self>, term: Term) -> anyhow::Result<()> {
-        let stopping = self.shell.tasks.stopping().clone();
+    pub async fn run(self: Arc<Self>, term: LeaseTerm) -> anyhow::Result<()> {
+        let stopping = self.runtime.tasks.stopping().clone();
         let _leading = Leading::begin(&self.part);
-        let mut told = outlook::Told::default();
+        let mut last_logged = budget_report::LastLogged::default();
         let mut wait = AFTER_FAILURE;
         while !stopping.is_cancelled() {
-            let turn = self.turn(&term, &mut told).await;
+            let turn = self.turn(&term, &mut last_logged).await;
             if turn.is_ok() {
                 wait = AFTER_FAILURE;
             }
             match turn {
                 Ok(None) => {}
                 Ok(Some((wake_at, planned))) => self.wait_until(wake_at, planned).await,
-                Err(TurnError::Stopping) => break,
-                Err(TurnError::Deposed) => {
+                Err(CollectError::Stopping) => break,
+                Err(CollectError::Deposed) => {
                     tracing::warn!("collection was taken over by another process");
                     break;
                 }
-                Err(error @ (TurnError::Database(_) | TurnError::Silent(_))) => {
+                Err(error @ (CollectError::Database(_) | CollectError::Silent(_))) => {
                     tracing::warn!("collection waits for the database: {:#}", anyhow::Error::new(error));
                     tokio::select! {
                         () = stopping.cancelled() => {}
@@ -169,13 +169,17 @@ impl Collector {
     }
 
     /// Plans and does one step; answers until when there is nothing to do, when there is none.
-    async fn turn(&self, term: &Term, told: &mut outlook::Told) -> Result<Option<(DateTime<Utc>, Look)>, TurnError> {
-        let planned = self.shell.clock.look();
+    async fn turn(
+        &self,
+        term: &LeaseTerm,
+        last_logged: &mut budget_report::LastLogged,
+    ) -> Result<Option<(DateTime<Utc>, ClockReading)>, CollectError> {
+        let planned = self.runtime.clock.reading();
         let now = planned.time;
         let today = self.today(now);
         let known = self.store.known(now, self.interval, self.tier, locate, &today.alone);
         let mut known = within(DATABASE_LIMIT, known).await?;
-        known.situation.probe_put_off_at = today.probe_put_off_at;
+        known.situation.probe_deferred_at = today.probe_deferred_at;
         for need in &mut known.situation.daily {
             need.probed = today.probed.get(&need.airport).copied().unwrap_or_default();
         }
@@ -183,48 +187,52 @@ impl Collector {
         let plan = plan::plan(&known.situation);
         let recorded = async {
             let mut transaction = self.store.begin().await?;
-            term.hold(&mut transaction).await?;
+            term.fence(&mut transaction).await?;
             collection::record_plan(&mut transaction, &plan.next_at).await?;
             transaction.commit().await?;
-            Ok::<_, TurnError>(())
+            Ok::<_, CollectError>(())
         };
         within(DATABASE_LIMIT, recorded).await?;
-        self.show(&known, &plan, told);
+        self.show(&known, &plan, last_logged);
         match plan.step {
             None => return Ok(Some((plan.wake_at, planned))),
-            Some(Step::Live { airports, calls, regular }) => {
+            Some(CollectionStep::Live { airports, calls, regular }) => {
                 self.collect_live(term, &known, &airports, &calls, regular).await?;
             }
-            Some(Step::Daily { airport, directions, days }) => {
+            Some(CollectionStep::Daily { airport, directions, days }) => {
                 self.collect_daily(term, &known, airport, &directions, days).await?;
             }
         }
         Ok(None)
     }
 
-    fn show(&self, known: &Known, plan: &plan::Plan, told: &mut outlook::Told) {
+    fn show(&self, known: &Known, plan: &plan::CollectionPlan, last_logged: &mut budget_report::LastLogged) {
         let watched: BTreeSet<&str> = known.watches.keys().map(String::as_str).collect();
         self.metrics.keep_airports(&watched);
-        for outlook in &plan.outlook {
-            self.metrics.credits(outlook.bucket, outlook.remaining, outlook.lasts_until);
+        for budget_report in &plan.budget_report {
+            self.metrics.credits(budget_report.bucket, budget_report.remaining, budget_report.lasts_until);
         }
-        let words = outlook::in_words(&plan.outlook, known.situation.now);
-        if plan.outlook.iter().any(|outlook| outlook.paused_until.is_some() || outlook.remaining == 0) {
+        let words = budget_report::in_words(&plan.budget_report, known.situation.now);
+        if plan
+            .budget_report
+            .iter()
+            .any(|budget_report| budget_report.paused_until.is_some() || budget_report.remaining == 0)
+        {
             self.part.down(words.clone());
         } else {
             self.part.up_with(words.clone());
         }
-        if told.is_news(&plan.outlook) {
+        if last_logged.is_news(&plan.budget_report) {
             tracing::info!("credits: {words}");
         }
     }
 
-    async fn wait_until(&self, at: DateTime<Utc>, planned: Look) {
+    async fn wait_until(&self, at: DateTime<Utc>, planned: ClockReading) {
         tokio::select! {
-            () = self.shell.tasks.stopping().cancelled() => {}
+            () = self.runtime.tasks.stopping().cancelled() => {}
             () = self.wake.notified() => {}
             () = tokio::time::sleep(LONGEST_WAIT) => {}
-            woken = self.shell.clock.sleep_until(at, planned) => if let Woken::ClockJumped(by) = woken {
+            woken = self.runtime.clock.sleep_until(at, planned) => if let Woken::ClockJumped(by) = woken {
                 tracing::warn!("the clock jumped by {} s: planning anew", by.num_seconds());
             },
         }
@@ -232,28 +240,28 @@ impl Collector {
 
     async fn record_credits(
         &self,
-        term: &Term,
+        term: &LeaseTerm,
         bucket: Bucket,
         change: impl FnOnce(crate::core::credits::Credits) -> crate::core::credits::Credits,
-    ) -> Result<(), TurnError> {
-        let now = self.shell.clock.now();
+    ) -> Result<(), CollectError> {
+        let now = self.runtime.clock.now();
         let recorded = async {
             let credits = change(self.store.credits(bucket, self.tier, now).await?);
             let mut transaction = self.store.begin().await?;
-            term.hold(&mut transaction).await?;
+            term.fence(&mut transaction).await?;
             collection::record_credits(&mut transaction, bucket, &credits).await?;
             transaction.commit().await?;
-            Ok::<_, TurnError>(())
+            Ok::<_, CollectError>(())
         };
         within(DATABASE_LIMIT, recorded).await
     }
 }
 
 /// Says on the part that this replica leads, until it is dropped: work is dropped when the lease is lost.
-struct Leading<'a>(&'a Part);
+struct Leading<'a>(&'a HealthPart);
 
 impl<'a> Leading<'a> {
-    fn begin(part: &'a Part) -> Self {
+    fn begin(part: &'a HealthPart) -> Self {
         part.down("not planned yet");
         Self(part)
     }
@@ -278,7 +286,7 @@ mod tests {
     async fn a_database_that_says_nothing_ends_the_turn() {
         let limit = Duration::from_millis(10);
         let silent = within(limit, std::future::pending::<Result<(), sqlx::Error>>()).await;
-        assert!(matches!(silent, Err(TurnError::Silent(_))));
+        assert!(matches!(silent, Err(CollectError::Silent(_))));
         assert_eq!(within(limit, async { Ok::<_, sqlx::Error>(7) }).await.ok(), Some(7));
     }
 }

@@ -17,8 +17,8 @@ pub struct Today {
     /// Airports that share no box, since the source refused one that they shared.
     pub(super) alone: BTreeSet<String>,
     /// When a look for yesterday's flights was last due, and nothing was asked.
-    pub(super) probe_put_off_at: Option<DateTime<Utc>>,
-    /// Airports that were asked for yesterday in vain.
+    pub(super) probe_deferred_at: Option<DateTime<Utc>>,
+    /// Airports that found yesterday unpublished.
     pub(super) probed: BTreeMap<String, Probed>,
     /// Answers that said "nothing" where there was much, and were not believed the first time.
     pub(super) doubted: BTreeSet<Doubted>,
@@ -27,8 +27,8 @@ pub struct Today {
 /// An answer without anything in it, which is believed when it comes a second time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Doubted {
-    /// An empty sky around this airport.
-    Sky(String),
+    /// An empty snapshot around this airport.
+    Snapshot(String),
     /// A day of this airport without flights.
     Day(String, Direction, NaiveDate),
 }
@@ -57,11 +57,11 @@ impl Collector {
         });
     }
 
-    pub(super) fn put_off_probe(&self, now: DateTime<Utc>) {
-        self.remember(now, |today| today.probe_put_off_at = Some(now));
+    pub(super) fn defer_probe(&self, now: DateTime<Utc>) {
+        self.remember(now, |today| today.probe_deferred_at = Some(now));
     }
 
-    pub(super) fn probed_in_vain(&self, airport: &str, now: DateTime<Utc>) {
+    pub(super) fn probed_unpublished(&self, airport: &str, now: DateTime<Utc>) {
         self.remember(now, |today| {
             let probed = today.probed.entry(airport.to_owned()).or_default();
             *probed = Probed { at: Some(now), times: probed.times.saturating_add(1) };

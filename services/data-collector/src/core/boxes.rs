@@ -13,14 +13,14 @@ const MOST_TO_PAIR: usize = 150;
 ///
 /// An airport at the antimeridian is served by two calls together.
 #[derive(Clone, Debug, PartialEq)]
-pub struct BoxCall {
+pub struct BoundingBoxQuery {
     /// The box to ask for.
     pub area: GeoBox,
     /// Which airports have surroundings in it.
     pub airports: Vec<usize>,
 }
 
-impl BoxCall {
+impl BoundingBoxQuery {
     /// What the call costs, in credits.
     #[must_use]
     pub fn cost(&self) -> u32 {
@@ -30,11 +30,11 @@ impl BoxCall {
 
 /// The calls that cover the surroundings of every airport, never dearer than a box for each.
 #[must_use]
-pub fn calls(airports: &[Position]) -> Vec<BoxCall> {
-    let mut calls: Vec<BoxCall> = Vec::new();
+pub fn calls(airports: &[Position]) -> Vec<BoundingBoxQuery> {
+    let mut calls: Vec<BoundingBoxQuery> = Vec::new();
     for (index, airport) in airports.iter().enumerate() {
         for area in airport.surroundings(LIVE_RADIUS_METRES) {
-            calls.push(BoxCall { area, airports: vec![index] });
+            calls.push(BoundingBoxQuery { area, airports: vec![index] });
         }
     }
     if calls.len() > MOST_TO_PAIR {
@@ -49,12 +49,12 @@ pub fn calls(airports: &[Position]) -> Vec<BoxCall> {
 
 /// What all `calls` cost together, in credits.
 #[must_use]
-pub fn cost(calls: &[BoxCall]) -> u32 {
-    calls.iter().map(BoxCall::cost).sum()
+pub fn cost(calls: &[BoundingBoxQuery]) -> u32 {
+    calls.iter().map(BoundingBoxQuery::cost).sum()
 }
 
 /// The pair that saves most by being merged; of equal ones the smallest box.
-fn best_pair(calls: &[BoxCall]) -> Option<(usize, usize)> {
+fn best_pair(calls: &[BoundingBoxQuery]) -> Option<(usize, usize)> {
     let mut best: Option<(u32, f64, (usize, usize))> = None;
     for first in 0..calls.len() {
         for second in first + 1..calls.len() {
@@ -72,14 +72,14 @@ fn best_pair(calls: &[BoxCall]) -> Option<(usize, usize)> {
     best.map(|(_, _, pair)| pair)
 }
 
-fn merge_all(calls: Vec<BoxCall>) -> Vec<BoxCall> {
+fn merge_all(calls: Vec<BoundingBoxQuery>) -> Vec<BoundingBoxQuery> {
     calls.into_iter().reduce(|all, call| merged(&all, &call)).into_iter().collect()
 }
 
-fn merged(one: &BoxCall, other: &BoxCall) -> BoxCall {
+fn merged(one: &BoundingBoxQuery, other: &BoundingBoxQuery) -> BoundingBoxQuery {
     let mut airports = one.airports.clone();
     airports.extend(other.airports.iter().filter(|airport| !one.airports.contains(airport)));
-    BoxCall { area: one.area.around(&other.area), airports }
+    BoundingBoxQuery { area: one.area.around(&other.area), airports }
 }
 
 #[cfg(test)]
@@ -129,7 +129,7 @@ mod tests {
             prop_assert!(cost(&together) <= apart);
             for (index, airport) in airports.iter().enumerate() {
                 for own in airport.surroundings(LIVE_RADIUS_METRES) {
-                    let covers = |call: &BoxCall| call.airports.contains(&index) && call.area.around(&own) == call.area;
+                    let covers = |call: &BoundingBoxQuery| call.airports.contains(&index) && call.area.around(&own) == call.area;
                     prop_assert!(together.iter().any(covers));
                 }
             }

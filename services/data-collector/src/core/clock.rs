@@ -22,7 +22,7 @@ impl Situation {
         let known = |stored: Option<DateTime<Utc>>| stored.filter(|at| !is_ahead(*at, now));
         self.cycle_begun_at = known(self.cycle_begun_at);
         self.probed_at = known(self.probed_at);
-        self.probe_put_off_at = known(self.probe_put_off_at);
+        self.probe_deferred_at = known(self.probe_deferred_at);
         // That a day is published stays true whatever the clock; it has been so since today began, at most.
         let today = super::credits::start_of_day(now);
         let since = |stored: Option<DateTime<Utc>>| stored.map(|at| if is_ahead(at, now) { today } else { at });

@@ -41,32 +41,32 @@ impl Aircraft {
 
 /// One reply: aircraft, and the time that their states belong to in unix seconds.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sky {
+pub struct StateSnapshot {
     /// The reply's time.
     pub time: f64,
     /// What was seen.
     pub aircraft: Vec<Aircraft>,
 }
 
-impl Sky {
-    /// The reply's time; none where there is no such time.
+impl StateSnapshot {
+    /// The reply's time; none where the time is invalid.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "a time that is out of range is none")]
+    #[expect(clippy::cast_possible_truncation, reason = "a time that is out of range is invalid")]
     pub fn taken_at(&self) -> Option<DateTime<Utc>> {
         DateTime::from_timestamp(self.time as i64, 0)
     }
 }
 
 /// Counts the aircraft within 25 nautical miles of `airport`, at any height or on the ground, last
-/// heard under 60 s before the reply's time. `skies` together cover the surroundings; one seen in two
-/// of them counts once.
+/// heard under 60 s before the reply's time. `snapshots` together cover the surroundings; one seen in
+/// two of them counts once.
 #[must_use]
-pub fn count(airport: Position, skies: &[&Sky]) -> u32 {
+pub fn count(airport: Position, snapshots: &[&StateSnapshot]) -> u32 {
     let mut seen = HashSet::new();
-    for sky in skies {
-        let near = sky.aircraft.iter().filter(|aircraft| {
+    for snapshot in snapshots {
+        let near = snapshot.aircraft.iter().filter(|aircraft| {
             // What was heard long after the reply was made is as wrong as what was not heard for long.
-            (sky.time - aircraft.last_contact).abs() < FRESH_SECONDS
+            (snapshot.time - aircraft.last_contact).abs() < FRESH_SECONDS
                 && aircraft.is_aircraft()
                 && aircraft.position.is_some_and(|position| position.metres_to(airport) <= LIVE_RADIUS_METRES)
         });
@@ -85,8 +85,8 @@ pub fn is_of_now(time: DateTime<Utc>, asked_at: DateTime<Utc>, arrived_at: DateT
 /// Whether a reply without a single row may be a fault of the source, where `before` is how many
 /// aircraft were counted around its airports the last time.
 #[must_use]
-pub fn is_doubtful(sky: &Sky, before: u32) -> bool {
-    sky.aircraft.is_empty() && before >= MANY_AIRCRAFT
+pub fn is_doubtful(snapshot: &StateSnapshot, before: u32) -> bool {
+    snapshot.aircraft.is_empty() && before >= MANY_AIRCRAFT
 }
 
 #[cfg(test)]
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn only_fresh_aircraft_with_a_position_nearby_count() {
-        let sky = Sky {
+        let snapshot = StateSnapshot {
             time: 1_000.0,
             aircraft: vec![
                 aircraft("3c6668", 0.0, Some((49.0, 2.5))),
@@ -114,14 +114,14 @@ mod tests {
                 aircraft("3c666e", -3_600.0, Some((49.0, 2.5))),
             ],
         };
-        assert_eq!(count(PARIS, &[&sky]), 3);
+        assert_eq!(count(PARIS, &[&snapshot]), 3);
     }
 
     #[test]
     fn vehicles_and_obstacles_are_no_aircraft_and_what_says_nothing_is_one() {
         let counted = |category| {
             let aircraft = Aircraft { category, ..aircraft("3c6668", 0.0, Some((49.0, 2.5))) };
-            count(PARIS, &[&Sky { time: 1_000.0, aircraft: vec![aircraft] }])
+            count(PARIS, &[&StateSnapshot { time: 1_000.0, aircraft: vec![aircraft] }])
         };
         let counts: Vec<u32> = (-1..=22).map(|category| counted(Some(category))).collect();
         assert_eq!(counts[17..=21], [0; 5], "16 to 20");
@@ -148,20 +148,20 @@ mod tests {
 
     #[test]
     fn an_empty_sky_is_doubted_where_many_flew_a_moment_ago() {
-        let sky = |aircraft| Sky { time: 1_000.0, aircraft };
-        assert!(is_doubtful(&sky(Vec::new()), 5));
-        assert!(!is_doubtful(&sky(Vec::new()), 4));
-        assert!(!is_doubtful(&sky(vec![aircraft("3c6668", 300.0, None)]), 500));
+        let snapshot = |aircraft| StateSnapshot { time: 1_000.0, aircraft };
+        assert!(is_doubtful(&snapshot(Vec::new()), 5));
+        assert!(!is_doubtful(&snapshot(Vec::new()), 4));
+        assert!(!is_doubtful(&snapshot(vec![aircraft("3c6668", 300.0, None)]), 500));
     }
 
     #[test]
     fn an_aircraft_in_two_replies_counts_once() {
-        let sky = Sky { time: 1_000.0, aircraft: vec![aircraft("3c6668", 0.0, Some((49.0, 2.5)))] };
-        assert_eq!(count(PARIS, &[&sky, &sky]), 1);
+        let snapshot = StateSnapshot { time: 1_000.0, aircraft: vec![aircraft("3c6668", 0.0, Some((49.0, 2.5)))] };
+        assert_eq!(count(PARIS, &[&snapshot, &snapshot]), 1);
     }
 
     #[test]
     fn an_empty_sky_is_zero() {
-        assert_eq!(count(PARIS, &[&Sky { time: 1_000.0, aircraft: Vec::new() }]), 0);
+        assert_eq!(count(PARIS, &[&StateSnapshot { time: 1_000.0, aircraft: Vec::new() }]), 0);
     }
 }

@@ -4,21 +4,21 @@
 //! failures: it spreads what is left over what is left of the day. `live` figures of all airports are
 //! taken in one cycle. Daily figures go by four rules, in this order: an airport that somebody waits
 //! for; a day that is not held and was not asked for yet; a probe whether yesterday is published; and,
-//! from what remains, airports once more: for a day that was asked for in vain, or for corrections.
+//! from what remains, airports once more: for a day that was found unpublished, or for corrections.
 //!
-//! `due` knows what is due and when, `neighbours` which airports share a box; `pack` makes calls of
+//! `schedule` knows what is due and when, `neighbours` which airports share a box; `batching` makes calls of
 //! both that the credits allow.
 
-mod due;
+mod batching;
 mod neighbours;
-mod pack;
+mod schedule;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use due::{DailyDue, LiveDue};
 use events::Metric;
+use schedule::{DailySchedule, LiveSchedule};
 
 use super::{
-    boxes::BoxCall,
+    boxes::BoundingBoxQuery,
     credits::{Bucket, Credits, Tier, end_of_day},
     day::Direction,
     geo::Position,
@@ -47,13 +47,13 @@ pub struct Situation {
     pub yesterday_published_at: Option<DateTime<Utc>>,
     /// Since when the day before that one is known to be published.
     pub before_published_at: Option<DateTime<Utc>>,
-    /// When yesterday was last looked for in vain.
+    /// When yesterday was last found unpublished.
     pub probed_at: Option<DateTime<Utc>>,
     /// When it was last to be looked for and nothing was asked, for an open breaker or a pause.
-    pub probe_put_off_at: Option<DateTime<Utc>>,
+    pub probe_deferred_at: Option<DateTime<Utc>>,
 }
 
-/// An airport whose sky somebody watches.
+/// An airport whose live figures somebody watches.
 #[derive(Clone, Debug)]
 pub struct LiveNeed {
     /// Its ICAO code.
@@ -84,11 +84,11 @@ pub struct DailyNeed {
     pub requested: bool,
     /// How many flights its newest day had: the busiest airport is the best probe.
     pub traffic: i64,
-    /// How it was asked for yesterday in vain.
+    /// How often yesterday was found unpublished there.
     pub probed: Probed,
 }
 
-/// How an airport was asked for yesterday in vain, since that day is yesterday.
+/// How often yesterday was found unpublished at an airport, since that day is yesterday.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Probed {
     /// When it last was.
@@ -99,13 +99,13 @@ pub struct Probed {
 
 /// What to do now.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Step {
+pub enum CollectionStep {
     /// Ask for boxes.
     Live {
         /// The airports to count at, as places in [`Situation::live`].
         airports: Vec<usize>,
         /// The boxes; their airports are places in `airports`.
-        calls: Vec<BoxCall>,
+        calls: Vec<BoundingBoxQuery>,
         /// Whether this is the regular cycle.
         regular: bool,
     },
@@ -116,19 +116,19 @@ pub enum Step {
         /// The directions to ask for; none when all that is needed is held.
         directions: Vec<Direction>,
         /// Which days.
-        days: AskFor,
+        days: DaySelection,
     },
 }
 
 /// Which days a daily step asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AskFor {
+pub enum DaySelection {
     /// Yesterday, and the day before where yesterday is not published.
     Newest,
-    /// The same for somebody who waits, whatever other airports had to say about yesterday. In vain, it says
-    /// nothing about others either, unless the airport is known for its traffic.
+    /// The same for somebody who waits, whatever other airports had to say about yesterday. Where it is
+    /// unpublished, it says nothing about others either, unless the airport is known for its traffic.
     NewestForWaiting,
-    /// The day before yesterday: yesterday was looked for in vain a short while ago.
+    /// The day before yesterday: yesterday was found unpublished a short while ago.
     DayBefore,
     /// Yesterday alone, to see whether it is published.
     Probe,
@@ -165,20 +165,20 @@ impl Kind {
 
 /// The plan as of now.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct CollectionPlan {
     /// What to do at once.
-    pub step: Option<Step>,
+    pub step: Option<CollectionStep>,
     /// When to plan again at the latest.
     pub wake_at: DateTime<Utc>,
     /// When each airport will be collected next: live ones, then daily ones, in the situation's order.
     pub next_at: Vec<(String, Kind, DateTime<Utc>)>,
     /// How each bucket fares.
-    pub outlook: [Outlook; 2],
+    pub budget_report: [BudgetReport; 2],
 }
 
 /// How long a bucket lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outlook {
+pub struct BudgetReport {
     /// The bucket.
     pub bucket: Bucket,
     /// What is left of it.
@@ -193,29 +193,35 @@ pub struct Outlook {
 
 /// Decides what to do next.
 #[must_use]
-pub fn plan(situation: &Situation) -> Plan {
-    let (now, live, daily) = (situation.now, LiveDue::of(situation), DailyDue::of(situation));
-    let (live_step, live_next) = pack::live(situation, &live);
-    let daily_step = pack::daily(situation, &daily);
+pub fn plan(situation: &Situation) -> CollectionPlan {
+    let (now, live, daily) = (situation.now, LiveSchedule::of(situation), DailySchedule::of(situation));
+    let (live_step, live_next) = batching::live(situation, &live);
+    let daily_step = batching::daily(situation, &daily);
     let buckets = [(Bucket::States, situation.states), (Bucket::Flights, situation.flights)];
     let doubts = buckets.into_iter().filter_map(|(bucket, credits)| credits.empty_until(bucket, now));
     let wake_at = live_next.iter().chain(&daily.next_at).copied().chain(daily.probe_at).chain(doubts).min();
     let live_next = situation.live.iter().zip(live_next).map(|(need, at)| (need.airport.clone(), Kind::Live, at));
     let daily_next =
         situation.daily.iter().zip(&daily.next_at).map(|(need, at)| (need.airport.clone(), Kind::Daily, *at));
-    Plan {
+    CollectionPlan {
         step: live_step.or(daily_step),
         // At midnight buckets are filled and there is another yesterday.
         wake_at: wake_at.map_or_else(|| end_of_day(now), |at| at.min(end_of_day(now))),
         next_at: live_next.chain(daily_next).collect(),
-        outlook: [
-            outlook(Bucket::States, &situation.states, live.round_cost, live.pace, now),
-            outlook(Bucket::Flights, &situation.flights, daily.round_cost, daily.pace, now),
+        budget_report: [
+            budget_report(Bucket::States, &situation.states, live.round_cost, live.pace, now),
+            budget_report(Bucket::Flights, &situation.flights, daily.round_cost, daily.pace, now),
         ],
     }
 }
 
-fn outlook(bucket: Bucket, credits: &Credits, cost: u32, pace: Option<TimeDelta>, now: DateTime<Utc>) -> Outlook {
+fn budget_report(
+    bucket: Bucket,
+    credits: &Credits,
+    cost: u32,
+    pace: Option<TimeDelta>,
+    now: DateTime<Utc>,
+) -> BudgetReport {
     let end = end_of_day(now);
     let rounds = credits.remaining.checked_div(cost).and_then(|rounds| i32::try_from(rounds).ok());
     let lasts_until = match (rounds, pace) {
@@ -223,7 +229,7 @@ fn outlook(bucket: Bucket, credits: &Credits, cost: u32, pace: Option<TimeDelta>
         (Some(rounds), Some(pace)) => (now + (pace * rounds).min(TimeDelta::days(1))).min(end),
         _ => end,
     };
-    Outlook { bucket, remaining: credits.remaining, lasts_until, pace, paused_until: credits.paused_until }
+    BudgetReport { bucket, remaining: credits.remaining, lasts_until, pace, paused_until: credits.paused_until }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 use axum::{Json, extract::State, http::StatusCode};
 use chrono::{DateTime, Datelike, Utc};
-use http_edge::{Page, PageQuery, Problem, Segment};
+use http_edge::{Page, PageQuery, PathParam, Problem};
 use pg::read;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -68,11 +68,11 @@ pub(super) struct AverageBody {
 )]
 pub(super) async fn list(
     State(api): State<Api>,
-    Segment(code): Segment,
+    PathParam(code): PathParam,
     page: PageQuery,
 ) -> Result<Page<FlightBody>, Problem> {
     let airport = airport(&code)?;
-    let direction = match page.wanted("type") {
+    let direction = match page.query_param("type") {
         Ok(None) => None,
         Ok(Some("arrivals")) => Some(Direction::Arrival),
         Ok(Some("departures")) => Some(Direction::Departure),
@@ -112,7 +112,7 @@ fn seconds(text: &str) -> Option<DateTime<Utc>> {
         (status = 404, description = "No days are held", body = http_edge::ProblemBody),
     )
 )]
-pub(super) async fn average(State(api): State<Api>, Segment(code): Segment) -> Result<Json<AverageBody>, Problem> {
+pub(super) async fn average(State(api): State<Api>, PathParam(code): PathParam) -> Result<Json<AverageBody>, Problem> {
     let airport = airport(&code)?;
     let pool = api.store()?.pool();
     let held = read(pool, || days_held(pool, airport.icao.as_str())).await?;
@@ -140,7 +140,7 @@ pub(super) async fn average(State(api): State<Api>, Segment(code): Segment) -> R
         (status = 404, description = "No flights are held", body = http_edge::ProblemBody),
     )
 )]
-pub(super) async fn last(State(api): State<Api>, Segment(code): Segment) -> Result<Json<FlightBody>, Problem> {
+pub(super) async fn last(State(api): State<Api>, PathParam(code): PathParam) -> Result<Json<FlightBody>, Problem> {
     let airport = airport(&code)?;
     let store = api.store()?;
     let newest = read(store.pool(), || store.newest_flight(airport.icao.as_str())).await?;

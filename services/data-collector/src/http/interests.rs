@@ -1,9 +1,9 @@
 use axum::{Extension, Json, extract::State, http::StatusCode, response::Response};
 use chrono::{DateTime, Utc};
 use events::{EmailAddress, Metric};
-use http_edge::{Given, Problem, Segment, idempotency::Answer};
+use http_edge::{Patch, PathParam, Problem, idempotency::Answer};
 use pg::read;
-use runtime::trace::Cause;
+use runtime::trace::RequestContext;
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
@@ -101,12 +101,12 @@ struct InterestBody {
 pub(super) async fn add(State(api): State<Api>, Mutation { mut fields, call }: Mutation) -> Result<Response, Problem> {
     let given = thresholds(&mut fields);
     let target = Target::read(fields)?;
-    let [high, low] = given.map(Given::value);
+    let [high, low] = given.map(Patch::value);
     let thresholds = Thresholds::new(high, low).map_err(|Crossed| bad_request(CROSSED))?;
     call.answer(&api, &target, NO_USER, async |connection, named| {
         let limit = i64::from(api.interests_per_user);
         let now = api.clock.now();
-        match interests::add(connection, named, &target.email, thresholds, limit, now, &call.cause).await? {
+        match interests::add(connection, named, &target.email, thresholds, limit, now, &call.context).await? {
             Added::Created => {
                 let warning = warning(connection, named, low).await?;
                 Ok(done(StatusCode::CREATED, "Interest added and data fetch initiated", warning))
@@ -142,17 +142,17 @@ pub(super) async fn change(
 ) -> Result<Response, Problem> {
     let given = thresholds(&mut fields);
     let target = Target::read(fields)?;
-    if given.iter().all(|given| *given == Given::Absent) {
+    if given.iter().all(|given| *given == Patch::Absent) {
         return Err(bad_request(NO_THRESHOLD));
     }
     let changes = given.clone().map(|given| match given {
-        Given::Absent => Change::Keep,
-        Given::Null => Change::Clear,
-        Given::Value(value) => Change::Set(value),
+        Patch::Absent => Change::Keep,
+        Patch::Null => Change::Clear,
+        Patch::Value(value) => Change::Set(value),
     });
-    let [_, low] = given.map(Given::value);
+    let [_, low] = given.map(Patch::value);
     call.answer(&api, &target, NO_INTEREST, async |connection, named| {
-        match interests::change(connection, named, changes, api.clock.now(), &call.cause).await? {
+        match interests::change(connection, named, changes, api.clock.now(), &call.context).await? {
             Changed::Done => {
                 let warning = warning(connection, named, low).await?;
                 Ok(done(StatusCode::OK, "Interest updated successfully", warning))
@@ -182,7 +182,7 @@ pub(super) async fn change(
 pub(super) async fn remove(State(api): State<Api>, Mutation { fields, call }: Mutation) -> Result<Response, Problem> {
     let target = Target::read(fields)?;
     call.answer(&api, &target, NO_INTEREST, async |connection, named| {
-        if interests::remove(connection, named, &call.cause).await? {
+        if interests::remove(connection, named, &call.context).await? {
             Ok(done(StatusCode::OK, "Interest removed and cleanup initiated", None))
         } else {
             Err(not_found(NO_INTEREST))
@@ -204,12 +204,12 @@ pub(super) async fn remove(State(api): State<Api>, Mutation { fields, call }: Mu
 )]
 pub(super) async fn list(
     State(api): State<Api>,
-    Extension(cause): Extension<Cause>,
-    Segment(email): Segment,
+    Extension(context): Extension<RequestContext>,
+    PathParam(email): PathParam,
 ) -> Result<Json<InterestsBody>, Problem> {
     // What is no address is nobody's.
     let email: EmailAddress = email.parse().map_err(|_| not_found(NO_USER))?;
-    let user_id = api.user(&email, &cause).await?.ok_or_else(|| not_found(NO_USER))?;
+    let user_id = api.user(&email, &context).await?.ok_or_else(|| not_found(NO_USER))?;
     let store = api.store()?;
     let interests = read(store.pool(), || store.interests_of(user_id)).await?;
     let now = api.clock.now();

@@ -11,18 +11,18 @@ use airports::Airport;
 use axum::http::StatusCode;
 use events::EmailAddress;
 use http_edge::{Problem, Routes};
-use runtime::{clock::Clock, trace::Cause};
+use runtime::{clock::Clock, trace::RequestContext};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
-use crate::{Stored, store::Store, users::Users};
+use crate::{DbHandle, store::Store, users::Users};
 
 /// What the calls work with.
 #[derive(Clone)]
 pub struct Api {
     /// The database, once it has been reached.
-    pub stored: Stored,
+    pub db: DbHandle,
     /// Who knows people.
     pub users: Users,
     /// The time.
@@ -63,12 +63,12 @@ pub fn routes(api: Api) -> Routes {
 
 impl Api {
     fn store(&self) -> Result<&Store, Problem> {
-        Ok(self.stored.reached()?)
+        Ok(self.db.reached()?)
     }
 
     /// Who is registered under `email`.
-    async fn user(&self, email: &EmailAddress, cause: &Cause) -> Result<Option<Uuid>, Problem> {
-        self.users.find(email, cause).await.map_err(|error| {
+    async fn user(&self, email: &EmailAddress, context: &RequestContext) -> Result<Option<Uuid>, Problem> {
+        self.users.find(email, context).await.map_err(|error| {
             tracing::warn!("the user cannot be checked: {error}");
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Cannot check the user, try again later")
                 .retry_after(Duration::from_secs(5))

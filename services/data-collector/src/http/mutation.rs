@@ -10,10 +10,10 @@ use axum::{
 };
 use events::{EmailAddress, Metric};
 use http_edge::{
-    Body, Fields, Given, Problem,
+    Body, JsonFields, Patch, Problem,
     idempotency::{self, Answer, Begun, Fingerprint, Key},
 };
-use runtime::{fault, trace::Cause};
+use runtime::{fault, trace::RequestContext};
 
 use super::{Api, airport, bad_request, not_found};
 use crate::{core::interest::HIGHEST_THRESHOLD, store::interests::Named};
@@ -23,15 +23,15 @@ const MISSING: &str = "Missing email or airport_code";
 /// A request that is to change somebody's interests.
 pub(super) struct Mutation {
     /// What it says.
-    pub fields: Fields,
+    pub fields: JsonFields,
     /// The rest of it.
-    pub call: Call,
+    pub call: MutationRequest,
 }
 
 /// What makes a request the same when it comes again.
-pub(super) struct Call {
+pub(super) struct MutationRequest {
     /// What caused it.
-    pub cause: Cause,
+    pub context: RequestContext,
     method: Method,
     headers: HeaderMap,
     bytes: Bytes,
@@ -49,10 +49,13 @@ impl<S: Send + Sync> FromRequest<S> for Mutation {
     type Rejection = Problem;
 
     async fn from_request(mut request: Request, state: &S) -> Result<Self, Problem> {
-        let cause = request.extract_parts::<Extension<Cause>>().await.map_or_else(|_| Cause::none(), |cause| cause.0);
+        let context = request
+            .extract_parts::<Extension<RequestContext>>()
+            .await
+            .map_or_else(|_| RequestContext::none(), |context| context.0);
         let (method, headers) = (request.method().clone(), request.headers().clone());
         let Body { bytes, fields } = Body::from_request(request, state).await?;
-        Ok(Self { fields, call: Call { cause, method, headers, bytes } })
+        Ok(Self { fields, call: MutationRequest { context, method, headers, bytes } })
     }
 }
 
@@ -61,7 +64,7 @@ impl Target {
     ///
     /// # Errors
     /// 400 when something is missing or there is no such airport, 422 with every field that is wrong.
-    pub(super) fn read(mut fields: Fields) -> Result<Self, Problem> {
+    pub(super) fn read(mut fields: JsonFields) -> Result<Self, Problem> {
         if fields.is_missing("email") || fields.is_missing("airport_code") {
             return Err(bad_request(MISSING));
         }
@@ -75,15 +78,15 @@ impl Target {
 }
 
 /// The thresholds `[high, low]`.
-pub(super) fn thresholds(fields: &mut Fields) -> [Given<i32>; 2] {
+pub(super) fn thresholds(fields: &mut JsonFields) -> [Patch<i32>; 2] {
     ["high_value", "low_value"].map(|name| match fields.integer(name, 0..=HIGHEST_THRESHOLD) {
-        Given::Absent => Given::Absent,
-        Given::Null => Given::Null,
-        Given::Value(value) => i32::try_from(value).map_or(Given::Absent, Given::Value),
+        Patch::Absent => Patch::Absent,
+        Patch::Null => Patch::Null,
+        Patch::Value(value) => i32::try_from(value).map_or(Patch::Absent, Patch::Value),
     })
 }
 
-impl Call {
+impl MutationRequest {
     /// Checks the user and has `effect` done once, in one transaction with its answer; `nobody` is said
     /// when there is no such user. A key that came with the request is looked up first, so that an
     /// answer can be replayed whatever happened since. No connection is held while user-manager is asked:
@@ -107,7 +110,7 @@ impl Call {
         {
             return Ok(answer);
         }
-        let user_id = api.user(&target.email, &self.cause).await?;
+        let user_id = api.user(&target.email, &self.context).await?;
         if key.is_none() && user_id.is_none() {
             return Err(not_found(nobody));
         }

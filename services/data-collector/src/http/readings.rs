@@ -2,7 +2,7 @@ use airports::Airport;
 use axum::extract::State;
 use chrono::{DateTime, Datelike, Utc};
 use events::Metric;
-use http_edge::{FieldError, Page, PageQuery, Problem, Segment};
+use http_edge::{FieldError, Page, PageQuery, PathParam, Problem};
 use pg::read;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -46,11 +46,11 @@ pub(super) struct ReadingBody {
 )]
 pub(super) async fn list(
     State(api): State<Api>,
-    Segment(code): Segment,
+    PathParam(code): PathParam,
     page: PageQuery,
 ) -> Result<Page<ReadingBody>, Problem> {
     let airport = airport(&code)?;
-    let metric = page.wanted("metric")?.map(str::parse::<Metric>).transpose().map_err(|error| {
+    let metric = page.query_param("metric")?.map(str::parse::<Metric>).transpose().map_err(|error| {
         Problem::invalid(vec![FieldError { field: "metric".to_owned(), message: error.to_string() }])
     })?;
     let after = page.cursor.as_deref().map(|cursor| after(cursor).ok_or_else(PageQuery::wrong_cursor)).transpose()?;

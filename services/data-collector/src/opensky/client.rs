@@ -1,15 +1,15 @@
 use std::{sync::Arc, time::Duration};
 
 use reqwest::{Response, StatusCode, redirect::Policy};
-use runtime::outside::{Proxies, client_for};
+use runtime::http_client::{Proxies, client_for};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, timeout};
 use url::Url;
 
 use super::{
-    CallError, Question, Reply,
+    ApiRequest, ApiResponse, CallError,
     breaker::Breaker,
-    sign_in::{Credentials, SignIn},
+    oauth::{Credentials, OAuthClient},
     wire::{self, Unreadable},
 };
 use crate::{
@@ -50,7 +50,7 @@ pub struct OpenSky {
 struct Inner {
     http: reqwest::Client,
     config: OpenSkyConfig,
-    sign_in: Option<SignIn>,
+    oauth: Option<OAuthClient>,
     sign_in_breaker: Breaker,
     states_breaker: Breaker,
     flights_breaker: Breaker,
@@ -70,10 +70,10 @@ impl OpenSky {
             .redirect(Policy::none())
             .build()?;
         let breaker = |name| Breaker::new(name, metrics.breaker_state(name), config.open_for);
-        let sign_in = config.credentials.clone().map(|who| SignIn::new(config.token_url.clone(), who));
+        let oauth = config.credentials.clone().map(|who| OAuthClient::new(config.token_url.clone(), who));
         let inner = Inner {
             http,
-            sign_in,
+            oauth,
             sign_in_breaker: breaker("sign-in"),
             states_breaker: breaker("states"),
             flights_breaker: breaker("flights"),
@@ -85,10 +85,14 @@ impl OpenSky {
 
     /// Asks, and reads the answer with `read`. One 401 means an expired token and is repeated with a
     /// fresh one.
-    pub(super) async fn ask<T>(&self, question: &Question<'_>, read: fn(&[u8]) -> Result<T, Unreadable>) -> Reply<T> {
+    pub(super) async fn ask<T>(
+        &self,
+        request: &ApiRequest<'_>,
+        read: fn(&[u8]) -> Result<T, Unreadable>,
+    ) -> ApiResponse<T> {
         let this = &*self.inner;
-        let breaker = if question.bucket() == Bucket::States { &this.states_breaker } else { &this.flights_breaker };
-        let url = question.url(&this.config.api_url);
+        let breaker = if request.bucket() == Bucket::States { &this.states_breaker } else { &this.flights_breaker };
+        let url = request.url(&this.config.api_url);
         let mut remaining = None;
         let content = async {
             let token = this.token().await?;
@@ -97,25 +101,25 @@ impl OpenSky {
             breaker.call(CallError::counts, this.get_with_fresh_token(&url, token, read, &mut remaining)).await
         };
         let content = content.await;
-        Reply { content, remaining }
+        ApiResponse { content, remaining }
     }
 }
 
 impl Inner {
     async fn token(&self) -> Result<Option<SecretString>, CallError> {
-        let Some(sign_in) = &self.sign_in else { return Ok(None) };
-        let fetch = self.sign_in_breaker.call(CallError::counts, self.fetch_token(sign_in));
-        sign_in.token(fetch).await.map(Some).map_err(|error| CallError::SignIn(Box::new(error)))
+        let Some(oauth) = &self.oauth else { return Ok(None) };
+        let fetch = self.sign_in_breaker.call(CallError::counts, self.fetch_token(oauth));
+        oauth.token(fetch).await.map(Some).map_err(|error| CallError::OAuthClient(Box::new(error)))
     }
 
-    async fn fetch_token(&self, sign_in: &SignIn) -> Result<wire::Token, CallError> {
+    async fn fetch_token(&self, oauth: &OAuthClient) -> Result<wire::Token, CallError> {
         let form = [
             ("grant_type", "client_credentials"),
-            ("client_id", &sign_in.credentials.client_id),
-            ("client_secret", sign_in.credentials.client_secret.expose_secret()),
+            ("client_id", &oauth.credentials.client_id),
+            ("client_secret", oauth.credentials.client_secret.expose_secret()),
         ];
         let asked = async {
-            let response = self.http.post(sign_in.url.clone()).form(&form).send().await;
+            let response = self.http.post(oauth.url.clone()).form(&form).send().await;
             let response = response.map_err(|error| CallError::Unreachable(error.without_url()))?;
             if response.status() != StatusCode::OK {
                 return Err(CallError::Status(response.status().as_u16()));
@@ -134,10 +138,10 @@ impl Inner {
         remaining: &mut Option<u32>,
     ) -> Result<Option<T>, CallError> {
         let answer = self.get(url, token.as_ref(), read, remaining).await;
-        let (Err(CallError::Unauthorized), Some(sign_in), Some(refused)) = (&answer, &self.sign_in, &token) else {
+        let (Err(CallError::Unauthorized), Some(oauth), Some(refused)) = (&answer, &self.oauth, &token) else {
             return answer;
         };
-        sign_in.forget(refused).await;
+        oauth.forget(refused).await;
         let token = self.token().await?;
         self.get(url, token.as_ref(), read, remaining).await
     }
@@ -209,7 +213,7 @@ async fn body(mut response: Response) -> Result<Vec<u8>, CallError> {
     }
 }
 
-impl Question<'_> {
+impl ApiRequest<'_> {
     fn bucket(&self) -> Bucket {
         match self {
             Self::States(_) => Bucket::States,
@@ -257,12 +261,12 @@ mod tests {
     fn questions_are_asked_the_way_the_interface_wants() {
         let base: Url = "https://opensky.example/api".parse().expect("a URL");
         let area = GeoBox { south: 48.5, west: -1.25, north: 49.5, east: 2.0 };
-        let url = Question::States(&area).url(&base);
+        let url = ApiRequest::States(&area).url(&base);
         let expected = "https://opensky.example/api/states/all?lamin=48.50000&lomin=-1.25000&lamax=49.50000&lomax=2.00000\
              &extended=1";
         assert_eq!(url.as_str(), expected);
         let day = "2020-03-21".parse().expect("a date");
-        let url = Question::Flights { airport: "KSFO", direction: Direction::Arrival, day }.url(&base);
+        let url = ApiRequest::Flights { airport: "KSFO", direction: Direction::Arrival, day }.url(&base);
         let expected = "https://opensky.example/api/flights/arrival?airport=KSFO&begin=1584748800&end=1584835199";
         assert_eq!(url.as_str(), expected);
     }
@@ -281,7 +285,7 @@ mod tests {
         format!("http://{addr}").parse().expect("a URL")
     }
 
-    async fn ask(head: &'static str) -> Reply<crate::core::live::Sky> {
+    async fn ask(head: &'static str) -> ApiResponse<crate::core::live::StateSnapshot> {
         runtime::choose_tls();
         let api_url = answering(head);
         let (time_limit, open_for) = (Duration::from_secs(5), Duration::from_secs(60));

@@ -31,7 +31,7 @@ pub enum CallError {
     Unreadable(#[source] Unreadable),
     /// The sign-in failed.
     #[error("sign-in failed")]
-    SignIn(#[source] Box<CallError>),
+    OAuthClient(#[source] Box<CallError>),
     /// A snapshot of another time than now: the source is late, or our clock is wrong.
     #[error("the snapshot is {seconds} s away from our clock")]
     NotOfNow {
@@ -59,7 +59,7 @@ impl CallError {
             | Self::Status(_)
             | Self::Unreadable(_)
             | Self::Unauthorized
-            | Self::SignIn(_) => true,
+            | Self::OAuthClient(_) => true,
             Self::BadRequest
             | Self::TooManyRequests { .. }
             | Self::NotOfNow { .. }
@@ -80,7 +80,7 @@ impl CallError {
     pub fn is_unasked(&self) -> bool {
         match self {
             Self::BreakerOpen => true,
-            Self::SignIn(error) => error.is_unasked(),
+            Self::OAuthClient(error) => error.is_unasked(),
             _ => false,
         }
     }
@@ -103,7 +103,7 @@ impl CallError {
             Self::TooManyRequests { .. } => "429",
             Self::Unauthorized => "401",
             Self::Unreadable(_) => "unreadable",
-            Self::SignIn(_) => "sign_in_failed",
+            Self::OAuthClient(_) => "sign_in_failed",
             Self::NotOfNow { .. } => "not_of_now",
             Self::AnotherQuestion => "another_question",
             Self::Doubtful => "doubtful",
@@ -130,8 +130,9 @@ mod tests {
     #[test]
     fn behind_an_open_breaker_nothing_is_asked() {
         assert!(
-            CallError::BreakerOpen.is_unasked() && CallError::SignIn(Box::new(CallError::BreakerOpen)).is_unasked()
+            CallError::BreakerOpen.is_unasked()
+                && CallError::OAuthClient(Box::new(CallError::BreakerOpen)).is_unasked()
         );
-        assert!(!CallError::SignIn(Box::new(CallError::Status(401))).is_unasked());
+        assert!(!CallError::OAuthClient(Box::new(CallError::Status(401))).is_unasked());
     }
 }

@@ -8,18 +8,18 @@ mod breaker;
 mod client;
 mod error;
 mod flight_details;
-mod sign_in;
+mod oauth;
 pub mod wire;
 
 pub use client::{OpenSky, OpenSkyConfig};
 pub use error::CallError;
-pub use sign_in::Credentials;
+pub use oauth::Credentials;
 
-use crate::core::{day::Direction, geo::GeoBox, live::Sky};
+use crate::core::{day::Direction, geo::GeoBox, live::StateSnapshot};
 
 /// What became of a question.
 #[derive(Debug)]
-pub struct Reply<T> {
+pub struct ApiResponse<T> {
     /// What the reply holds; none when there is nothing (404). An error when there was no reply, or
     /// none that can be used.
     pub content: Result<Option<T>, CallError>,
@@ -29,7 +29,7 @@ pub struct Reply<T> {
 
 /// What can be asked for.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Question<'a> {
+pub enum ApiRequest<'a> {
     /// Everything in a box now.
     States(&'a GeoBox),
     /// The flights of an airport on a day.
@@ -45,8 +45,8 @@ pub enum Question<'a> {
 
 impl OpenSky {
     /// Everything in `area` now.
-    pub async fn states(&self, area: &GeoBox) -> Reply<Sky> {
-        self.ask(&Question::States(area), wire::sky).await
+    pub async fn states(&self, area: &GeoBox) -> ApiResponse<StateSnapshot> {
+        self.ask(&ApiRequest::States(area), wire::snapshot).await
     }
 
     /// The flights of `airport` on `day`.
@@ -55,7 +55,7 @@ impl OpenSky {
         airport: &str,
         direction: Direction,
         day: chrono::NaiveDate,
-    ) -> Reply<Vec<wire::Flight>> {
-        self.ask(&Question::Flights { airport, direction, day }, wire::flights).await
+    ) -> ApiResponse<Vec<wire::Flight>> {
+        self.ask(&ApiRequest::Flights { airport, direction, day }, wire::flights).await
     }
 }

@@ -13,7 +13,7 @@ pub use super::flight_details::FlightDetails;
 use super::flight_details;
 use crate::core::{
     geo::Position,
-    live::{Aircraft, Sky},
+    live::{Aircraft, StateSnapshot},
 };
 
 /// A body that is not what it should be.
@@ -84,7 +84,7 @@ struct WireFlight {
 }
 
 #[derive(Deserialize)]
-struct WireSky {
+struct WireSnapshot {
     time: f64,
     #[serde(deserialize_with = "present")]
     states: Option<Vec<Vec<Value>>>,
@@ -101,7 +101,7 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> R
 pub fn token(body: &[u8]) -> Result<Token, Unreadable> {
     let token: WireToken = serde_json::from_slice(body)?;
     if token.access_token.is_empty() || !token.access_token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Unreadable::Content("the token is no token"));
+        return Err(Unreadable::Content("invalid token"));
     }
     let lifetime = token.expires_in.filter(|seconds| *seconds > 0.0);
     let lifetime = lifetime.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
@@ -145,7 +145,7 @@ fn flight(row: WireFlight) -> Result<Flight, Unreadable> {
 
 fn time(seconds: i64) -> Result<DateTime<Utc>, Unreadable> {
     let time = DateTime::from_timestamp(seconds, 0).filter(|_| (1..=LATEST).contains(&seconds));
-    time.ok_or(Unreadable::Content("a time is none"))
+    time.ok_or(Unreadable::Content("invalid time"))
 }
 
 /// Transponders send eight characters; this leaves room for a source that adds something.
@@ -174,18 +174,18 @@ fn airport(code: Option<String>) -> Result<Option<String>, Unreadable> {
     if is_code { Ok(Some(code)) } else { Err(Unreadable::Content("an airport code is none")) }
 }
 
-/// Reads the reply to a question for states, with 17 columns or 18. `"states": null` is an empty sky.
+/// Reads the reply to a question for states, with 17 columns or 18. `"states": null` is an empty snapshot.
 ///
 /// # Errors
 /// When anything in it that counts is missing or cannot be.
-pub fn sky(body: &[u8]) -> Result<Sky, Unreadable> {
-    let sky: WireSky = serde_json::from_slice(body)?;
+pub fn snapshot(body: &[u8]) -> Result<StateSnapshot, Unreadable> {
+    let snapshot: WireSnapshot = serde_json::from_slice(body)?;
     #[expect(clippy::cast_precision_loss, reason = "it is far below 2^52")]
-    if !(1.0..=LATEST as f64).contains(&sky.time) {
-        return Err(Unreadable::Content("a time is none"));
+    if !(1.0..=LATEST as f64).contains(&snapshot.time) {
+        return Err(Unreadable::Content("invalid time"));
     }
-    let aircraft = sky.states.unwrap_or_default().iter().map(|row| aircraft(row)).collect::<Result<_, _>>()?;
-    Ok(Sky { time: sky.time, aircraft })
+    let aircraft = snapshot.states.unwrap_or_default().iter().map(|row| aircraft(row)).collect::<Result<_, _>>()?;
+    Ok(StateSnapshot { time: snapshot.time, aircraft })
 }
 
 /// The fewest columns a state has.
@@ -294,7 +294,7 @@ mod tests {
     #[test]
     fn states_of_17_and_18_columns_are_read() {
         let body = format!("{{\"time\":1685262494,\"states\":[{},{}]}}", state(17), state(18));
-        let read = sky(body.as_bytes()).expect("a sky");
+        let read = snapshot(body.as_bytes()).expect("a snapshot");
         let expected = Position { latitude: 49.5, longitude: 2.0 };
         assert_eq!(read.aircraft.len(), 2);
         assert!(read.aircraft.iter().all(|aircraft| aircraft.position == Some(expected)));
@@ -305,17 +305,17 @@ mod tests {
         let read = |category: &str| {
             let row = format!("{},{category}]", state(17).trim_end_matches(']'));
             let body = format!("{{\"time\":1685262494,\"states\":[{row}]}}");
-            sky(body.as_bytes()).map(|sky| sky.aircraft[0].category)
+            snapshot(body.as_bytes()).map(|snapshot| snapshot.aircraft[0].category)
         };
         for (category, expected) in [("16", Some(16)), ("17.0", Some(17)), ("-1", Some(-1)), ("null", None)] {
-            assert_eq!(read(category).expect("a sky"), expected, "{category}");
+            assert_eq!(read(category).expect("a snapshot"), expected, "{category}");
         }
         assert!(read("\"16\"").is_err());
     }
 
     #[test]
     fn no_states_are_an_empty_sky_and_missing_ones_are_none() {
-        assert_eq!(sky(b"{\"time\":1,\"states\":null}").expect("a sky").aircraft.len(), 0);
+        assert_eq!(snapshot(b"{\"time\":1,\"states\":null}").expect("a snapshot").aircraft.len(), 0);
         for body in [
             "{\"time\":1}",
             "{\"states\":null}",
@@ -325,7 +325,7 @@ mod tests {
             "<html>",
             "null",
         ] {
-            assert!(sky(body.as_bytes()).is_err(), "{body}");
+            assert!(snapshot(body.as_bytes()).is_err(), "{body}");
         }
     }
 
@@ -333,9 +333,9 @@ mod tests {
     fn a_state_without_a_position_is_read_and_a_malformed_one_is_not() {
         let body = |row: &str| format!("{{\"time\":1685262494,\"states\":[{row}]}}");
         let nowhere = body(&state(17).replace("49.5", "null"));
-        assert_eq!(sky(nowhere.as_bytes()).expect("a sky").aircraft[0].position, None);
+        assert_eq!(snapshot(nowhere.as_bytes()).expect("a snapshot").aircraft[0].position, None);
         for row in [state(16), state(17).replace("1685262490", "null"), state(17).replace("49.5", "91"), "{}".into()] {
-            assert!(sky(body(&row).as_bytes()).is_err(), "{row}");
+            assert!(snapshot(body(&row).as_bytes()).is_err(), "{row}");
         }
     }
 

@@ -34,7 +34,7 @@ pub struct Watch {
 
 /// The last time an airport was tried.
 #[derive(Clone, Copy)]
-struct Attempt {
+struct CollectionAttempt {
     at: DateTime<Utc>,
     /// How many in a row, up to this one, had no answer.
     failures: u32,
@@ -109,7 +109,7 @@ impl Store {
             before_published_at: self.published_at(day::before(yesterday)).await?,
             probed_at: self.probed_at(yesterday).await?,
             // Not kept here: the leader remembers it.
-            probe_put_off_at: None,
+            probe_deferred_at: None,
         };
         Ok(Known { situation, watches })
     }
@@ -140,7 +140,7 @@ impl Store {
         Ok(watches)
     }
 
-    async fn attempts(&self) -> sqlx::Result<HashMap<(String, Kind), Attempt>> {
+    async fn attempts(&self) -> sqlx::Result<HashMap<(String, Kind), CollectionAttempt>> {
         let rows = sqlx::query!(
             r#"SELECT airport_code, kind, attempted_at AS "attempted_at!", failures FROM schedule
                WHERE attempted_at IS NOT NULL"#
@@ -148,7 +148,8 @@ impl Store {
         .fetch_all(self.pool())
         .await?;
         let attempts = rows.into_iter().map(|row| {
-            let attempt = Attempt { at: row.attempted_at, failures: u32::try_from(row.failures).unwrap_or_default() };
+            let attempt =
+                CollectionAttempt { at: row.attempted_at, failures: u32::try_from(row.failures).unwrap_or_default() };
             ((row.airport_code, kind(&row.kind)), attempt)
         });
         Ok(attempts.collect())
@@ -366,7 +367,7 @@ pub async fn forget_requests(connection: &mut PgConnection, airport: &str, metri
     Ok(())
 }
 
-/// Records that a day is published, or that it was looked for in vain.
+/// Records that a day is published, or that it was found unpublished.
 ///
 /// # Errors
 /// When the database is away.

@@ -6,11 +6,11 @@
 //! removal of an interest from being told before a page that still holds it.
 
 use events::Metric;
-use runtime::trace::Cause;
+use runtime::trace::RequestContext;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Reading, interests::forget_causes, metric};
+use super::{Reading, interests::forget_contexts, metric};
 
 /// A page's worth of one reading's interests.
 pub struct Page {
@@ -35,7 +35,7 @@ pub struct Recipient {
     /// Tell below this.
     pub low_value: Option<i32>,
     /// What made or changed the interest, as long as no value has been sent since.
-    pub cause: Cause,
+    pub context: RequestContext,
 }
 
 /// Claims a reading that is to go out and reads its next page; none when nothing is to be done, or
@@ -84,7 +84,7 @@ pub async fn claim_page(connection: &mut PgConnection, size: i64) -> sqlx::Resul
         user_email: row.user_email,
         high_value: row.high_value,
         low_value: row.low_value,
-        cause: Cause { request_id: row.request_id, traceparent: row.traceparent },
+        context: RequestContext { request_id: row.request_id, traceparent: row.traceparent },
     });
     let recipients = recipients.collect();
     let reading = Reading {
@@ -108,9 +108,9 @@ pub async fn claim_page(connection: &mut PgConnection, size: i64) -> sqlx::Resul
 /// When the database is away.
 pub async fn record_page(connection: &mut PgConnection, page: &Page, size: i64) -> sqlx::Result<()> {
     if page.reading.value.is_some() {
-        let caused = page.recipients.iter().filter(|recipient| recipient.cause != Cause::none());
+        let caused = page.recipients.iter().filter(|recipient| recipient.context != RequestContext::none());
         let told: Vec<_> = caused.map(|recipient| (recipient.interest_id, recipient.version)).collect();
-        forget_causes(connection, &told).await?;
+        forget_contexts(connection, &told).await?;
     }
     let last = page.recipients.last().map(|recipient| recipient.interest_id);
     let full = i64::try_from(page.recipients.len()).is_ok_and(|length| length >= size);
@@ -147,6 +147,6 @@ pub async fn hold_series(connection: &mut PgConnection, airport: &str, metric: &
 }
 
 /// A stored cause.
-pub(super) fn cause(request_id: Option<&str>, traceparent: Option<&str>) -> Cause {
-    Cause::carried(request_id, traceparent)
+pub(super) fn context(request_id: Option<&str>, traceparent: Option<&str>) -> RequestContext {
+    RequestContext::carried(request_id, traceparent)
 }

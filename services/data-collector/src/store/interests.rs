@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use events::{EmailAddress, Metric};
-use runtime::trace::Cause;
+use runtime::trace::RequestContext;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -119,7 +119,7 @@ pub async fn add(
     thresholds: Thresholds,
     limit: i64,
     now: DateTime<Utc>,
-    cause: &Cause,
+    context: &RequestContext,
 ) -> sqlx::Result<Added> {
     lock_user(connection, named.user_id).await?;
     let user = sqlx::query!(
@@ -154,12 +154,12 @@ pub async fn add(
         thresholds.high,
         thresholds.low,
         now,
-        cause.request_id,
-        cause.traceparent,
+        context.request_id,
+        context.traceparent,
     )
     .execute(&mut *connection)
     .await?;
-    cause_evaluation(connection, id, named, cause).await?;
+    cause_evaluation(connection, id, named, context).await?;
     Ok(Added::Created)
 }
 
@@ -172,7 +172,7 @@ pub async fn change(
     named: Named<'_>,
     [high, low]: [Change; 2],
     now: DateTime<Utc>,
-    cause: &Cause,
+    context: &RequestContext,
 ) -> sqlx::Result<Changed> {
     let row = sqlx::query!(
         "SELECT id, high_value, low_value FROM interests
@@ -200,12 +200,12 @@ pub async fn change(
         after.high,
         after.low,
         now,
-        cause.request_id,
-        cause.traceparent,
+        context.request_id,
+        context.traceparent,
     )
     .execute(&mut *connection)
     .await?;
-    cause_evaluation(connection, row.id, named, cause).await?;
+    cause_evaluation(connection, row.id, named, context).await?;
     Ok(Changed::Done)
 }
 
@@ -213,7 +213,7 @@ pub async fn change(
 ///
 /// # Errors
 /// When the database is away.
-pub async fn remove(connection: &mut PgConnection, named: Named<'_>, cause: &Cause) -> sqlx::Result<bool> {
+pub async fn remove(connection: &mut PgConnection, named: Named<'_>, context: &RequestContext) -> sqlx::Result<bool> {
     let removed = sqlx::query!(
         "WITH removed AS (
              DELETE FROM interests WHERE user_id = $1 AND airport_code = $2 AND metric = $3
@@ -224,8 +224,8 @@ pub async fn remove(connection: &mut PgConnection, named: Named<'_>, cause: &Cau
         named.user_id,
         named.airport,
         named.metric.as_str(),
-        cause.request_id,
-        cause.traceparent,
+        context.request_id,
+        context.traceparent,
     )
     .execute(&mut *connection)
     .await?;
@@ -238,7 +238,7 @@ pub async fn remove(connection: &mut PgConnection, named: Named<'_>, cause: &Cau
 ///
 /// # Errors
 /// When the database is away.
-pub async fn forget_causes(connection: &mut PgConnection, told: &[(Uuid, i64)]) -> sqlx::Result<()> {
+pub async fn forget_contexts(connection: &mut PgConnection, told: &[(Uuid, i64)]) -> sqlx::Result<()> {
     if told.is_empty() {
         return Ok(());
     }
@@ -267,14 +267,14 @@ async fn lock_user(connection: &mut PgConnection, user_id: Uuid) -> sqlx::Result
 }
 
 /// Removes every interest of these users, whom the transaction has locked.
-async fn remove_all(connection: &mut PgConnection, user_ids: &[Uuid], cause: &Cause) -> sqlx::Result<u64> {
+async fn remove_all(connection: &mut PgConnection, user_ids: &[Uuid], context: &RequestContext) -> sqlx::Result<u64> {
     let removed = sqlx::query!(
         "WITH removed AS (DELETE FROM interests WHERE user_id = ANY($1) RETURNING id, airport_code, metric)
          INSERT INTO interest_outbox (kind, interest_id, airport_code, metric, request_id, traceparent)
          SELECT 'removed', id, airport_code, metric, $2, $3 FROM removed",
         user_ids,
-        cause.request_id,
-        cause.traceparent,
+        context.request_id,
+        context.traceparent,
     )
     .execute(&mut *connection)
     .await?;
@@ -292,7 +292,7 @@ async fn cause_evaluation(
     connection: &mut PgConnection,
     interest_id: Uuid,
     named: Named<'_>,
-    cause: &Cause,
+    context: &RequestContext,
 ) -> sqlx::Result<()> {
     sqlx::query!(
         "INSERT INTO interest_outbox (kind, interest_id, airport_code, metric, request_id, traceparent)
@@ -300,8 +300,8 @@ async fn cause_evaluation(
         interest_id,
         named.airport,
         named.metric.as_str(),
-        cause.request_id,
-        cause.traceparent,
+        context.request_id,
+        context.traceparent,
     )
     .execute(&mut *connection)
     .await?;
@@ -333,7 +333,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn delete_user(&self, user_id: Uuid, now: DateTime<Utc>, cause: &Cause) -> sqlx::Result<u64> {
+    pub async fn delete_user(&self, user_id: Uuid, now: DateTime<Utc>, context: &RequestContext) -> sqlx::Result<u64> {
         let mut transaction = self.begin().await?;
         lock_user(&mut transaction, user_id).await?;
         sqlx::query!(
@@ -343,7 +343,7 @@ impl Store {
         )
         .execute(&mut *transaction)
         .await?;
-        let removed = remove_all(&mut transaction, &[user_id], cause).await?;
+        let removed = remove_all(&mut transaction, &[user_id], context).await?;
         transaction.commit().await?;
         Ok(removed)
     }
@@ -353,7 +353,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn remove_under(&self, email: &EmailAddress, cause: &Cause) -> sqlx::Result<u64> {
+    pub async fn remove_under(&self, email: &EmailAddress, context: &RequestContext) -> sqlx::Result<u64> {
         let mut transaction = self.begin().await?;
         let found = sqlx::query_scalar!(
             "SELECT DISTINCT user_id FROM interests WHERE user_email = $1 ORDER BY user_id",
@@ -363,7 +363,7 @@ impl Store {
         for user_id in &user_ids {
             lock_user(&mut transaction, *user_id).await?;
         }
-        let removed = remove_all(&mut transaction, &user_ids, cause).await?;
+        let removed = remove_all(&mut transaction, &user_ids, context).await?;
         transaction.commit().await?;
         Ok(removed)
     }

@@ -6,7 +6,7 @@ use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use events::Metric;
-use runtime::trace::Cause;
+use runtime::trace::RequestContext;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -28,7 +28,7 @@ pub struct Evaluation {
     /// How often it has failed by itself.
     pub failures: i32,
     /// What caused the change.
-    pub cause: Cause,
+    pub context: RequestContext,
 }
 
 /// An interest as it is now, and the newest reading of its series that has a value, however old.
@@ -46,7 +46,7 @@ pub struct Removals {
     /// Their series.
     pub metric: String,
     /// The rows: id, interest, cause.
-    pub rows: Vec<(i64, Uuid, Cause)>,
+    pub rows: Vec<(i64, Uuid, RequestContext)>,
 }
 
 /// Claims at most `limit` evaluations, oldest first; those that have failed before wait for their time, and are
@@ -86,8 +86,8 @@ struct EvaluationRow {
 
 impl From<EvaluationRow> for Evaluation {
     fn from(row: EvaluationRow) -> Self {
-        let cause = fan_out::cause(row.request_id.as_deref(), row.traceparent.as_deref());
-        Self { id: row.id, interest_id: row.interest_id, failures: row.failures, cause }
+        let context = fan_out::context(row.request_id.as_deref(), row.traceparent.as_deref());
+        Self { id: row.id, interest_id: row.interest_id, failures: row.failures, context }
     }
 }
 
@@ -197,7 +197,7 @@ pub async fn claim_removals(connection: &mut PgConnection) -> sqlx::Result<Optio
     fan_out::hold_series(connection, &airport, &metric).await?;
     let rows = rows
         .into_iter()
-        .map(|row| (row.id, row.interest_id, fan_out::cause(row.request_id.as_deref(), row.traceparent.as_deref())));
+        .map(|row| (row.id, row.interest_id, fan_out::context(row.request_id.as_deref(), row.traceparent.as_deref())));
     Ok(Some(Removals { airport, metric, rows: rows.collect() }))
 }
 

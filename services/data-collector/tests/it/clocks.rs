@@ -3,55 +3,55 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use runtime::clock::{Clock, Hands};
+use runtime::clock::{Clock, ClockControl};
 use simulators::opensky::{Bucket, Caller, Direction, Endpoint};
 
-use crate::support::{App, BEGINS_AT, PARIS, World, at, wait_for};
+use crate::support::{App, BEGINS_AT, PARIS, TestEnv, at, wait_for};
 
 const ADA: &str = "ada@example.org";
 
-/// A world whose clock can be set, beside an OpenSky that goes right.
-async fn world() -> (World, Hands) {
+/// An environment whose clock can be set, beside an OpenSky that goes right.
+async fn env() -> (TestEnv, ClockControl) {
     let begins_at: DateTime<Utc> = at(BEGINS_AT);
-    let (clock, hands) = Clock::settable(begins_at, 1);
-    let world = World::beside(clock, Clock::replay(begins_at, 1)).await;
-    world.person(ADA);
-    world.scripted.set_aircraft("a", PARIS.0, PARIS.1, 3);
+    let (clock, control) = Clock::settable(begins_at, 1);
+    let env = TestEnv::beside(clock, Clock::replay(begins_at, 1)).await;
+    env.person(ADA);
+    env.scripted.set_aircraft("a", PARIS.0, PARIS.1, 3);
     // So many credits that the interval alone decides when the next question is asked.
-    world.opensky.set_credits(Bucket::States, Caller::SignedIn, 10_000_000);
-    (world, hands)
+    env.opensky.set_credits(Bucket::States, Caller::SignedIn, 10_000_000);
+    (env, control)
 }
 
-/// Waits for another question about the sky.
-async fn asks_again(world: &World) {
-    let asked = world.opensky.requests_to(Endpoint::States).len();
-    wait_for("another question", async || (world.opensky.requests_to(Endpoint::States).len() > asked).then_some(()))
+/// Waits for another question for live figures.
+async fn asks_again(env: &TestEnv) {
+    let asked = env.opensky.requests_to(Endpoint::States).len();
+    wait_for("another question", async || (env.opensky.requests_to(Endpoint::States).len() > asked).then_some(()))
         .await;
 }
 
-async fn start(world: &World) -> App {
-    world.start_with(|config| config.collect_interval = Duration::from_secs(2)).await
+async fn start(env: &TestEnv) -> App {
+    env.start_with(|config| config.collect_interval = Duration::from_secs(2)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_steps_back_and_forth_by_hours_stops_nothing() {
-    let (world, hands) = world().await;
-    world.scripted.set_flight_count("KSFO", Direction::Arrival, world.yesterday(), 5);
-    let app = start(&world).await;
+    let (env, control) = env().await;
+    env.scripted.set_flight_count("KSFO", Direction::Arrival, env.yesterday(), 5);
+    let app = start(&env).await;
     app.watch(ADA, "LFPG", "live", Some(1), None).await;
     app.watch(ADA, "KSFO", "arrivals", Some(1), None).await;
     app.wait_reading("LFPG", "live", |reading| reading["value"] == 3).await;
     app.wait_reading("KSFO", "arrivals", |reading| reading["value"] == 5).await;
     for hours in [6, -6, -6, 6, 48, -48] {
-        hands.step(TimeDelta::hours(hours));
-        asks_again(&world).await;
-        asks_again(&world).await;
+        control.step(TimeDelta::hours(hours));
+        asks_again(&env).await;
+        asks_again(&env).await;
     }
     // What was planned by the wrong clock is forgotten.
     wait_for("the plan", async || {
         let next = app.interest(ADA, "LFPG", "live").await;
         let next = at(next["next_collection_at"].as_str().expect("a time"));
-        (next < world.clock.now() + TimeDelta::minutes(1)).then_some(())
+        (next < env.clock.now() + TimeDelta::minutes(1)).then_some(())
     })
     .await;
     app.stop().await;
@@ -59,26 +59,26 @@ async fn a_clock_that_steps_back_and_forth_by_hours_stops_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_was_suspended_plans_anew_when_it_wakes() {
-    let (world, hands) = world().await;
-    let app = world.start().await;
+    let (env, control) = env().await;
+    let app = env.start().await;
     app.watch(ADA, "LFPG", "live", Some(1), None).await;
     app.wait_reading("LFPG", "live", |_| true).await;
     wait_for("the plan", async || {
-        (world.scalar("SELECT count(*) FROM schedule WHERE next_at > attempted_at").await == 1).then_some(())
+        (env.scalar("SELECT count(*) FROM schedule WHERE next_at > attempted_at").await == 1).then_some(())
     })
     .await;
     // The next question is five minutes away, and the clock stands still.
-    hands.stop();
-    let asked = world.opensky.requests_to(Endpoint::States).len();
-    hands.step(TimeDelta::hours(8));
-    hands.go();
-    wait_for("a question", async || (world.opensky.requests_to(Endpoint::States).len() > asked).then_some(())).await;
+    control.stop();
+    let asked = env.opensky.requests_to(Endpoint::States).len();
+    control.step(TimeDelta::hours(8));
+    control.go();
+    wait_for("a question", async || (env.opensky.requests_to(Endpoint::States).len() > asked).then_some(())).await;
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_clock_that_was_ahead_has_stored_keeps_nothing_from_being_asked() {
-    let (world, _) = world().await;
+    let (env, _) = env().await;
     sqlx::raw_sql(
         "INSERT INTO schedule (airport_code, kind, attempted_at, next_at) SELECT airport, kind, ahead, ahead
          FROM unnest(ARRAY['LFPG', 'KSFO']) airport, unnest(ARRAY['live', 'daily']) kind,
@@ -90,11 +90,11 @@ async fn what_a_clock_that_was_ahead_has_stored_keeps_nothing_from_being_asked()
              ('states', '2031-11-20', 0, true, '2031-11-21', '2031-11-20'),
              ('flights', '2026-11-20', 4000, true, '2026-11-20T23:00:00Z', '2026-11-20T16:00:00Z')",
     )
-    .execute(&world.database.pool)
+    .execute(&env.database.pool)
     .await
     .expect("a clock that was ahead");
-    world.scripted.set_flight_count("KSFO", Direction::Arrival, world.yesterday(), 5);
-    let app = world.start().await;
+    env.scripted.set_flight_count("KSFO", Direction::Arrival, env.yesterday(), 5);
+    let app = env.start().await;
     app.watch(ADA, "LFPG", "live", Some(1), None).await;
     app.watch(ADA, "KSFO", "arrivals", Some(1), None).await;
     assert_eq!(app.wait_reading("LFPG", "live", |_| true).await["value"], 3);
@@ -104,32 +104,32 @@ async fn what_a_clock_that_was_ahead_has_stored_keeps_nothing_from_being_asked()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_is_years_ahead_for_a_minute_takes_nothing_away_and_publishes_nothing() {
-    let (world, hands) = world().await;
-    world.scripted.set_flight_count("KSFO", Direction::Arrival, world.yesterday(), 5);
-    let app = start(&world).await;
+    let (env, control) = env().await;
+    env.scripted.set_flight_count("KSFO", Direction::Arrival, env.yesterday(), 5);
+    let app = start(&env).await;
     app.watch(ADA, "LFPG", "live", Some(1), None).await;
     app.watch(ADA, "KSFO", "arrivals", Some(1), None).await;
     app.wait_reading("LFPG", "live", |reading| reading["value"] == 3).await;
     app.wait_reading("KSFO", "arrivals", |reading| reading["value"] == 5).await;
     app.stop().await;
     let held = "SELECT count(*) FROM readings WHERE value IS NOT NULL AND observed_at < '2027-01-01'";
-    let kept = world.scalar(held).await;
-    hands.step(TimeDelta::days(5 * 365));
+    let kept = env.scalar(held).await;
+    control.step(TimeDelta::days(5 * 365));
     // The machine boots with that clock.
-    let app = start(&world).await;
-    asks_again(&world).await;
-    asks_again(&world).await;
-    assert_eq!(world.scalar(held).await, kept);
-    assert_eq!(world.scalar("SELECT count(*) FROM airport_flights").await, 5);
-    assert_eq!(world.scalar("SELECT count(*) FROM flights").await, 5);
-    assert_eq!(world.scalar("SELECT count(*) FROM published_days WHERE day > '2026-11-20'").await, 0);
+    let app = start(&env).await;
+    asks_again(&env).await;
+    asks_again(&env).await;
+    assert_eq!(env.scalar(held).await, kept);
+    assert_eq!(env.scalar("SELECT count(*) FROM airport_flights").await, 5);
+    assert_eq!(env.scalar("SELECT count(*) FROM flights").await, 5);
+    assert_eq!(env.scalar("SELECT count(*) FROM published_days WHERE day > '2026-11-20'").await, 0);
     // Nothing of that is believed: there is no answer for that time.
     let readings = app.readings("LFPG", "live").await;
     assert!(
         readings.iter().filter(|read| read["observed_at"].as_str() > Some("2027")).all(|read| read["value"].is_null())
     );
-    hands.step(TimeDelta::days(-5 * 365));
-    asks_again(&world).await;
-    asks_again(&world).await;
+    control.step(TimeDelta::days(-5 * 365));
+    asks_again(&env).await;
+    asks_again(&env).await;
     app.stop().await;
 }

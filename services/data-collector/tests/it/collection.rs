@@ -5,56 +5,56 @@ use std::time::Duration;
 use serde_json::json;
 use simulators::opensky::{Auth, Bucket, Caller, Direction, Endpoint, Failure, Flight, State};
 
-use crate::support::{App, PARIS, World, at, wait_for};
+use crate::support::{App, PARIS, TestEnv, at, wait_for};
 
 const ORLY: (f64, f64) = (48.7233, 2.3794);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_airport_is_asked_once_however_many_watch_it() {
-    let world = World::at_speed(600).await;
-    world.scripted.set_aircraft("a", PARIS.0, PARIS.1, 3);
-    let app = world.start().await;
+    let env = TestEnv::at_speed(600).await;
+    env.scripted.set_aircraft("a", PARIS.0, PARIS.1, 3);
+    let app = env.start().await;
     for person in 0..5 {
         let email = format!("user{person}@example.org");
-        world.person(&email);
+        env.person(&email);
         app.watch(&email, "LFPG", "live", Some(1), None).await;
     }
     wait_for("three cycles", async || (app.readings("LFPG", "live").await.len() >= 3).then_some(())).await;
     let readings = i64::try_from(app.readings("LFPG", "live").await.len()).expect("a count");
-    let asked = i64::try_from(world.opensky.requests_to(Endpoint::States).len()).expect("a count");
+    let asked = i64::try_from(env.opensky.requests_to(Endpoint::States).len()).expect("a count");
     assert!(asked <= readings + 1, "{asked} questions for {readings} readings");
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn neighbours_share_one_call_and_requests_for_one_airport_are_joined() {
-    let world = World::at_speed(60).await;
+    let env = TestEnv::at_speed(60).await;
     for person in ["ada", "bob", "eve"] {
-        world.person(&format!("{person}@example.org"));
+        env.person(&format!("{person}@example.org"));
     }
-    world.scripted.set_aircraft("a", PARIS.0, PARIS.1, 4);
-    world.scripted.set_aircraft("b", ORLY.0, ORLY.1, 2);
+    env.scripted.set_aircraft("a", PARIS.0, PARIS.1, 4);
+    env.scripted.set_aircraft("b", ORLY.0, ORLY.1, 2);
     // Interests that came while nobody could collect: all of them wait.
-    let day = world.yesterday();
-    world.scripted.set_flight_count("KSFO", Direction::Arrival, day, 5);
-    world.scripted.set_flight_count("KSFO", Direction::Departure, day, 6);
-    world.opensky.fail_always(Endpoint::States, simulators::opensky::Failure::HangUp);
+    let day = env.yesterday();
+    env.scripted.set_flight_count("KSFO", Direction::Arrival, day, 5);
+    env.scripted.set_flight_count("KSFO", Direction::Departure, day, 6);
+    env.opensky.fail_always(Endpoint::States, simulators::opensky::Failure::HangUp);
     let change = |config: &mut data_collector::Config| {
         config.collect_interval = Duration::from_secs(60);
         // So many failures may open the breaker, which is to be no matter here.
         config.open_sky.open_for = Duration::from_millis(200);
     };
-    let app = world.start_with(change).await;
+    let app = env.start_with(change).await;
     for person in ["ada", "bob", "eve"] {
         let email = format!("{person}@example.org");
         app.watch(&email, "LFPG", "live", Some(1), None).await;
         app.watch(&email, "LFPO", "live", Some(1), None).await;
         app.watch(&email, "KSFO", "flights", Some(1), None).await;
     }
-    world.opensky.recover(Endpoint::States);
+    env.opensky.recover(Endpoint::States);
     app.wait_reading("LFPG", "live", |reading| !reading["value"].is_null()).await;
     wait_for("a shared call", async || {
-        let asked = world.opensky.requests_to(Endpoint::States);
+        let asked = env.opensky.requests_to(Endpoint::States);
         let wide = |request: &simulators::opensky::Request| {
             let edge = |name| request.param(name).expect("an edge").parse::<f64>().expect("degrees");
             edge("lamin") < 48.31 && edge("lamax") > 49.42
@@ -63,7 +63,7 @@ async fn neighbours_share_one_call_and_requests_for_one_airport_are_joined() {
     })
     .await;
     app.wait_reading("KSFO", "flights", |reading| reading["value"] == 11).await;
-    let asked = world.requests("KSFO").await;
+    let asked = env.requests("KSFO").await;
     assert_eq!(asked.len(), 2, "one call a direction for three people: {asked:?}");
     assert!(asked.iter().all(|request| request.auth == Auth::Token));
     app.stop().await;
@@ -71,12 +71,12 @@ async fn neighbours_share_one_call_and_requests_for_one_airport_are_joined() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_directions_that_are_watched_are_asked() {
-    let world = World::new().await;
-    world.person("ada@example.org");
-    let day = world.yesterday();
-    world.scripted.set_flight_count("KSFO", Direction::Arrival, day, 5);
-    world.scripted.set_flight_count("KSFO", Direction::Departure, day, 6);
-    let app = world.start().await;
+    let env = TestEnv::new().await;
+    env.person("ada@example.org");
+    let day = env.yesterday();
+    env.scripted.set_flight_count("KSFO", Direction::Arrival, day, 5);
+    env.scripted.set_flight_count("KSFO", Direction::Departure, day, 6);
+    let app = env.start().await;
     app.watch("ada@example.org", "KSFO", "arrivals", Some(4), None).await;
     let reading = app.wait_reading("KSFO", "arrivals", |_| true).await;
     assert_eq!(reading["value"], 5);
@@ -84,41 +84,41 @@ async fn only_the_directions_that_are_watched_are_asked() {
         (&reading["window_begin"], &reading["window_end"]),
         (&json!("2026-11-19T00:00:00Z"), &json!("2026-11-19T23:59:59Z"))
     );
-    assert!(world.opensky.requests_to(Endpoint::Departures).is_empty());
+    assert!(env.opensky.requests_to(Endpoint::Departures).is_empty());
     // A second metric needs the other direction only.
     app.watch("ada@example.org", "KSFO", "flights", Some(4), None).await;
     assert_eq!(app.wait_reading("KSFO", "flights", |_| true).await["value"], 11);
-    assert_eq!(world.opensky.requests_to(Endpoint::Arrivals).len(), 1);
+    assert_eq!(env.opensky.requests_to(Endpoint::Arrivals).len(), 1);
     // And a third that can be told from what is held costs nothing.
     app.watch("ada@example.org", "KSFO", "departures", Some(4), None).await;
     assert_eq!(app.wait_reading("KSFO", "departures", |_| true).await["value"], 6);
-    assert_eq!(world.requests("KSFO").await.len(), 2);
+    assert_eq!(env.requests("KSFO").await.len(), 2);
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_asked_for_while_its_airport_is_collected_is_collected_right_after() {
-    let world = World::new().await;
-    world.person("ada@example.org");
-    let day = world.yesterday();
-    world.scripted.set_flight_count("KSFO", Direction::Arrival, day, 5);
-    world.scripted.set_flight_count("KSFO", Direction::Departure, day, 6);
-    world.opensky.fail(Endpoint::Arrivals, Failure::Hang(Duration::from_secs(4)));
-    let app = world.start().await;
+    let env = TestEnv::new().await;
+    env.person("ada@example.org");
+    let day = env.yesterday();
+    env.scripted.set_flight_count("KSFO", Direction::Arrival, day, 5);
+    env.scripted.set_flight_count("KSFO", Direction::Departure, day, 6);
+    env.opensky.fail(Endpoint::Arrivals, Failure::Hang(Duration::from_secs(4)));
+    let app = env.start().await;
     app.watch("ada@example.org", "KSFO", "arrivals", Some(4), None).await;
-    wait_for("the question", async || (!world.opensky.requests_to(Endpoint::Arrivals).is_empty()).then_some(())).await;
+    wait_for("the question", async || (!env.opensky.requests_to(Endpoint::Arrivals).is_empty()).then_some(())).await;
     app.watch("ada@example.org", "KSFO", "departures", Some(4), None).await;
     wait_for("the request", async || {
         let waiting = "SELECT count(*) FROM collection_requests WHERE metric = 'departures'";
-        (world.scalar(waiting).await == 1).then_some(())
+        (env.scalar(waiting).await == 1).then_some(())
     })
     .await;
     assert!(app.readings("KSFO", "arrivals").await.is_empty(), "the answer is still to come");
     assert_eq!(app.wait_reading("KSFO", "departures", |_| true).await["value"], 6);
     assert_eq!(app.readings("KSFO", "arrivals").await[0]["value"], 5);
-    assert_eq!(world.requests("KSFO").await.len(), 2);
+    assert_eq!(env.requests("KSFO").await.len(), 2);
     wait_for("nobody to wait", async || {
-        (world.scalar("SELECT count(*) FROM collection_requests").await == 0).then_some(())
+        (env.scalar("SELECT count(*) FROM collection_requests").await == 0).then_some(())
     })
     .await;
     app.stop().await;
@@ -126,9 +126,9 @@ async fn what_is_asked_for_while_its_airport_is_collected_is_collected_right_aft
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flight_that_returns_counts_once_and_is_stored_once() {
-    let world = World::new().await;
-    world.person("ada@example.org");
-    let day = world.yesterday();
+    let env = TestEnv::new().await;
+    env.person("ada@example.org");
+    let day = env.yesterday();
     let noon = day.and_hms_opt(12, 0, 0).expect("noon").and_utc().timestamp();
     let mut round = Flight::new("391cd9", noon, noon + 600).from("LFPG").to("LFPG").callsign("FGSAT");
     round.est_departure_airport_horiz_distance = Some(7934);
@@ -137,15 +137,15 @@ async fn a_flight_that_returns_counts_once_and_is_stored_once() {
     round.est_arrival_airport_horiz_distance = Some(1 << 40);
     round.arrival_airport_candidates_count = -1;
     let away = Flight::new("391cda", noon, noon + 3600).from("LFPG").to("EGLL").callsign("AFR1");
-    world.scripted.set_flights("LFPG", Direction::Arrival, day, vec![round.clone()]);
-    world.scripted.set_flights("LFPG", Direction::Departure, day, vec![round, away.clone()]);
-    world.scripted.set_flights("EGLL", Direction::Arrival, day, vec![away]);
-    let app = world.start().await;
+    env.scripted.set_flights("LFPG", Direction::Arrival, day, vec![round.clone()]);
+    env.scripted.set_flights("LFPG", Direction::Departure, day, vec![round, away.clone()]);
+    env.scripted.set_flights("EGLL", Direction::Arrival, day, vec![away]);
+    let app = env.start().await;
     app.watch("ada@example.org", "LFPG", "flights", Some(1), None).await;
     assert_eq!(app.wait_reading("LFPG", "flights", |_| true).await["value"], 2);
     app.watch("ada@example.org", "EGLL", "arrivals", Some(1), None).await;
     assert_eq!(app.wait_reading("EGLL", "arrivals", |_| true).await["value"], 1);
-    assert_eq!(world.scalar("SELECT count(*) FROM flights").await, 2);
+    assert_eq!(env.scalar("SELECT count(*) FROM flights").await, 2);
     let all = app.get("/flights/lfpg").await.body;
     assert_eq!(all.as_array().expect("a list").len(), 2);
     assert_eq!((&all[0]["icao24"], &all[0]["callsign"]), (&json!("391cd9"), &json!("FGSAT")), "newest first: {all}");
@@ -169,10 +169,10 @@ async fn a_flight_that_returns_counts_once_and_is_stored_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_are_paged() {
-    let world = World::at_speed(600).await;
-    world.person("ada@example.org");
-    world.scripted.set_flight_count("KSFO", Direction::Arrival, world.yesterday(), 25);
-    let app = world.start().await;
+    let env = TestEnv::at_speed(600).await;
+    env.person("ada@example.org");
+    env.scripted.set_flight_count("KSFO", Direction::Arrival, env.yesterday(), 25);
+    let app = env.start().await;
     app.watch("ada@example.org", "KSFO", "arrivals", Some(4), None).await;
     app.watch("ada@example.org", "KSFO", "live", Some(4), None).await;
     app.wait_reading("KSFO", "arrivals", |_| true).await;
@@ -208,11 +208,11 @@ async fn lists_are_paged() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_day_that_is_not_published_is_unknown_and_one_that_is_may_be_zero() {
     // The clock runs ten minutes a second: a probe is due every few minutes of it.
-    let world = World::at_speed(600).await;
-    world.person("ada@example.org");
-    let (yesterday, before) = (world.yesterday(), world.yesterday().pred_opt().expect("a day"));
-    world.scripted.set_flight_count("KSFO", Direction::Arrival, before, 9);
-    let app = world.start().await;
+    let env = TestEnv::at_speed(600).await;
+    env.person("ada@example.org");
+    let (yesterday, before) = (env.yesterday(), env.yesterday().pred_opt().expect("a day"));
+    env.scripted.set_flight_count("KSFO", Direction::Arrival, before, 9);
+    let app = env.start().await;
     // Nothing at all is known yet: Catania has no flights on either day.
     app.watch("ada@example.org", "LICC", "arrivals", None, Some(3)).await;
     assert!(app.wait_reading("LICC", "arrivals", |_| true).await["value"].is_null());
@@ -224,25 +224,25 @@ async fn a_day_that_is_not_published_is_unknown_and_one_that_is_may_be_zero() {
     let zero = app.wait_reading("LICC", "arrivals", |reading| !reading["value"].is_null()).await;
     assert_eq!((&zero["value"], &zero["window_begin"]), (&json!(0), &json!("2026-11-18T00:00:00Z")));
     // Yesterday is published: a probe finds out, and both airports are collected.
-    world.scripted.set_flight_count("KSFO", Direction::Arrival, yesterday, 12);
+    env.scripted.set_flight_count("KSFO", Direction::Arrival, yesterday, 12);
     let newer = |reading: &serde_json::Value| reading["window_begin"] == "2026-11-19T00:00:00Z";
     assert_eq!(app.wait_reading("KSFO", "arrivals", newer).await["value"], 12);
     assert_eq!(app.wait_reading("LICC", "arrivals", newer).await["value"], 0);
     let oldest = at("2026-11-18T00:00:00Z").timestamp();
     let begins =
         |request: &simulators::opensky::Request| request.param("begin").and_then(|begin| begin.parse::<i64>().ok());
-    assert!(world.opensky.requests().iter().filter_map(begins).all(|begin| begin >= oldest), "never further back");
+    assert!(env.opensky.requests().iter().filter_map(begins).all(|begin| begin >= oldest), "never further back");
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_threshold_that_speaks_of_missing_receivers_is_warned_about() {
-    let world = World::new().await;
-    world.person("ada@example.org");
-    world.person("bob@example.org");
-    let day = world.yesterday();
-    world.scripted.set_flight_count("KSFO", Direction::Arrival, day, 40);
-    let app = world.start().await;
+    let env = TestEnv::new().await;
+    env.person("ada@example.org");
+    env.person("bob@example.org");
+    let day = env.yesterday();
+    env.scripted.set_flight_count("KSFO", Direction::Arrival, day, 40);
+    let app = env.start().await;
     app.watch("ada@example.org", "KSFO", "arrivals", Some(3), None).await;
     app.wait_reading("KSFO", "arrivals", |_| true).await;
     // Catania is known for it before anything was collected there.
@@ -263,16 +263,16 @@ async fn a_threshold_that_speaks_of_missing_receivers_is_warned_about() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_stale_or_nowhere_is_not_counted_whatever_the_columns() {
     for columns in [17, 18] {
-        let world = World::new().await;
-        world.person("ada@example.org");
-        world.opensky.set_columns(Some(columns));
-        let now = world.clock.now().timestamp();
+        let env = TestEnv::new().await;
+        env.person("ada@example.org");
+        env.opensky.set_columns(Some(columns));
+        let now = env.clock.now().timestamp();
         let (latitude, longitude) = PARIS;
-        world.scripted.set_states(vec![
+        env.scripted.set_states(vec![
             State::new("000001", latitude, longitude, now),
             State::new("000002", latitude, longitude, now - 300),
         ]);
-        let app = world.start().await;
+        let app = env.start().await;
         app.watch("ada@example.org", "LFPG", "live", Some(3), None).await;
         assert_eq!(app.wait_reading("LFPG", "live", |_| true).await["value"], 1);
         app.stop().await;
@@ -281,9 +281,9 @@ async fn what_is_stale_or_nowhere_is_not_counted_whatever_the_columns() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_sky_is_zero() {
-    let world = World::new().await;
-    world.person("ada@example.org");
-    let app = world.start().await;
+    let env = TestEnv::new().await;
+    env.person("ada@example.org");
+    let app = env.start().await;
     app.watch("ada@example.org", "LFPG", "live", None, Some(3)).await;
     assert_eq!(app.wait_reading("LFPG", "live", |_| true).await["value"], 0);
     for line in [
@@ -302,10 +302,10 @@ async fn an_empty_sky_is_zero() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_credits_an_interest_is_accepted_and_says_until_when_it_waits() {
-    let world = World::new().await;
-    world.person("ada@example.org");
-    world.opensky.set_credits(Bucket::States, Caller::SignedIn, 1);
-    let app = world.start().await;
+    let env = TestEnv::new().await;
+    env.person("ada@example.org");
+    env.opensky.set_credits(Bucket::States, Caller::SignedIn, 1);
+    let app = env.start().await;
     app.watch("ada@example.org", "LFPG", "live", Some(1), None).await;
     app.wait_reading("LFPG", "live", |_| true).await;
     app.watch("ada@example.org", "KJFK", "live", Some(1), None).await;
@@ -314,43 +314,43 @@ async fn without_credits_an_interest_is_accepted_and_says_until_when_it_waits() 
         (interest["next_collection_at"] == "2026-11-21T00:00:00Z").then_some(())
     })
     .await;
-    assert_eq!(world.opensky.requests_to(Endpoint::States).len(), 1, "the header was believed");
+    assert_eq!(env.opensky.requests_to(Endpoint::States).len(), 1, "the header was believed");
     assert!(app.is_ready().await);
     let (up, detail) = app.part("opensky credits").await.expect("a part");
     assert!(!up && detail.contains("states: 0 credits, not enough until midnight UTC"), "{detail}");
     app.stop().await;
     // A restart does not forget.
-    let app = world.start().await;
+    let app = env.start().await;
     wait_for("the plan", async || app.part("opensky credits").await.filter(|(_, detail)| detail.contains("states: 0")))
         .await;
-    assert_eq!(world.opensky.requests_to(Endpoint::States).len(), 1);
+    assert_eq!(env.opensky.requests_to(Endpoint::States).len(), 1);
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn anonymous_access_has_the_smaller_budget_and_no_token() {
-    let world = World::new().await;
-    world.person("ada@example.org");
-    world.opensky.hide_credit_headers(true);
-    let app = world.start_with(|config| config.open_sky.credentials = None).await;
+    let env = TestEnv::new().await;
+    env.person("ada@example.org");
+    env.opensky.hide_credit_headers(true);
+    let app = env.start_with(|config| config.open_sky.credentials = None).await;
     app.watch("ada@example.org", "LFPG", "live", Some(1), None).await;
     app.wait_reading("LFPG", "live", |_| true).await;
     wait_for("the plan", async || app.metrics().contains("{bucket=\"states\"} 399").then_some(())).await;
-    assert!(world.opensky.requests_to(Endpoint::Token).is_empty());
-    assert_eq!(world.opensky.requests_to(Endpoint::States)[0].auth, Auth::None);
+    assert!(env.opensky.requests_to(Endpoint::Token).is_empty());
+    assert_eq!(env.opensky.requests_to(Endpoint::States)[0].auth, Auth::None);
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_replica_collects_and_another_takes_over() {
-    let world = World::at_speed(60).await;
-    world.person("ada@example.org");
-    world.scripted.set_aircraft("a", PARIS.0, PARIS.1, 3);
+    let env = TestEnv::at_speed(60).await;
+    env.person("ada@example.org");
+    env.scripted.set_aircraft("a", PARIS.0, PARIS.1, 3);
     let short = |config: &mut data_collector::Config| config.collect_interval = Duration::from_secs(60);
-    let first = world.start_with(short).await;
+    let first = env.start_with(short).await;
     first.watch("ada@example.org", "LFPG", "live", Some(1), None).await;
     first.wait_reading("LFPG", "live", |_| true).await;
-    let second = world.start_with(short).await;
+    let second = env.start_with(short).await;
     // A request that reaches the other replica is collected all the same.
     second.watch("ada@example.org", "LFPO", "live", Some(1), None).await;
     second.wait_reading("LFPO", "live", |_| true).await;
@@ -359,14 +359,14 @@ async fn one_replica_collects_and_another_takes_over() {
     let (up, said) = says(&first).await;
     assert!(up && said.contains("states: "), "{said}");
     assert_eq!(
-        world.scalar("SELECT epoch FROM leases WHERE name = 'data-collector-collection'").await,
+        env.scalar("SELECT epoch FROM leases WHERE name = 'data-collector-collection'").await,
         1,
         "the first has led all the time"
     );
     first.stop().await;
-    let before = world.scalar("SELECT last_seq FROM series WHERE airport_code = 'LFPG'").await;
+    let before = env.scalar("SELECT last_seq FROM series WHERE airport_code = 'LFPG'").await;
     wait_for("the second to collect", async || {
-        let now = world.scalar("SELECT last_seq FROM series WHERE airport_code = 'LFPG'").await;
+        let now = env.scalar("SELECT last_seq FROM series WHERE airport_code = 'LFPG'").await;
         (now > before).then_some(())
     })
     .await;
@@ -377,17 +377,17 @@ async fn one_replica_collects_and_another_takes_over() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn collecting_a_day_again_corrects_it_and_repeats_nothing() {
-    let world = World::at_speed(600).await;
-    world.person("ada@example.org");
-    let day = world.yesterday();
-    world.scripted.set_flight_count("KSFO", Direction::Arrival, day, 5);
-    let app = world.start().await;
+    let env = TestEnv::at_speed(600).await;
+    env.person("ada@example.org");
+    let day = env.yesterday();
+    env.scripted.set_flight_count("KSFO", Direction::Arrival, day, 5);
+    let app = env.start().await;
     app.watch("ada@example.org", "KSFO", "arrivals", Some(4), None).await;
     app.wait_reading("KSFO", "arrivals", |reading| reading["seq"] == 2).await;
-    assert_eq!(world.scalar("SELECT count(*) FROM flights").await, 5);
-    assert_eq!(world.scalar("SELECT count(*) FROM airport_flights").await, 5);
-    world.scripted.set_flight_count("KSFO", Direction::Arrival, day, 4);
+    assert_eq!(env.scalar("SELECT count(*) FROM flights").await, 5);
+    assert_eq!(env.scalar("SELECT count(*) FROM airport_flights").await, 5);
+    env.scripted.set_flight_count("KSFO", Direction::Arrival, day, 4);
     app.wait_reading("KSFO", "arrivals", |reading| reading["value"] == 4).await;
-    assert_eq!(world.scalar("SELECT count(*) FROM airport_flights").await, 4);
+    assert_eq!(env.scalar("SELECT count(*) FROM airport_flights").await, 4);
     app.stop().await;
 }

@@ -6,7 +6,7 @@ use runtime::clock::Clock;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{PARIS, Record, World, records, wait_for};
+use crate::support::{PARIS, Record, TestEnv, records, wait_for};
 
 /// The contract's own topic: a process of its own takes no other.
 const TOPIC: &str = "to-alert-system";
@@ -20,8 +20,8 @@ struct Process {
 
 impl Process {
     /// Starts the service, to die at `point` where one is named.
-    async fn start(world: &World, point: Option<&str>) -> Self {
-        let process = Self::spawn(world, point);
+    async fn start(env: &TestEnv, point: Option<&str>) -> Self {
+        let process = Self::spawn(env, point);
         let url = format!("http://{}/readyz", process.http);
         let client = testkit::http_client();
         let is_ready = async || client.get(&url).send().await.ok().filter(|answer| answer.status() == 200);
@@ -29,11 +29,11 @@ impl Process {
         process
     }
 
-    fn spawn(world: &World, point: Option<&str>) -> Self {
+    fn spawn(env: &TestEnv, point: Option<&str>) -> Self {
         let http = testkit::free_addr();
         let more = [("HTTP_ADDR".to_owned(), http.to_string())];
         let point = point.map(|point| (runtime::fault::FAULT_POINT.to_owned(), point.to_owned()));
-        let environment = world.vars().into_iter().chain(more).chain(point);
+        let environment = env.vars().into_iter().chain(more).chain(point);
         Self { itself: testkit::Process::start(DATA_COLLECTOR, &[], environment), http }
     }
 
@@ -53,24 +53,24 @@ impl Process {
     }
 }
 
-async fn world() -> World {
-    let world = World::on(Clock::system()).await;
-    world.person("ada@example.org");
-    world.scripted.set_aircraft("a", PARIS.0, PARIS.1, 7);
-    world
+async fn env() -> TestEnv {
+    let env = TestEnv::on(Clock::system()).await;
+    env.person("ada@example.org");
+    env.scripted.set_aircraft("a", PARIS.0, PARIS.1, 7);
+    env
 }
 
 fn interest() -> Value {
     json!({"email": "ada@example.org", "airport_code": "LFPG", "metric": "live", "high_value": 5})
 }
 
-async fn sent(world: &World, interest: Uuid) -> Vec<Record> {
-    records(&world.kafka, TOPIC).await.into_iter().filter(|record| record.key == interest).collect()
+async fn sent(env: &TestEnv, interest: Uuid) -> Vec<Record> {
+    records(&env.kafka, TOPIC).await.into_iter().filter(|record| record.key == interest).collect()
 }
 
-async fn wait_sent(world: &World, interest: Uuid, count: usize) -> Vec<Record> {
+async fn wait_sent(env: &TestEnv, interest: Uuid, count: usize) -> Vec<Record> {
     wait_for("records", async || {
-        let sent = sent(world, interest).await;
+        let sent = sent(env, interest).await;
         (sent.len() >= count).then_some(sent)
     })
     .await
@@ -82,73 +82,73 @@ fn event_ids(records: &[Record]) -> BTreeSet<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_between_an_effect_and_its_answer_the_interest_is_there_once() {
-    let world = world().await;
-    let process = Process::start(&world, Some("data-collector.interest-committed-not-answered")).await;
+    let env = env().await;
+    let process = Process::start(&env, Some("data-collector.interest-committed-not-answered")).await;
     assert!(process.post(&interest()).await.is_err(), "no answer");
     process.itself.killed().await;
-    let process = Process::start(&world, None).await;
+    let process = Process::start(&env, None).await;
     assert_eq!(process.post(&interest()).await.expect("an answer"), 200);
     let id = process.interest("ada@example.org").await;
-    assert_eq!(wait_sent(&world, id, 1).await[0].value.as_ref().expect("a value")["flight_count"], 7);
+    assert_eq!(wait_sent(&env, id, 1).await[0].value.as_ref().expect("a value")["flight_count"], 7);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_between_asking_and_storing_the_airport_is_asked_again() {
-    let world = world().await;
-    let process = Process::start(&world, Some("data-collector.asked-not-stored")).await;
+    let env = env().await;
+    let process = Process::start(&env, Some("data-collector.asked-not-stored")).await;
     drop(process.post(&interest()).await);
     process.itself.killed().await;
-    let process = Process::start(&world, None).await;
+    let process = Process::start(&env, None).await;
     let id = process.interest("ada@example.org").await;
-    wait_sent(&world, id, 1).await;
-    assert_eq!(world.scalar("SELECT count(*) FROM readings").await, 1);
+    wait_sent(&env, id, 1).await;
+    assert_eq!(env.scalar("SELECT count(*) FROM readings").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_after_storing_a_reading_it_still_goes_out() {
-    let world = world().await;
-    let process = Process::start(&world, Some("data-collector.reading-stored")).await;
+    let env = env().await;
+    let process = Process::start(&env, Some("data-collector.reading-stored")).await;
     drop(process.post(&interest()).await);
     process.itself.killed().await;
-    let process = Process::start(&world, None).await;
+    let process = Process::start(&env, None).await;
     let id = process.interest("ada@example.org").await;
-    let sent = wait_sent(&world, id, 1).await;
+    let sent = wait_sent(&env, id, 1).await;
     assert_eq!(event_ids(&sent).len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_between_sending_an_evaluation_and_recording_it_the_same_event_comes_twice() {
-    let world = world().await;
-    let process = Process::start(&world, None).await;
+    let env = env().await;
+    let process = Process::start(&env, None).await;
     assert_eq!(process.post(&interest()).await.expect("an answer"), 201);
     let first = process.interest("ada@example.org").await;
-    wait_sent(&world, first, 1).await;
+    wait_sent(&env, first, 1).await;
     drop(process);
-    world.person("bob@example.org");
-    let process = Process::start(&world, Some("data-collector.evaluation-sent-not-recorded")).await;
+    env.person("bob@example.org");
+    let process = Process::start(&env, Some("data-collector.evaluation-sent-not-recorded")).await;
     let mut other = interest();
     other["email"] = json!("bob@example.org");
     drop(process.post(&other).await);
     process.itself.killed().await;
-    let process = Process::start(&world, None).await;
+    let process = Process::start(&env, None).await;
     let second = process.interest("bob@example.org").await;
-    let sent = wait_sent(&world, second, 2).await;
+    let sent = wait_sent(&env, second, 2).await;
     assert_eq!(event_ids(&sent).len(), 1, "{sent:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_between_telling_a_removal_and_recording_it_it_is_told_twice() {
-    let world = world().await;
-    let process = Process::start(&world, Some("data-collector.removal-sent-not-recorded")).await;
+    let env = env().await;
+    let process = Process::start(&env, Some("data-collector.removal-sent-not-recorded")).await;
     assert_eq!(process.post(&interest()).await.expect("an answer"), 201);
     let id = process.interest("ada@example.org").await;
-    wait_sent(&world, id, 1).await;
+    wait_sent(&env, id, 1).await;
     let url = format!("http://{}/interests", process.http);
     drop(testkit::http_client().delete(url).json(&interest()).send().await);
     process.itself.killed().await;
-    let process = Process::start(&world, None).await;
+    let process = Process::start(&env, None).await;
     let sent = wait_for("two removals", async || {
-        let sent = sent(&world, id).await;
+        let sent = sent(&env, id).await;
         (sent.iter().filter(|record| record.value.is_none()).count() == 2).then_some(sent)
     })
     .await;
@@ -158,43 +158,43 @@ async fn killed_between_telling_a_removal_and_recording_it_it_is_told_twice() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_between_a_page_and_its_record_at_most_that_page_is_repeated() {
-    let world = world().await;
+    let env = env().await;
     sqlx::query(
         "INSERT INTO interests
          SELECT gen_random_uuid(), gen_random_uuid(), 'user' || n || '@example.org', 'LFPG', 'live', 1, null, 1, now(), now()
          FROM generate_series(1, 12000) n",
     )
-    .execute(&world.database.pool)
+    .execute(&env.database.pool)
     .await
     .expect("interests");
-    let process = Process::spawn(&world, Some("data-collector.page-sent-not-recorded:2"));
+    let process = Process::spawn(&env, Some("data-collector.page-sent-not-recorded:2"));
     process.itself.killed().await;
-    let process = Process::start(&world, None).await;
-    wait_for("the fan-out", async || (world.scalar("SELECT count(*) FROM fan_outs").await == 0).then_some(())).await;
+    let process = Process::start(&env, None).await;
+    wait_for("the fan-out", async || (env.scalar("SELECT count(*) FROM fan_outs").await == 0).then_some(())).await;
     drop(process);
     let ids: Vec<Uuid> =
-        sqlx::query_scalar("SELECT id FROM interests").fetch_all(&world.database.pool).await.expect("ids");
+        sqlx::query_scalar("SELECT id FROM interests").fetch_all(&env.database.pool).await.expect("ids");
     let ids: BTreeSet<_> = ids.into_iter().collect();
     let sent: Vec<_> =
-        records(&world.kafka, TOPIC).await.into_iter().filter(|record| ids.contains(&record.key)).collect();
-    let readings = usize::try_from(world.scalar("SELECT count(*) FROM readings").await).expect("a count");
+        records(&env.kafka, TOPIC).await.into_iter().filter(|record| ids.contains(&record.key)).collect();
+    let readings = usize::try_from(env.scalar("SELECT count(*) FROM readings").await).expect("a count");
     assert_eq!(event_ids(&sent).len(), 12_000 * readings, "everybody, and each event once by its id");
     assert_eq!(sent.len(), 12_000 * readings + 5_000, "one page twice");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_ends_the_process_cleanly_and_soon() {
-    let world = world().await;
-    let process = Process::start(&world, None).await;
+    let env = env().await;
+    let process = Process::start(&env, None).await;
     assert_eq!(process.post(&interest()).await.expect("an answer"), 201);
     process.itself.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_settings_are_all_told_and_nothing_is_bound() {
-    let world = world().await;
+    let env = env().await;
     let wrong = [("KAFKA_PARTITIONS", "none"), ("RETENTION_DAYS", "0"), ("DATABASE_URL", "")];
-    let environment = world.vars().into_iter().chain(wrong.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    let environment = env.vars().into_iter().chain(wrong.map(|(key, value)| (key.to_owned(), value.to_owned())));
     let mut process = testkit::Process::start(DATA_COLLECTOR, &[], environment);
     assert_eq!(process.code().await, 2);
     let told = process.log();

@@ -6,14 +6,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use simulators::opensky::{Direction, Endpoint, Failure};
 
-use crate::support::{App, PARIS, World, at, wait_for};
+use crate::support::{App, PARIS, TestEnv, at, wait_for};
 
 const ADA: &str = "ada@example.org";
 
-async fn world_at(speed: u32) -> World {
-    let world = World::at_speed(speed).await;
-    world.person(ADA);
-    world
+async fn world_at(speed: u32) -> TestEnv {
+    let env = TestEnv::at_speed(speed).await;
+    env.person(ADA);
+    env
 }
 
 fn time(reading: &Value, name: &str) -> DateTime<Utc> {
@@ -24,24 +24,24 @@ fn is_unknown(reading: &Value) -> bool {
     reading["value"].is_null()
 }
 
-/// The day before yesterday on the world's clock.
-fn before(world: &World) -> chrono::NaiveDate {
-    world.yesterday().pred_opt().expect("a day")
+/// The day before yesterday on the environment's clock.
+fn before(env: &TestEnv) -> chrono::NaiveDate {
+    env.yesterday().pred_opt().expect("a day")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn vehicles_and_obstacles_are_not_counted_and_what_has_no_category_is() {
     for (columns, expected) in [(None, 5), (Some(17), 5 + 4 + 3)] {
-        let world = world_at(1).await;
-        world.opensky.set_columns(columns);
-        world.scripted.set_aircraft_of_category("unknown", PARIS, 2, 0);
-        world.scripted.set_aircraft_of_category("airliners", PARIS, 3, 4);
-        world.scripted.set_aircraft_of_category("fire engines", PARIS, 4, 16);
-        world.scripted.set_aircraft_of_category("masts", PARIS, 3, 19);
-        let app = world.start().await;
+        let env = world_at(1).await;
+        env.opensky.set_columns(columns);
+        env.scripted.set_aircraft_of_category("unknown", PARIS, 2, 0);
+        env.scripted.set_aircraft_of_category("airliners", PARIS, 3, 4);
+        env.scripted.set_aircraft_of_category("fire engines", PARIS, 4, 16);
+        env.scripted.set_aircraft_of_category("masts", PARIS, 3, 19);
+        let app = env.start().await;
         app.watch(ADA, "LFPG", "live", Some(10), None).await;
         assert_eq!(app.wait_reading("LFPG", "live", |_| true).await["value"], expected);
-        assert_eq!(world.opensky.requests_to(Endpoint::States)[0].param("extended"), Some("1"));
+        assert_eq!(env.opensky.requests_to(Endpoint::States)[0].param("extended"), Some("1"));
         app.stop().await;
     }
 }
@@ -49,21 +49,21 @@ async fn vehicles_and_obstacles_are_not_counted_and_what_has_no_category_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_of_another_time_is_unknown_and_its_message_does_not_contradict_itself() {
     for hours in [-3, 3] {
-        let world = world_at(1).await;
-        let then = (world.clock.now() + TimeDelta::hours(hours)).timestamp();
+        let env = world_at(1).await;
+        let then = (env.clock.now() + TimeDelta::hours(hours)).timestamp();
         let row = json!([
             "3c6668", null, "", then, then, PARIS.1, PARIS.0, null, false, null, null, null, null, null, null, false,
             0, 4
         ]);
         let body = json!({"time": then, "states": [row]});
-        world.opensky.fail(Endpoint::States, Failure::body(body.to_string()));
-        let app = world.start().await;
+        env.opensky.fail(Endpoint::States, Failure::body(body.to_string()));
+        let app = env.start().await;
         let interest = app.watch(ADA, "LFPG", "live", Some(0), None).await;
         let reading = app.wait_reading("LFPG", "live", |_| true).await;
         assert!(is_unknown(&reading), "{hours} hours: {reading}");
         let (begin, end) = (time(&reading, "window_begin"), time(&reading, "window_end"));
         assert_eq!((time(&reading, "observed_at"), end - begin), (end, TimeDelta::seconds(60)), "{reading}");
-        let sent = world.wait_sent(interest, |sent| !sent.is_empty()).await;
+        let sent = env.wait_sent(interest, |sent| !sent.is_empty()).await;
         assert!(sent[0]["flight_count"].is_null(), "{}", sent[0]);
         app.stop().await;
     }
@@ -72,18 +72,18 @@ async fn a_snapshot_of_another_time_is_unknown_and_its_message_does_not_contradi
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sky_that_empties_at_once_is_unknown_until_a_second_answer_says_the_same() {
     // A cycle of ten minutes passes in two seconds.
-    let world = world_at(300).await;
-    world.scripted.set_aircraft("a", PARIS.0, PARIS.1, 5);
-    let app = world.start_with(|config| config.collect_interval = Duration::from_secs(600)).await;
+    let env = world_at(300).await;
+    env.scripted.set_aircraft("a", PARIS.0, PARIS.1, 5);
+    let app = env.start_with(|config| config.collect_interval = Duration::from_secs(600)).await;
     app.watch(ADA, "LFPG", "live", None, Some(3)).await;
     app.wait_reading("LFPG", "live", |reading| reading["value"] == 5).await;
-    world.scripted.set_aircraft("a", PARIS.0, PARIS.1, 0);
+    env.scripted.set_aircraft("a", PARIS.0, PARIS.1, 0);
     let unknown = app.wait_reading("LFPG", "live", is_unknown).await;
-    world.scripted.set_aircraft("a", PARIS.0, PARIS.1, 6);
+    env.scripted.set_aircraft("a", PARIS.0, PARIS.1, 6);
     app.wait_reading("LFPG", "live", |reading| reading["value"] == 6).await;
     assert!(app.readings("LFPG", "live").await.iter().all(|reading| reading["value"] != 0));
     // And when it stays so, it is so.
-    world.scripted.set_aircraft("a", PARIS.0, PARIS.1, 0);
+    env.scripted.set_aircraft("a", PARIS.0, PARIS.1, 0);
     let zero = app.wait_reading("LFPG", "live", |reading| reading["value"] == 0).await;
     let first = |reading: &Value| is_unknown(reading) && reading["seq"].as_i64() > unknown["seq"].as_i64();
     let doubted = app.wait_reading("LFPG", "live", first).await;
@@ -93,16 +93,16 @@ async fn a_sky_that_empties_at_once_is_unknown_until_a_second_answer_says_the_sa
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_list_publishes_no_day() {
-    let world = world_at(1).await;
+    let env = world_at(1).await;
     // An upstream in trouble answers 200 with nothing in it.
-    world.opensky.fail_always(Endpoint::Arrivals, Failure::body("[]"));
-    let app = world.start().await;
+    env.opensky.fail_always(Endpoint::Arrivals, Failure::body("[]"));
+    let app = env.start().await;
     app.watch(ADA, "LICC", "arrivals", None, Some(3)).await;
     assert!(is_unknown(&app.wait_reading("LICC", "arrivals", |_| true).await));
-    world.opensky.recover(Endpoint::Arrivals);
+    env.opensky.recover(Endpoint::Arrivals);
     app.watch(ADA, "KSFO", "arrivals", None, Some(300)).await;
     assert!(is_unknown(&app.wait_reading("KSFO", "arrivals", |_| true).await), "nothing there is no zero");
-    assert_eq!(world.scalar("SELECT count(*) FROM published_days").await, 0);
+    assert_eq!(env.scalar("SELECT count(*) FROM published_days").await, 0);
     app.stop().await;
 }
 
@@ -117,13 +117,13 @@ async fn a_list_that_answers_another_question_is_unknown_and_publishes_nothing()
         row("KSFO", "2026-11-17T08:00:00Z", "2026-11-17T09:00:00Z"),
         row("KSFO", "2099-11-19T08:00:00Z", "2099-11-19T09:00:00Z"),
     ] {
-        let world = world_at(1).await;
-        world.opensky.fail_always(Endpoint::Arrivals, Failure::body(wrong.to_string()));
-        let app = world.start().await;
+        let env = world_at(1).await;
+        env.opensky.fail_always(Endpoint::Arrivals, Failure::body(wrong.to_string()));
+        let app = env.start().await;
         app.watch(ADA, "KSFO", "arrivals", None, Some(3)).await;
         assert!(is_unknown(&app.wait_reading("KSFO", "arrivals", |_| true).await), "{wrong}");
-        assert_eq!(world.scalar("SELECT count(*) FROM published_days").await, 0, "{wrong}");
-        assert_eq!(world.scalar("SELECT count(*) FROM flights").await, 0, "{wrong}");
+        assert_eq!(env.scalar("SELECT count(*) FROM published_days").await, 0, "{wrong}");
+        assert_eq!(env.scalar("SELECT count(*) FROM flights").await, 0, "{wrong}");
         assert!(app.metrics().contains("opensky_breaker_state{breaker=\"flights\"} 0"));
         app.stop().await;
     }
@@ -131,9 +131,9 @@ async fn a_list_that_answers_another_question_is_unknown_and_publishes_nothing()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_waits_for_a_large_airport_is_served_whatever_a_small_field_says() {
-    let world = world_at(1).await;
-    world.scripted.set_flight_count("KSFO", Direction::Arrival, world.yesterday(), 12);
-    let app = world.start().await;
+    let env = world_at(1).await;
+    env.scripted.set_flight_count("KSFO", Direction::Arrival, env.yesterday(), 12);
+    let app = env.start().await;
     app.watch(ADA, "LICC", "arrivals", None, Some(3)).await;
     assert!(is_unknown(&app.wait_reading("LICC", "arrivals", |_| true).await));
     app.watch(ADA, "KSFO", "arrivals", Some(3), None).await;
@@ -144,13 +144,13 @@ async fn whoever_waits_for_a_large_airport_is_served_whatever_a_small_field_says
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_busy_airport_s_day_without_flights_is_unknown_until_a_second_answer_says_the_same() {
-    let world = world_at(60).await;
-    world.scripted.set_flight_count("KSFO", Direction::Arrival, before(&world), 30);
-    let app = world.start_with(|config| config.collect_interval = Duration::from_secs(60)).await;
+    let env = world_at(60).await;
+    env.scripted.set_flight_count("KSFO", Direction::Arrival, before(&env), 30);
+    let app = env.start_with(|config| config.collect_interval = Duration::from_secs(60)).await;
     app.watch(ADA, "KSFO", "arrivals", None, Some(20)).await;
     assert_eq!(app.wait_reading("KSFO", "arrivals", |_| true).await["value"], 30);
     // Yesterday turns out to be published, and nobody seems to have landed at San Francisco.
-    world.scripted.set_flight_count("EGLL", Direction::Arrival, world.yesterday(), 8);
+    env.scripted.set_flight_count("EGLL", Direction::Arrival, env.yesterday(), 8);
     app.watch(ADA, "EGLL", "arrivals", Some(3), None).await;
     assert_eq!(app.wait_reading("EGLL", "arrivals", |reading| !is_unknown(reading)).await["value"], 8);
     let zero = app.wait_reading("KSFO", "arrivals", |reading| reading["value"] == 0).await;
@@ -169,29 +169,29 @@ async fn waits_until_midnight(app: &App) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_week_of_silence_ends_with_the_day() {
-    let world = world_at(1).await;
+    let env = world_at(1).await;
     let week = Failure::TooManyRequests { retry_after_seconds: Some(7 * 24 * 3600) };
-    world.opensky.fail(Endpoint::States, week);
-    let app = world.start().await;
+    env.opensky.fail(Endpoint::States, week);
+    let app = env.start().await;
     app.watch(ADA, "LFPG", "live", Some(1), None).await;
     waits_until_midnight(&app).await;
     app.stop().await;
     // So does one that an earlier version stored.
     let older = "UPDATE credits SET paused_until = paused_until + interval '5 days', paused_at = NULL";
-    sqlx::query(older).execute(&world.database.pool).await.expect("an older version's pause");
-    let app = world.start().await;
+    sqlx::query(older).execute(&env.database.pool).await.expect("an older version's pause");
+    let app = env.start().await;
     waits_until_midnight(&app).await;
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn silence_for_no_time_is_longer_each_time() {
-    let world = world_at(1).await;
-    world.opensky.fail_always(Endpoint::States, Failure::TooManyRequests { retry_after_seconds: Some(0) });
-    let app = world.start().await;
+    let env = world_at(1).await;
+    env.opensky.fail_always(Endpoint::States, Failure::TooManyRequests { retry_after_seconds: Some(0) });
+    let app = env.start().await;
     app.watch(ADA, "LFPG", "live", Some(1), None).await;
     let asked = wait_for("four questions", async || {
-        let asked = world.opensky.requests_to(Endpoint::States);
+        let asked = env.opensky.requests_to(Endpoint::States);
         (asked.len() >= 4).then_some(asked)
     })
     .await;
@@ -203,13 +203,13 @@ async fn silence_for_no_time_is_longer_each_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn credits_that_are_said_to_be_gone_are_asked_for_again_within_the_day() {
     // An hour passes in a second.
-    let world = world_at(3600).await;
-    world.scripted.set_aircraft("a", PARIS.0, PARIS.1, 3);
-    world.opensky.fail_always(Endpoint::States, Failure::Remaining(0));
-    let app = world.start_with(|config| config.collect_interval = Duration::from_secs(600)).await;
+    let env = world_at(3600).await;
+    env.scripted.set_aircraft("a", PARIS.0, PARIS.1, 3);
+    env.opensky.fail_always(Endpoint::States, Failure::Remaining(0));
+    let app = env.start_with(|config| config.collect_interval = Duration::from_secs(600)).await;
     app.watch(ADA, "LFPG", "live", Some(1), None).await;
     wait_for("a second reading", async || (app.readings("LFPG", "live").await.len() >= 2).then_some(())).await;
-    let asked = world.opensky.requests_to(Endpoint::States);
+    let asked = env.opensky.requests_to(Endpoint::States);
     let wait = asked[1].at - asked[0].at;
     assert!(wait >= TimeDelta::minutes(60) && wait < TimeDelta::hours(6), "{wait}");
     app.stop().await;
@@ -217,23 +217,23 @@ async fn credits_that_are_said_to_be_gone_are_asked_for_again_within_the_day() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_says_it_has_ended_is_tried_all_the_same() {
-    let world = world_at(1).await;
-    world.scripted.set_aircraft("a", PARIS.0, PARIS.1, 3);
+    let env = world_at(1).await;
+    env.scripted.set_aircraft("a", PARIS.0, PARIS.1, 3);
     let ended = r#"{"access_token":"made-up","expires_in":-1}"#;
-    world.opensky.fail(Endpoint::Token, Failure::body(ended));
-    let app = world.start().await;
+    env.opensky.fail(Endpoint::Token, Failure::body(ended));
+    let app = env.start().await;
     app.watch(ADA, "LFPG", "live", Some(1), None).await;
     // The token is refused, and the next one holds.
     assert_eq!(app.wait_reading("LFPG", "live", |_| true).await["value"], 3);
-    assert_eq!(world.opensky.requests_to(Endpoint::Token).len(), 2);
+    assert_eq!(env.opensky.requests_to(Endpoint::Token).len(), 2);
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_without_end_is_cut_off_and_unreadable() {
-    let world = world_at(1).await;
-    world.opensky.fail(Endpoint::States, Failure::body(" ".repeat(100 << 20)));
-    let app = world.start().await;
+    let env = world_at(1).await;
+    env.opensky.fail(Endpoint::States, Failure::body(" ".repeat(100 << 20)));
+    let app = env.start().await;
     app.watch(ADA, "LFPG", "live", Some(1), None).await;
     assert!(is_unknown(&app.wait_reading("LFPG", "live", |_| true).await));
     assert!(app.metrics().contains("opensky_api_calls_total{status=\"unreadable\"} 1"));

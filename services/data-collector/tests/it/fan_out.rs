@@ -7,10 +7,10 @@ use std::{
 
 use uuid::Uuid;
 
-use crate::support::{World, wait_for};
+use crate::support::{TestEnv, wait_for};
 
 /// Gives an airport so many interests, of people nobody asks about.
-async fn populate(world: &World, airport: &str, interests: i32) {
+async fn populate(env: &TestEnv, airport: &str, interests: i32) {
     sqlx::query(
         "INSERT INTO interests
          SELECT gen_random_uuid(), gen_random_uuid(), 'user' || n || '@example.org', $1, 'arrivals', n % 50, null, 1, now(), now()
@@ -18,22 +18,22 @@ async fn populate(world: &World, airport: &str, interests: i32) {
     )
     .bind(airport)
     .bind(interests)
-    .execute(&world.database.pool)
+    .execute(&env.database.pool)
     .await
     .expect("interests");
 }
 
 /// Stores readings as the leader does.
-async fn read(world: &World, airport: &str, values: impl IntoIterator<Item = u32>) {
-    let mut transaction = world.database.pool.begin().await.expect("a transaction");
-    let day = data_collector::core::day::yesterday(world.clock.now());
+async fn read(env: &TestEnv, airport: &str, values: impl IntoIterator<Item = u32>) {
+    let mut transaction = env.database.pool.begin().await.expect("a transaction");
+    let day = data_collector::core::day::yesterday(env.clock.now());
     for value in values {
         let reading = data_collector::store::readings::NewReading {
             airport,
             metric: events::Metric::Arrivals,
             value: Some(value),
             window: data_collector::core::day::window(day),
-            observed_at: world.clock.now(),
+            observed_at: env.clock.now(),
             source: "a test",
         };
         data_collector::store::readings::insert(&mut transaction, &reading).await.expect("a reading");
@@ -41,31 +41,31 @@ async fn read(world: &World, airport: &str, values: impl IntoIterator<Item = u32
     transaction.commit().await.expect("committed");
 }
 
-async fn all_out(world: &World) {
-    wait_for("the fan-out", async || (world.scalar("SELECT count(*) FROM fan_outs").await == 0).then_some(())).await;
+async fn all_out(env: &TestEnv) {
+    wait_for("the fan-out", async || (env.scalar("SELECT count(*) FROM fan_outs").await == 0).then_some(())).await;
 }
 
 /// Keeps the leader from asking: the airport seems to have been tried in the future.
-async fn without_collection(world: &World) {
-    world.opensky.fail_always(simulators::opensky::Endpoint::Arrivals, simulators::opensky::Failure::ten_hours());
+async fn without_collection(env: &TestEnv) {
+    env.opensky.fail_always(simulators::opensky::Endpoint::Arrivals, simulators::opensky::Failure::ten_hours());
     let paused = "INSERT INTO credits (bucket, day, remaining, from_header, paused_until)
                   VALUES ('flights', '2026-11-20', 4000, false, '2026-12-20')";
-    sqlx::query(paused).execute(&world.database.pool).await.expect("a pause");
+    sqlx::query(paused).execute(&env.database.pool).await.expect("a pause");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn readings_of_one_series_reach_everybody_in_order_and_none_is_skipped() {
-    let world = World::new().await;
-    without_collection(&world).await;
-    populate(&world, "LFPG", 7_000).await;
-    populate(&world, "EGLL", 10).await;
-    read(&world, "LFPG", [1, 2, 3]).await;
-    read(&world, "EGLL", [9]).await;
+    let env = TestEnv::new().await;
+    without_collection(&env).await;
+    populate(&env, "LFPG", 7_000).await;
+    populate(&env, "EGLL", 10).await;
+    read(&env, "LFPG", [1, 2, 3]).await;
+    read(&env, "EGLL", [9]).await;
     // Two replicas share the work.
-    let (first, second) = (world.start().await, world.start().await);
-    all_out(&world).await;
+    let (first, second) = (env.start().await, env.start().await);
+    all_out(&env).await;
     let mut seen: BTreeMap<Uuid, Vec<i64>> = BTreeMap::new();
-    for record in world.records().await {
+    for record in env.records().await {
         let value = record.value.expect("a value");
         seen.entry(record.key).or_default().push(value["reading"]["seq"].as_i64().expect("a number"));
     }
@@ -78,17 +78,17 @@ async fn readings_of_one_series_reach_everybody_in_order_and_none_is_skipped() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interest_without_a_threshold_hears_nothing() {
-    let world = World::new().await;
-    without_collection(&world).await;
-    populate(&world, "LFPG", 10).await;
+    let env = TestEnv::new().await;
+    without_collection(&env).await;
+    populate(&env, "LFPG", 10).await;
     sqlx::query("UPDATE interests SET high_value = null WHERE high_value < 4")
-        .execute(&world.database.pool)
+        .execute(&env.database.pool)
         .await
         .expect("fewer");
-    read(&world, "LFPG", [1]).await;
-    let app = world.start().await;
-    all_out(&world).await;
-    assert_eq!(world.records().await.len(), 7);
+    read(&env, "LFPG", [1]).await;
+    let app = env.start().await;
+    all_out(&env).await;
+    assert_eq!(env.records().await.len(), 7);
     app.stop().await;
 }
 
@@ -101,16 +101,16 @@ fn peak_memory() -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reading_reaches_a_hundred_thousand_interests_in_constant_memory() {
-    let world = World::new().await;
-    without_collection(&world).await;
-    populate(&world, "LFPG", 100_000).await;
-    let app = world.start().await;
-    read(&world, "EGLL", [1]).await;
-    all_out(&world).await;
+    let env = TestEnv::new().await;
+    without_collection(&env).await;
+    populate(&env, "LFPG", 100_000).await;
+    let app = env.start().await;
+    read(&env, "EGLL", [1]).await;
+    all_out(&env).await;
     let before = peak_memory();
     let begun = Instant::now();
-    read(&world, "LFPG", [40]).await;
-    wait_for("the fan-out", async || (world.scalar("SELECT count(*) FROM fan_outs").await == 0).then_some(())).await;
+    read(&env, "LFPG", [40]).await;
+    wait_for("the fan-out", async || (env.scalar("SELECT count(*) FROM fan_outs").await == 0).then_some(())).await;
     let took = begun.elapsed();
     println!(
         "100,000 interests in {took:?}: {:.0} messages/s, peak memory {before} -> {} MiB",
@@ -118,7 +118,7 @@ async fn a_reading_reaches_a_hundred_thousand_interests_in_constant_memory() {
         peak_memory()
     );
     assert!(took < Duration::from_secs(25), "{took:?} is slow even for a debug build on a busy machine");
-    let records = world.records().await;
+    let records = env.records().await;
     let different: BTreeSet<_> = records.iter().map(|record| record.key).collect();
     assert_eq!((records.len(), different.len()), (100_000, 100_000));
     app.stop().await;

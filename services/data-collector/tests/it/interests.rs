@@ -6,31 +6,31 @@ use std::{
 use serde_json::json;
 use simulators::opensky::{Endpoint, Failure};
 
-use crate::support::{Mode, World, wait_for};
+use crate::support::{Mode, TestEnv, wait_for};
 
 /// A trace context that is sampled.
 const SAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_interest_is_collected_at_once_and_reaches_kafka() {
-    let world = World::new().await;
-    let user_id = world.person("ada@example.org");
-    world.scripted.set_aircraft("a", 49.0, 2.5, 7);
-    let app = world.start().await;
+    let env = TestEnv::new().await;
+    let user_id = env.person("ada@example.org");
+    env.scripted.set_aircraft("a", 49.0, 2.5, 7);
+    let app = env.start().await;
     let headers = [("X-Request-Id", "req-7"), ("traceparent", SAMPLED)];
     let body = json!({"email": " Ada@Example.org ", "airport_code": "lfpg", "metric": "live", "high_value": 5});
     let answer = app.call_with("POST", "/interests", Some(body.clone()), &headers).await;
     assert_eq!((answer.status, &answer.body), (201, &json!({"message": "Interest added and data fetch initiated"})));
     let interest = app.interest("ada@example.org", "LFPG", "live").await;
     let id = interest["id"].as_str().expect("an id").parse().expect("an id");
-    let sent = world.wait_sent(id, |sent| !sent.is_empty()).await;
+    let sent = env.wait_sent(id, |sent| !sent.is_empty()).await;
     assert_eq!(sent[0]["flight_count"], 7, "{}", sent[0]);
     assert_eq!((&sent[0]["high_value"], &sent[0]["low_value"]), (&json!(5), &json!(null)));
     assert_eq!((&sent[0]["user_id"], &sent[0]["interest_version"]), (&json!(user_id.to_string()), &json!(1)));
     assert_eq!((&sent[0]["user_email"], &sent[0]["airport_code"]), (&json!("ada@example.org"), &json!("LFPG")));
     assert_eq!((&sent[0]["reading"]["seq"], &sent[0]["reading"]["source"]), (&json!(1), &json!("OpenSky Network")));
     let caused = |headers: &HashMap<String, String>, name: &str| headers.get(name).cloned();
-    let headers = &world.records().await[0].headers;
+    let headers = &env.records().await[0].headers;
     assert_eq!(caused(headers, "request_id").as_deref(), Some("req-7"), "{headers:?}");
     assert_eq!(caused(headers, "traceparent").as_deref(), Some(SAMPLED), "{headers:?}");
     let again = app.post(body).await;
@@ -39,11 +39,11 @@ async fn a_new_interest_is_collected_at_once_and_reaches_kafka() {
 }
 
 /// Of a message to an interest: the request id that it carried, its version and its value.
-type Told = (Option<String>, i64, Option<i64>);
+type RowContext = (Option<String>, i64, Option<i64>);
 
 /// What was told to an interest, each event once: a reading may reach it by two ways.
-async fn request_ids(world: &World, interest: uuid::Uuid) -> Vec<Told> {
-    let records = world.records().await.into_iter().filter(|record| record.key == interest);
+async fn request_ids(env: &TestEnv, interest: uuid::Uuid) -> Vec<RowContext> {
+    let records = env.records().await.into_iter().filter(|record| record.key == interest);
     let mut seen = HashSet::new();
     let told = records.filter_map(|record| {
         let value = record.value.filter(|value| seen.insert(value["event_id"].to_string()))?;
@@ -55,17 +55,17 @@ async fn request_ids(world: &World, interest: uuid::Uuid) -> Vec<Told> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_is_named_until_a_value_was_sent_for_it_and_no_longer() {
-    let world = World::at_speed(60).await;
-    world.person("ada@example.org");
-    world.scripted.set_aircraft("a", 49.0, 2.5, 7);
-    world.opensky.fail(Endpoint::States, Failure::Status(500));
-    let app = world.start_with(|config| config.collect_interval = Duration::from_secs(60)).await;
+    let env = TestEnv::at_speed(60).await;
+    env.person("ada@example.org");
+    env.scripted.set_aircraft("a", 49.0, 2.5, 7);
+    env.opensky.fail(Endpoint::States, Failure::Status(500));
+    let app = env.start_with(|config| config.collect_interval = Duration::from_secs(60)).await;
     let mut body = json!({"email": "ada@example.org", "airport_code": "LFPG", "metric": "live", "high_value": 5});
     assert_eq!(app.call_with("POST", "/interests", Some(body.clone()), &[("X-Request-Id", "req-1")]).await.status, 201);
     let id = app.interest("ada@example.org", "LFPG", "live").await["id"].as_str().expect("an id").parse().expect("id");
-    let told = async |enough: &dyn Fn(&[Told]) -> bool| {
+    let told = async |enough: &dyn Fn(&[RowContext]) -> bool| {
         wait_for("messages", async || {
-            let told = request_ids(&world, id).await;
+            let told = request_ids(&env, id).await;
             enough(&told).then_some(told)
         })
         .await
@@ -86,50 +86,50 @@ async fn a_request_is_named_until_a_value_was_sent_for_it_and_no_longer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_asked_for_an_interest_without_thresholds_is_forgotten_although_nothing_is_sent() {
-    let world = World::new().await;
-    world.person("ada@example.org");
-    world.opensky.fail_always(Endpoint::States, Failure::Status(500));
-    let app = world.start().await;
+    let env = TestEnv::new().await;
+    env.person("ada@example.org");
+    env.opensky.fail_always(Endpoint::States, Failure::Status(500));
+    let app = env.start().await;
     let body = json!({"email": "ada@example.org", "airport_code": "LFPG", "metric": "live"});
     assert_eq!(app.call_with("POST", "/interests", Some(body), &[("X-Request-Id", "req-1")]).await.status, 201);
     wait_for("the cause to be forgotten", async || {
-        let caused = world.scalar("SELECT count(*) FROM interests WHERE request_id IS NOT NULL").await;
+        let caused = env.scalar("SELECT count(*) FROM interests WHERE request_id IS NOT NULL").await;
         (caused == 0).then_some(())
     })
     .await;
-    assert!(world.records().await.is_empty());
+    assert!(env.records().await.is_empty());
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_interest_is_judged_by_the_reading_that_is_there_without_another_call() {
-    let world = World::new().await;
-    world.person("ada@example.org");
-    world.person("bob@example.org");
-    world.scripted.set_aircraft("a", 49.0, 2.5, 7);
-    let app = world.start().await;
+    let env = TestEnv::new().await;
+    env.person("ada@example.org");
+    env.person("bob@example.org");
+    env.scripted.set_aircraft("a", 49.0, 2.5, 7);
+    let app = env.start().await;
     let first = app.watch("ada@example.org", "LFPG", "live", Some(5), None).await;
-    world.wait_sent(first, |sent| !sent.is_empty()).await;
+    env.wait_sent(first, |sent| !sent.is_empty()).await;
     let headers = [("X-Request-Id", "req-8")];
     let body = json!({"email": "bob@example.org", "airport_code": "LFPG", "metric": "live", "low_value": 9});
     assert_eq!(app.call_with("POST", "/interests", Some(body), &headers).await.status, 201);
     let second =
         app.interest("bob@example.org", "LFPG", "live").await["id"].as_str().expect("an id").parse().expect("an id");
-    let sent = world.wait_sent(second, |sent| !sent.is_empty()).await;
+    let sent = env.wait_sent(second, |sent| !sent.is_empty()).await;
     assert_eq!((&sent[0]["reading"]["seq"], &sent[0]["flight_count"]), (&json!(1), &json!(7)));
-    let records = world.records().await;
+    let records = env.records().await;
     let headers = &records.iter().find(|record| record.key == second).expect("a record").headers;
     assert_eq!(headers.get("request_id").map(String::as_str), Some("req-8"), "{headers:?}");
     assert_eq!(headers.get("ce_type").map(String::as_str), Some("flightbell.reading.v1"));
-    assert_eq!(world.opensky.requests_to(simulators::opensky::Endpoint::States).len(), 1);
+    assert_eq!(env.opensky.requests_to(simulators::opensky::Endpoint::States).len(), 1);
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_bodies_get_the_contract_s_answers() {
-    let world = World::new().await;
-    world.person("ada@example.org");
-    let app = world.start().await;
+    let env = TestEnv::new().await;
+    env.person("ada@example.org");
+    let app = env.start().await;
     let cases = [
         (json!({}), 400, "Missing email or airport_code"),
         (json!({"email": "ada@example.org"}), 400, "Missing email or airport_code"),
@@ -184,16 +184,16 @@ async fn wrong_bodies_get_the_contract_s_answers() {
             assert!(answer.body["error"].is_string(), "{path}: {}", answer.body);
         }
     }
-    assert_eq!(world.scalar("SELECT count(*) FROM interests").await, 0);
+    assert_eq!(env.scalar("SELECT count(*) FROM interests").await, 0);
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_is_judged_at_once_and_null_clears_a_threshold() {
-    let world = World::new().await;
-    world.person("ada@example.org");
-    world.scripted.set_aircraft("a", 49.0, 2.5, 7);
-    let app = world.start().await;
+    let env = TestEnv::new().await;
+    env.person("ada@example.org");
+    env.scripted.set_aircraft("a", 49.0, 2.5, 7);
+    let app = env.start().await;
     let id = app.watch("ada@example.org", "CDG", "live", None, None).await;
     app.wait_reading("LFPG", "live", |_| true).await;
     let body = |more: serde_json::Value| {
@@ -208,7 +208,7 @@ async fn a_change_is_judged_at_once_and_null_clears_a_threshold() {
     );
     let changed = app.put(body(json!({"high_value": 5, "low_value": 2}))).await;
     assert_eq!((changed.status, &changed.body["message"]), (200, &json!("Interest updated successfully")));
-    let sent = world.wait_sent(id, |sent| !sent.is_empty()).await;
+    let sent = env.wait_sent(id, |sent| !sent.is_empty()).await;
     assert_eq!(
         (&sent[0]["interest_version"], &sent[0]["high_value"], &sent[0]["low_value"]),
         (&json!(2), &json!(5), &json!(2))
@@ -222,7 +222,7 @@ async fn a_change_is_judged_at_once_and_null_clears_a_threshold() {
     );
     assert_eq!(app.put(body(json!({"high_value": null, "low_value": 6}))).await.status, 200);
     // The reading's own fan-out may have met the version before as well.
-    let sent = world.wait_sent(id, |sent| sent.iter().any(|sent| sent["interest_version"] == 3)).await;
+    let sent = env.wait_sent(id, |sent| sent.iter().any(|sent| sent["interest_version"] == 3)).await;
     let newest = &sent[sent.len() - 1];
     assert_eq!(
         (&newest["interest_version"], &newest["high_value"], &newest["low_value"]),
@@ -242,51 +242,51 @@ async fn a_change_is_judged_at_once_and_null_clears_a_threshold() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removal_is_told_after_everything_else_and_happens_once() {
-    let world = World::new().await;
-    world.person("ada@example.org");
-    world.scripted.set_aircraft("a", 49.0, 2.5, 7);
-    let app = world.start().await;
+    let env = TestEnv::new().await;
+    env.person("ada@example.org");
+    env.scripted.set_aircraft("a", 49.0, 2.5, 7);
+    let app = env.start().await;
     let id = app.watch("ada@example.org", "LFPG", "live", Some(5), None).await;
-    world.wait_sent(id, |sent| !sent.is_empty()).await;
+    env.wait_sent(id, |sent| !sent.is_empty()).await;
     let body = json!({"email": "ada@example.org", "airport_code": "LFPG", "metric": "live"});
     let put = json!({"email": "ada@example.org", "airport_code": "LFPG", "metric": "live", "high_value": 6});
     assert_eq!(app.put(put).await.status, 200);
     let removed = app.delete(body.clone()).await;
     assert_eq!((removed.status, &removed.body), (200, &json!({"message": "Interest removed and cleanup initiated"})));
     wait_for("the removal", async || {
-        let records = world.records().await;
+        let records = env.records().await;
         let own: Vec<_> = records.iter().filter(|record| record.key == id).collect();
         own.last().is_some_and(|last| last.value.is_none()).then_some(())
     })
     .await;
     let again = app.delete(body).await;
     assert_eq!((again.status, again.body["error"].as_str()), (404, Some("Interest not found")));
-    assert_eq!(world.scalar("SELECT count(*) FROM interest_outbox").await, 0);
+    assert_eq!(env.scalar("SELECT count(*) FROM interest_outbox").await, 0);
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_interest_sent_at_once_many_times_is_one() {
-    let world = World::new().await;
-    world.person("ada@example.org");
-    let app = world.start().await;
+    let env = TestEnv::new().await;
+    env.person("ada@example.org");
+    let app = env.start().await;
     let body = json!({"email": "ada@example.org", "airport_code": "LFPG", "high_value": 5});
     let calls = (0..10).map(|_| app.post(body.clone()));
     let statuses: Vec<u16> = futures::future::join_all(calls).await.iter().map(|answer| answer.status).collect();
     assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 1, "{statuses:?}");
     assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 9, "{statuses:?}");
-    assert_eq!(world.scalar("SELECT count(*) FROM interests").await, 1);
+    assert_eq!(env.scalar("SELECT count(*) FROM interests").await, 1);
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_people_who_come_at_once_are_all_served() {
-    let world = World::new().await;
-    let app = world.start().await;
+    let env = TestEnv::new().await;
+    let app = env.start().await;
     // A low threshold has the airport's coverage looked up, while the interest's transaction is open.
     let calls = (0..60).map(|person| {
         let email = format!("user{person}@example.org");
-        world.person(&email);
+        env.person(&email);
         app.post(json!({"email": email, "airport_code": "LFPG", "metric": "live", "low_value": 5}))
     });
     let calls: Vec<_> = calls.collect();
@@ -297,13 +297,13 @@ async fn many_people_who_come_at_once_are_all_served() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_makes_a_call_safe_to_repeat() {
-    let world = World::new().await;
-    world.person("ada@example.org");
-    let app = world.start().await;
+    let env = TestEnv::new().await;
+    env.person("ada@example.org");
+    let app = env.start().await;
     let key = [("Idempotency-Key", "k1")];
     let body = json!({"email": "ada@example.org", "airport_code": "LFPG", "high_value": 5});
     let first = app.call_with("POST", "/interests", Some(body.clone()), &key).await;
-    world.people.set(Mode::Refuses);
+    env.people.set(Mode::Refuses);
     let second = app.call_with("POST", "/interests", Some(body.clone()), &key).await;
     assert_eq!((first.status, second.status), (201, 201));
     assert_eq!((first.body, second.headers["idempotent-replayed"].as_bytes()), (second.body, &b"true"[..]));
@@ -312,18 +312,18 @@ async fn a_key_makes_a_call_safe_to_repeat() {
     // An answer of 503 is not kept.
     let key = [("Idempotency-Key", "k2")];
     assert_eq!(app.call_with("POST", "/interests", Some(other.clone()), &key).await.status, 503);
-    world.people.set(Mode::Answers);
+    env.people.set(Mode::Answers);
     assert_eq!(app.call_with("POST", "/interests", Some(other), &key).await.status, 201);
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_let_in_while_user_manager_is_away() {
-    let world = World::new().await;
-    world.person("ada@example.org");
-    let app = world.start().await;
+    let env = TestEnv::new().await;
+    env.person("ada@example.org");
+    let app = env.start().await;
     for mode in [Mode::Refuses, Mode::Hangs] {
-        world.people.set(mode);
+        env.people.set(mode);
         let body = json!({"email": "ada@example.org", "airport_code": "LFPG", "high_value": 5});
         for answer in [app.post(body.clone()).await, app.put(body.clone()).await, app.delete(body).await] {
             assert_eq!(answer.status, 503, "{mode:?}");
@@ -331,17 +331,17 @@ async fn nobody_is_let_in_while_user_manager_is_away() {
         }
         assert_eq!(app.get("/interests/ada@example.org").await.status, 503);
     }
-    assert_eq!(world.scalar("SELECT count(*) FROM interests").await, 0);
-    world.people.set(Mode::Answers);
+    assert_eq!(env.scalar("SELECT count(*) FROM interests").await, 0);
+    env.people.set(Mode::Answers);
     app.watch("ada@example.org", "LFPG", "flights", Some(5), None).await;
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_has_at_most_so_many_interests() {
-    let world = World::new().await;
-    world.person("ada@example.org");
-    let app = world.start_with(|config| config.interests_per_user = 2).await;
+    let env = TestEnv::new().await;
+    env.person("ada@example.org");
+    let app = env.start_with(|config| config.interests_per_user = 2).await;
     for metric in ["arrivals", "departures"] {
         app.watch("ada@example.org", "LFPG", metric, Some(5), None).await;
     }
@@ -353,10 +353,10 @@ async fn a_user_has_at_most_so_many_interests() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_without_an_id_means_what_is_under_it_now() {
-    let world = World::new().await;
-    world.person("ada@example.org");
-    world.person("bob@example.org");
-    let app = world.start().await;
+    let env = TestEnv::new().await;
+    env.person("ada@example.org");
+    env.person("bob@example.org");
+    let app = env.start().await;
     let id = app.watch("ada@example.org", "LFPG", "arrivals", Some(5), None).await;
     app.watch("ada@example.org", "LFPG", "live", Some(5), None).await;
     app.watch("bob@example.org", "LFPG", "live", Some(5), None).await;
@@ -368,7 +368,7 @@ async fn an_address_without_an_id_means_what_is_under_it_now() {
     assert_eq!(app.delete_user(" Ada@Example.org", None).await.expect("deleted"), 2);
     assert_eq!(app.delete_user("ada@example.org", None).await.expect("deleted"), 0);
     wait_for("the removal", async || {
-        world.records().await.iter().any(|record| record.key == id && record.value.is_none()).then_some(())
+        env.records().await.iter().any(|record| record.key == id && record.value.is_none()).then_some(())
     })
     .await;
     app.watch("ada@example.org", "LFPG", "arrivals", Some(5), None).await;
@@ -378,15 +378,15 @@ async fn an_address_without_an_id_means_what_is_under_it_now() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn interests_do_not_outlive_their_user() {
-    let world = World::new().await;
-    let user_id = world.person("ada@example.org");
-    let app = world.start().await;
+    let env = TestEnv::new().await;
+    let user_id = env.person("ada@example.org");
+    let app = env.start().await;
     let id = app.watch("ada@example.org", "LFPG", "arrivals", Some(5), None).await;
     app.watch("ada@example.org", "LFPG", "live", Some(5), None).await;
     assert_eq!(app.delete_user("ada@example.org", Some(user_id)).await.expect("deleted"), 2);
     assert_eq!(app.delete_user("ada@example.org", Some(user_id)).await.expect("deleted"), 0);
     wait_for("the removal", async || {
-        world.records().await.iter().any(|record| record.key == id && record.value.is_none()).then_some(())
+        env.records().await.iter().any(|record| record.key == id && record.value.is_none()).then_some(())
     })
     .await;
     // A late request of the same registration is refused, also when user-manager still says yes.
@@ -394,32 +394,32 @@ async fn interests_do_not_outlive_their_user() {
     let late = app.post(body.clone()).await;
     assert_eq!((late.status, late.body["error"].as_str()), (404, Some("User does not exist")));
     // Somebody who registers again is another person, whom a late deletion does not touch.
-    world.person("ada@example.org");
+    env.person("ada@example.org");
     assert_eq!(app.post(body).await.status, 201);
     assert_eq!(app.delete_user("ada@example.org", Some(user_id)).await.expect("deleted"), 0);
-    assert_eq!(world.scalar("SELECT count(*) FROM interests").await, 1);
+    assert_eq!(env.scalar("SELECT count(*) FROM interests").await, 1);
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_that_races_an_addition_leaves_nothing() {
-    let world = World::new().await;
-    let app = world.start().await;
+    let env = TestEnv::new().await;
+    let app = env.start().await;
     for round in 0..10 {
         let email = format!("user{round}@example.org");
-        let user_id = world.person(&email);
+        let user_id = env.person(&email);
         let body = json!({"email": email, "airport_code": "LFPG", "metric": "live", "high_value": 5});
         let (_, deleted) = tokio::join!(app.post(body), app.delete_user(&email, Some(user_id)));
         deleted.expect("deleted");
     }
-    assert_eq!(world.scalar("SELECT count(*) FROM interests").await, 0);
+    assert_eq!(env.scalar("SELECT count(*) FROM interests").await, 0);
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_describes_itself() {
-    let world = World::new().await;
-    let app = world.start().await;
+    let env = TestEnv::new().await;
+    let app = env.start().await;
     let document = app.get("/openapi.json").await.body;
     let paths: Vec<&str> = document["paths"].as_object().expect("paths").keys().map(String::as_str).collect();
     let expected = [

@@ -1,4 +1,4 @@
-//! The whole service on a real PostgreSQL and a real Kafka, with OpenSky's stand-in and a small
+//! The whole service on a real PostgreSQL and a real Kafka, with OpenSky's simulator and a small
 //! user-manager of the tests' own.
 #![cfg(test)]
 

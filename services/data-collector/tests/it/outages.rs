@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pg::Database;
-use runtime::Shell;
+use runtime::ServiceRuntime;
 use serde_json::json;
 use testkit::Proxy;
 use tokio_util::sync::CancellationToken;
@@ -14,13 +14,13 @@ use tonic_health::pb::{
 };
 use uuid::Uuid;
 
-use crate::support::{App, PARIS, World, wait_for};
+use crate::support::{App, PARIS, TestEnv, wait_for};
 
-async fn world() -> World {
-    let world = World::at_speed(60).await;
-    world.person("ada@example.org");
-    world.scripted.set_aircraft("a", PARIS.0, PARIS.1, 3);
-    world
+async fn env() -> TestEnv {
+    let env = TestEnv::at_speed(60).await;
+    env.person("ada@example.org");
+    env.scripted.set_aircraft("a", PARIS.0, PARIS.1, 3);
+    env
 }
 
 /// What Ada asks for.
@@ -40,29 +40,28 @@ async fn health(app: &App) -> [ServingStatus; 2] {
     says
 }
 
-/// A world whose service reaches PostgreSQL over a wire only.
-async fn wired() -> (World, Proxy, Database) {
-    let world = world().await;
+/// An environment whose service reaches PostgreSQL over a wire only.
+async fn wired() -> (TestEnv, Proxy, Database) {
+    let env = env().await;
     let wire = Proxy::to_postgres().await;
-    let url = world.database.url_at(wire.addr());
+    let url = env.database.url_at(wire.addr());
     let database = Database::parse(&url.into()).expect("a database");
-    (world, wire, database)
+    (env, wire, database)
 }
 
-async fn start(world: &World, database: Database) -> App {
-    world
-        .start_with(|config| {
-            config.database = database;
-            config.collect_interval = Duration::from_secs(60);
-        })
-        .await
+async fn start(env: &TestEnv, database: Database) -> App {
+    env.start_with(|config| {
+        config.database = database;
+        config.collect_interval = Duration::from_secs(60);
+    })
+    .await
 }
 
 /// Every reading so far has reached the interest, in order, none twice with another id.
-async fn nothing_is_lost(world: &World, interest: Uuid) {
-    wait_for("the fan-out", async || (world.scalar("SELECT count(*) FROM fan_outs").await == 0).then_some(())).await;
-    let last = world.scalar("SELECT last_seq FROM series WHERE airport_code = 'LFPG'").await;
-    let sent = world
+async fn nothing_is_lost(env: &TestEnv, interest: Uuid) {
+    wait_for("the fan-out", async || (env.scalar("SELECT count(*) FROM fan_outs").await == 0).then_some(())).await;
+    let last = env.scalar("SELECT last_seq FROM series WHERE airport_code = 'LFPG'").await;
+    let sent = env
         .wait_sent(interest, |sent| sent.last().is_some_and(|sent| sent["reading"]["seq"].as_i64() >= Some(last)))
         .await;
     let mut seqs: Vec<i64> = sent.iter().map(|sent| sent["reading"]["seq"].as_i64().expect("a number")).collect();
@@ -74,12 +73,12 @@ async fn nothing_is_lost(world: &World, interest: Uuid) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_away_at_start_is_waited_for() {
-    let (world, wire, database) = wired().await;
+    let (env, wire, database) = wired().await;
     wire.cut();
-    let mut config = world.config();
+    let mut config = env.config();
     config.database = database;
-    let app = world.about_to_start(&mut config);
-    let starting = data_collector::start(config, &app.shell);
+    let app = env.about_to_start(&mut config);
+    let starting = data_collector::start(config, &app.runtime);
     let waiting = async {
         let is_named = async || app.part("postgres").await.filter(|(up, why)| !up && why.contains("cannot be reached"));
         wait_for("readiness to name it", is_named).await;
@@ -107,27 +106,27 @@ async fn a_database_that_is_away_at_start_is_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_waits_for_a_server_can_be_stopped() {
-    let (world, wire, database) = wired().await;
+    let (env, wire, database) = wired().await;
     wire.cut();
-    let shell = Shell::new("data-collector", CancellationToken::new(), world.clock);
-    let mut config = world.config();
+    let runtime = ServiceRuntime::new("data-collector", CancellationToken::new(), env.clock);
+    let mut config = env.config();
     config.database = database;
-    let starting = data_collector::start(config, &shell);
-    let (ended, ()) = tokio::join!(starting, async { shell.tasks.stopping().cancel() });
+    let starting = data_collector::start(config, &runtime);
+    let (ended, ()) = tokio::join!(starting, async { runtime.tasks.stopping().cancel() });
     assert!(ended.expect_err("stopped").is::<runtime::StoppedEarly>());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_that_is_away_at_start_is_waited_for() {
-    let world = world().await;
-    let wire = Proxy::to(world.kafka.parse().expect("an address")).await;
+    let env = env().await;
+    let wire = Proxy::to(env.kafka.parse().expect("an address")).await;
     wire.cut();
-    let mut config = world.config();
+    let mut config = env.config();
     config.kafka.bootstrap = wire.addr().to_string();
-    let app = world.about_to_start(&mut config);
-    let starting = data_collector::start(config, &app.shell);
+    let app = env.about_to_start(&mut config);
+    let starting = data_collector::start(config, &app.runtime);
     let waiting = async {
-        let report = async || app.shell.readiness.report().await.parts.into_iter();
+        let report = async || app.runtime.readiness.report().await.parts.into_iter();
         let is_named = async || report().await.any(|part| part.name.starts_with("kafka") && !part.up).then_some(());
         wait_for("readiness to name it", is_named).await;
         // What needs PostgreSQL alone is answered all the same.
@@ -145,10 +144,10 @@ async fn kafka_that_is_away_at_start_is_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn user_manager_is_named_when_it_is_down_and_does_not_decide() {
-    let world = World::new().await;
-    let wire = testkit::Proxy::to(world.people.addr).await;
+    let env = TestEnv::new().await;
+    let wire = testkit::Proxy::to(env.people.addr).await;
     let at = tonic::transport::Endpoint::from_shared(format!("http://{}", wire.addr())).expect("an address");
-    let app = world.start_with(|config| config.user_manager = at).await;
+    let app = env.start_with(|config| config.user_manager = at).await;
     wait_for("it to be up", async || app.part("user-manager").await.filter(|(up, _)| *up)).await;
     wire.cut();
     let (_, why) = wait_for("it to be named", async || app.part("user-manager").await.filter(|(up, _)| !up)).await;
@@ -160,16 +159,16 @@ async fn user_manager_is_named_when_it_is_down_and_does_not_decide() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_health_service_knows_the_service_by_its_name() {
-    let world = World::new().await;
-    let app = world.start().await;
+    let env = TestEnv::new().await;
+    let app = env.start().await;
     assert_eq!(health(&app).await, [Serving; 2]);
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_cut_off_for_five_seconds_loses_nothing() {
-    let (world, wire, database) = wired().await;
-    let app = start(&world, database).await;
+    let (env, wire, database) = wired().await;
+    let app = start(&env, database).await;
     let id = app.watch("ada@example.org", "LFPG", "live", Some(1), None).await;
     app.wait_reading("LFPG", "live", |reading| reading["seq"].as_i64() >= Some(2)).await;
     wire.cut();
@@ -182,16 +181,16 @@ async fn a_database_cut_off_for_five_seconds_loses_nothing() {
     wait_for("the service to be ready", async || app.is_ready().await.then_some(())).await;
     wait_for("the interest", async || (app.post(body.clone()).await.status == 201).then_some(())).await;
     app.wait_reading("EGLL", "live", |_| true).await;
-    let before = world.scalar("SELECT last_seq FROM series WHERE airport_code = 'LFPG'").await;
+    let before = env.scalar("SELECT last_seq FROM series WHERE airport_code = 'LFPG'").await;
     app.wait_reading("LFPG", "live", |reading| reading["seq"].as_i64() > Some(before)).await;
-    nothing_is_lost(&world, id).await;
+    nothing_is_lost(&env, id).await;
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_frozen_for_twenty_seconds_loses_nothing() {
-    let (world, wire, database) = wired().await;
-    let app = start(&world, database).await;
+    let (env, wire, database) = wired().await;
+    let app = start(&env, database).await;
     let id = app.watch("ada@example.org", "LFPG", "live", Some(1), None).await;
     app.wait_reading("LFPG", "live", |reading| reading["seq"].as_i64() >= Some(2)).await;
     wire.freeze();
@@ -201,23 +200,23 @@ async fn a_database_frozen_for_twenty_seconds_loses_nothing() {
     tokio::time::sleep(Duration::from_secs(20).saturating_sub(frozen_at.elapsed())).await; // The length of the freeze.
     wire.heal();
     wait_for("the service to be ready", async || app.is_ready().await.then_some(())).await;
-    let before = world.scalar("SELECT last_seq FROM series WHERE airport_code = 'LFPG'").await;
+    let before = env.scalar("SELECT last_seq FROM series WHERE airport_code = 'LFPG'").await;
     app.wait_reading("LFPG", "live", |reading| reading["seq"].as_i64() > Some(before)).await;
-    nothing_is_lost(&world, id).await;
+    nothing_is_lost(&env, id).await;
     app.stop().await;
 }
 
 /// A service on this Kafka that has collected twice, and the interest it did it for.
-async fn collecting_on(world: &World) -> (App, Uuid) {
-    let app = world.start_with(|config| config.collect_interval = Duration::from_secs(60)).await;
+async fn collecting_on(env: &TestEnv) -> (App, Uuid) {
+    let app = env.start_with(|config| config.collect_interval = Duration::from_secs(60)).await;
     let id = app.watch("ada@example.org", "LFPG", "live", Some(1), None).await;
     app.wait_reading("LFPG", "live", |reading| reading["seq"].as_i64() >= Some(2)).await;
     (app, id)
 }
 
 /// Collection goes on while Kafka is away, and an interest is accepted.
-async fn goes_on_without_kafka(world: &World, app: &App) {
-    let before = world.scalar("SELECT last_seq FROM series WHERE airport_code = 'LFPG'").await;
+async fn goes_on_without_kafka(env: &TestEnv, app: &App) {
+    let before = env.scalar("SELECT last_seq FROM series WHERE airport_code = 'LFPG'").await;
     assert_eq!(app.post(interest("EGLL")).await.status, 201);
     app.wait_reading("LFPG", "live", |reading| reading["seq"].as_i64() > Some(before)).await;
 }
@@ -225,31 +224,31 @@ async fn goes_on_without_kafka(world: &World, app: &App) {
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_frozen_for_twenty_seconds_loses_nothing() {
     let kafka = testkit::lone_kafka().await;
-    let mut world = world().await;
-    world.kafka.clone_from(&kafka.bootstrap);
-    let (app, id) = collecting_on(&world).await;
+    let mut env = env().await;
+    env.kafka.clone_from(&kafka.bootstrap);
+    let (app, id) = collecting_on(&env).await;
     let frozen = kafka.freeze();
     let frozen_at = std::time::Instant::now();
-    goes_on_without_kafka(&world, &app).await;
+    goes_on_without_kafka(&env, &app).await;
     tokio::time::sleep(Duration::from_secs(20).saturating_sub(frozen_at.elapsed())).await; // The length of the freeze.
     drop(frozen);
-    nothing_is_lost(&world, id).await;
+    nothing_is_lost(&env, id).await;
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_killed_and_started_again_loses_nothing() {
     let kafka = testkit::lone_kafka().await;
-    let mut world = world().await;
-    world.kafka.clone_from(&kafka.bootstrap);
-    let (app, id) = collecting_on(&world).await;
+    let mut env = env().await;
+    env.kafka.clone_from(&kafka.bootstrap);
+    let (app, id) = collecting_on(&env).await;
     let watch = kafka.watch();
     let pid = watch.pid().expect("a broker");
     let killed = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status().expect("kill");
     assert!(killed.success());
-    goes_on_without_kafka(&world, &app).await;
+    goes_on_without_kafka(&env, &app).await;
     watch.restarted_from(pid).await.expect("it comes back");
-    nothing_is_lost(&world, id).await;
+    nothing_is_lost(&env, id).await;
     app.stop().await;
 }
 
@@ -258,14 +257,14 @@ async fn kafka_cut_off_for_five_seconds_loses_nothing() {
     let wire = Proxy::unconnected().await;
     let kafka = testkit::kafka_behind(wire.addr().port()).await;
     wire.lead_to(kafka.behind_proxy().expect("a second listener"));
-    let mut world = world().await;
-    world.kafka = wire.addr().to_string();
-    let (app, id) = collecting_on(&world).await;
+    let mut env = env().await;
+    env.kafka = wire.addr().to_string();
+    let (app, id) = collecting_on(&env).await;
     wire.cut();
     let cut_at = std::time::Instant::now();
-    goes_on_without_kafka(&world, &app).await;
+    goes_on_without_kafka(&env, &app).await;
     tokio::time::sleep(Duration::from_secs(5).saturating_sub(cut_at.elapsed())).await; // The length of the cut.
     wire.heal();
-    nothing_is_lost(&world, id).await;
+    nothing_is_lost(&env, id).await;
     app.stop().await;
 }

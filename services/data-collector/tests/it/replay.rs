@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::support::{World, wait_for};
+use crate::support::{TestEnv, wait_for};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_recordings_cross_their_thresholds_where_they_should() {
-    let world = World::replay(240).await;
-    world.person("ada@example.org");
-    let app = world.start_with(|config| config.collect_interval = Duration::from_secs(60)).await;
+    let env = TestEnv::replay(240).await;
+    env.person("ada@example.org");
+    let app = env.start_with(|config| config.collect_interval = Duration::from_secs(60)).await;
     let paris = app.watch("ada@example.org", "LFPG", "live", Some(23), Some(10)).await;
     app.watch("ada@example.org", "KSFO", "arrivals", None, Some(400)).await;
     let daily = app.wait_reading("KSFO", "arrivals", |reading| reading["value"] == 458).await;
@@ -26,10 +26,10 @@ async fn the_recordings_cross_their_thresholds_where_they_should() {
         }
     };
     // All of it takes longer than one wait may.
-    wait_for("most of it", async || (world.clock.now().to_rfc3339().as_str() > "2021-10-07T14:15").then_some(())).await;
+    wait_for("most of it", async || (env.clock.now().to_rfc3339().as_str() > "2021-10-07T14:15").then_some(())).await;
     let past_the_end = |sent: &[serde_json::Value]| sent.iter().any(between("14:57", "24:00"));
-    wait_for("the end of the recording", async || past_the_end(&world.sent_to(paris).await).then_some(())).await;
-    let sent = world.sent_to(paris).await;
+    wait_for("the end of the recording", async || past_the_end(&env.sent_to(paris).await).then_some(())).await;
+    let sent = env.sent_to(paris).await;
     let counts = |begin, end| -> Vec<Option<i64>> {
         sent.iter().filter(|sent| between(begin, end)(sent)).map(|sent| sent["flight_count"].as_i64()).collect()
     };

@@ -14,16 +14,16 @@ use tokio::task::JoinSet;
 use tonic::transport::Endpoint;
 use uuid::Uuid;
 
-use crate::support::{App, PARIS, World, wait_for};
+use crate::support::{App, PARIS, TestEnv, wait_for};
 
-/// A world whose service reaches user-manager over a wire, and has very few connections.
-async fn wired() -> (World, Proxy, Arc<App>) {
-    let world = World::at_speed(60).await;
-    world.scripted.set_aircraft("a", PARIS.0, PARIS.1, 3);
-    world.person("ada@example.org");
-    let wire = Proxy::to(world.people.addr).await;
+/// An environment whose service reaches user-manager over a wire, and has very few connections.
+async fn wired() -> (TestEnv, Proxy, Arc<App>) {
+    let env = TestEnv::at_speed(60).await;
+    env.scripted.set_aircraft("a", PARIS.0, PARIS.1, 3);
+    env.person("ada@example.org");
+    let wire = Proxy::to(env.people.addr).await;
     let at = Endpoint::from_shared(format!("http://{}", wire.addr())).expect("an address");
-    let app = world
+    let app = env
         .start_with(|config| {
             config.user_manager = at;
             config.database.pool_size = 2;
@@ -31,7 +31,7 @@ async fn wired() -> (World, Proxy, Arc<App>) {
             config.collect_interval = Duration::from_secs(60);
         })
         .await;
-    (world, wire, Arc::new(app))
+    (env, wire, Arc::new(app))
 }
 
 fn interest(email: &str) -> Value {
@@ -40,7 +40,7 @@ fn interest(email: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_manager_that_is_silent_slows_nothing_but_what_asks_it() {
-    let (world, wire, app) = wired().await;
+    let (env, wire, app) = wired().await;
     app.watch("ada@example.org", "LFPG", "live", Some(1), None).await;
     app.wait_reading("LFPG", "live", |reading| reading["seq"].as_i64() >= Some(1)).await;
     wire.freeze();
@@ -58,7 +58,7 @@ async fn a_user_manager_that_is_silent_slows_nothing_but_what_asks_it() {
             }
         });
     }
-    let before = world.scalar("SELECT last_seq FROM series WHERE airport_code = 'LFPG'").await;
+    let before = env.scalar("SELECT last_seq FROM series WHERE airport_code = 'LFPG'").await;
     wait_for("people to be refused", async || {
         let begun = Instant::now();
         for path in ["/readings/LFPG", "/flights/LFPG"] {
@@ -75,13 +75,13 @@ async fn a_user_manager_that_is_silent_slows_nothing_but_what_asks_it() {
     while let Some(person) = people.join_next().await {
         person.expect("every answer is a 503 that says when to come again");
     }
-    assert_eq!(world.scalar("SELECT count(*) FROM idempotency_keys").await, 0, "a key is not used up by a 503");
+    assert_eq!(env.scalar("SELECT count(*) FROM idempotency_keys").await, 0, "a key is not used up by a 503");
     wire.heal();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn equal_requests_that_wait_for_user_manager_together_have_one_effect() {
-    let (world, wire, app) = wired().await;
+    let (env, wire, app) = wired().await;
     wire.freeze();
     let mut equal = JoinSet::new();
     for _ in 0..4 {
@@ -101,12 +101,12 @@ async fn equal_requests_that_wait_for_user_manager_together_have_one_effect() {
         answers.iter().filter(|answer| answer.status == 201 && !answer.headers.contains_key("idempotent-replayed"));
     assert_eq!(first.count(), 1, "{statuses:?}");
     assert!(statuses.iter().all(|status| [201, 409].contains(status)), "{statuses:?}");
-    assert_eq!(world.scalar("SELECT count(*) FROM interests").await, 1);
+    assert_eq!(env.scalar("SELECT count(*) FROM interests").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_replays_while_user_manager_is_silent() {
-    let (world, wire, app) = wired().await;
+    let (env, wire, app) = wired().await;
     let headers = [("Idempotency-Key", "once")];
     let ask = async || app.call_with("POST", "/interests", Some(interest("ada@example.org")), &headers).await;
     assert_eq!(ask().await.status, 201);
@@ -120,6 +120,6 @@ async fn a_key_replays_while_user_manager_is_silent() {
     for answer in [again, refused] {
         assert_eq!(answer.headers["idempotent-replayed"], "true");
     }
-    assert_eq!(world.scalar("SELECT count(*) FROM interests").await, 1);
+    assert_eq!(env.scalar("SELECT count(*) FROM interests").await, 1);
     wire.heal();
 }

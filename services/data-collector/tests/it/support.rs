@@ -12,7 +12,7 @@ use proto::v1::{
     ContactResponse, UndeliveredReport, UndeliveredReportResponse, UserRequest, UserResponse,
     user_service_server::{UserService, UserServiceServer},
 };
-use runtime::{Shell, clock::Clock, listen::Listen};
+use runtime::{ServiceRuntime, clock::Clock, listen::Listen};
 use serde_json::{Value, json};
 use simulators::opensky::{Options, Recording, Request, Scripted, Source};
 use tokio_util::sync::CancellationToken;
@@ -22,13 +22,13 @@ use uuid::Uuid;
 /// How long a condition may take to come true.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
-/// The time on the tests' clock when a world begins.
+/// The time on the tests' clock when an environment begins.
 pub const BEGINS_AT: &str = "2026-11-20T10:00:00Z";
 
 pub const PARIS: (f64, f64) = (49.0097, 2.5479);
 
 /// Everything around the service: it can be started in it more than once, at once or again.
-pub struct World {
+pub struct TestEnv {
     pub kafka: String,
     pub topics: Namespace,
     pub database: testkit::Database,
@@ -40,7 +40,7 @@ pub struct World {
 
 /// One running service.
 pub struct App {
-    pub shell: Shell,
+    pub runtime: ServiceRuntime,
     pub running: Running,
     http: reqwest::Client,
 }
@@ -59,12 +59,12 @@ pub struct Record {
     pub headers: HashMap<String, String>,
 }
 
-impl World {
+impl TestEnv {
     pub async fn new() -> Self {
         Self::at_speed(1).await
     }
 
-    /// A world whose clock runs `speed` times as fast as the system's.
+    /// An environment whose clock runs `speed` times as fast as the system's.
     pub async fn at_speed(speed: u32) -> Self {
         start_servers().await;
         Self::on(Clock::replay(BEGINS_AT.parse().expect("a time"), speed)).await
@@ -74,10 +74,10 @@ impl World {
         Self::beside(clock, clock).await
     }
 
-    /// A world whose OpenSky has a clock of its own.
-    pub async fn beside(clock: Clock, sky: Clock) -> Self {
+    /// An environment whose OpenSky has a clock of its own.
+    pub async fn beside(clock: Clock, traffic: Clock) -> Self {
         let scripted = Scripted::new();
-        Self::with(clock, sky, Source::Scripted(scripted.clone()), scripted).await
+        Self::with(clock, traffic, Source::Scripted(scripted.clone()), scripted).await
     }
 
     /// The recorded afternoon, so many times as fast.
@@ -88,11 +88,11 @@ impl World {
         Self::with(clock, clock, Source::Recording(Arc::new(recording)), Scripted::new()).await
     }
 
-    async fn with(clock: Clock, sky: Clock, source: Source, scripted: Scripted) -> Self {
+    async fn with(clock: Clock, traffic: Clock, source: Source, scripted: Scripted) -> Self {
         runtime::choose_tls();
-        let options = Options::new(Arc::new(move || sky.now()));
+        let options = Options::new(Arc::new(move || traffic.now()));
         let opensky =
-            simulators::opensky::OpenSky::start(options, source, &CancellationToken::new()).await.expect("a stand-in");
+            simulators::opensky::OpenSky::start(options, source, &CancellationToken::new()).await.expect("a simulator");
         let database = testkit::database(&MIGRATOR).await;
         Self {
             kafka: testkit::kafka().await,
@@ -114,7 +114,7 @@ impl World {
             ("OPEN_SKY_API_URL", self.opensky.api_url()),
             ("OPEN_SKY_TOKEN_URL", self.opensky.token_url()),
             ("OPEN_SKY_CLIENT_ID", "flightbell".to_owned()),
-            ("OPEN_SKY_CLIENT_SECRET", "stand-in".to_owned()),
+            ("OPEN_SKY_CLIENT_SECRET", "simulator".to_owned()),
             ("HTTP_ADDR", "127.0.0.1:0".to_owned()),
             ("GRPC_ADDR", "127.0.0.1:0".to_owned()),
             ("ADMIN_ADDR", "127.0.0.1:0".to_owned()),
@@ -135,9 +135,9 @@ impl World {
     pub async fn start_with(&self, change: impl FnOnce(&mut Config)) -> App {
         let mut config = self.config();
         change(&mut config);
-        let shell = Shell::new("data-collector", CancellationToken::new(), self.clock);
-        let running = data_collector::start(config, &shell).await.expect("it starts");
-        App { shell, running, http: testkit::http_client() }
+        let runtime = ServiceRuntime::new("data-collector", CancellationToken::new(), self.clock);
+        let running = data_collector::start(config, &runtime).await.expect("it starts");
+        App { runtime, running, http: testkit::http_client() }
     }
 
     /// A service that is about to start with `config`, at addresses that are bound already.
@@ -147,8 +147,8 @@ impl World {
             listen.addr().expect("an address")
         };
         let running = Running { http: bound(&mut config.http), grpc: bound(&mut config.grpc) };
-        let shell = Shell::new("data-collector", CancellationToken::new(), self.clock);
-        App { shell, running, http: testkit::http_client() }
+        let runtime = ServiceRuntime::new("data-collector", CancellationToken::new(), self.clock);
+        App { runtime, running, http: testkit::http_client() }
     }
 
     pub fn person(&self, email: &str) -> Uuid {
@@ -260,18 +260,18 @@ impl App {
     }
 
     pub fn metrics(&self) -> String {
-        runtime::metrics::render([&self.shell.registry].into_iter()).expect("metrics")
+        runtime::metrics::render([&self.runtime.registry].into_iter()).expect("metrics")
     }
 
     /// A part of `/readyz` by its name.
     pub async fn part(&self, name: &str) -> Option<(bool, String)> {
-        let report = self.shell.readiness.report().await;
+        let report = self.runtime.readiness.report().await;
         let part = report.parts.into_iter().find(|part| part.name == name)?;
         Some((part.up, part.detail.unwrap_or_default()))
     }
 
     pub async fn is_ready(&self) -> bool {
-        self.shell.readiness.report().await.ready
+        self.runtime.readiness.report().await.ready
     }
 
     pub async fn delete_user(&self, email: &str, user_id: Option<Uuid>) -> Result<i64, Status> {
@@ -285,13 +285,13 @@ impl App {
     /// Stops as on SIGTERM.
     pub async fn stop(self) {
         let begun = Instant::now();
-        self.shell.tasks.stopping().cancel();
-        self.shell.tasks.join().await.expect("a clean stop");
+        self.runtime.tasks.stopping().cancel();
+        self.runtime.tasks.join().await.expect("a clean stop");
         assert!(begun.elapsed() < Duration::from_secs(18), "stopping took {:?}", begun.elapsed());
     }
 }
 
-/// Has the servers ready, so that a fast clock does not begin long before the world is there.
+/// Has the servers ready, so that a fast clock does not begin long before the environment is there.
 async fn start_servers() {
     testkit::kafka().await;
     testkit::database(&MIGRATOR).await;
@@ -350,8 +350,8 @@ impl People {
             mode: Arc::new(Mutex::new(Mode::Answers)),
             asked: Arc::default(),
         };
-        let shell = Shell::new("user-manager", CancellationToken::new(), Clock::system());
-        let served = grpc_edge::serve(&shell, listen, UserServiceServer::new(people.clone())).await.expect("served");
+        let runtime = ServiceRuntime::new("user-manager", CancellationToken::new(), Clock::system());
+        let served = grpc_edge::serve(&runtime, listen, UserServiceServer::new(people.clone())).await.expect("served");
         served.set_serving().await;
         people
     }

@@ -12,7 +12,7 @@ use data_collector::{
 };
 use events::{EmailAddress, Metric};
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use runtime::trace::Cause;
+use runtime::trace::RequestContext;
 use sqlx::{PgPool, postgres::PgListener};
 use testkit::Database;
 use uuid::Uuid;
@@ -24,13 +24,17 @@ const AIRPORTS: [&str; 3] = ["EGLL", "KSFO", "LFPG"];
 async fn add(pool: &PgPool, user_id: Uuid, email: &EmailAddress, airport: &str, metric: Metric) {
     let mut transaction = pool.begin().await.expect("a transaction");
     let (named, thresholds) = (named(user_id, airport, metric), Thresholds { high: Some(5), low: None });
-    interests::add(&mut transaction, named, email, thresholds, 100, Utc::now(), &Cause::none()).await.expect("added");
+    interests::add(&mut transaction, named, email, thresholds, 100, Utc::now(), &RequestContext::none())
+        .await
+        .expect("added");
     transaction.commit().await.expect("committed");
 }
 
 async fn remove(pool: &PgPool, user_id: Uuid, airport: &str, metric: Metric) {
     let mut transaction = pool.begin().await.expect("a transaction");
-    interests::remove(&mut transaction, named(user_id, airport, metric), &Cause::none()).await.expect("removed");
+    interests::remove(&mut transaction, named(user_id, airport, metric), &RequestContext::none())
+        .await
+        .expect("removed");
     transaction.commit().await.expect("committed");
 }
 
@@ -59,7 +63,7 @@ async fn after_many_changes_at_once_the_watched_series_are_those_of_the_interest
                         45..90 => remove(&pool, users[place], airport, metric).await,
                         _ => {
                             let store = Store::new(pool.clone());
-                            store.remove_under(&email(place), &Cause::none()).await.expect("removed");
+                            store.remove_under(&email(place), &RequestContext::none()).await.expect("removed");
                         }
                     }
                 }
@@ -69,7 +73,7 @@ async fn after_many_changes_at_once_the_watched_series_are_those_of_the_interest
         assert_eq!(watched(&pool).await, of_interests(&pool).await, "round {round}");
     }
     for user in &users {
-        Store::new(pool.clone()).delete_user(*user, Utc::now(), &Cause::none()).await.expect("deleted");
+        Store::new(pool.clone()).delete_user(*user, Utc::now(), &RequestContext::none()).await.expect("deleted");
     }
     assert_eq!(watched(&pool).await, BTreeSet::new());
 }

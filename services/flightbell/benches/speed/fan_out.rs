@@ -9,10 +9,10 @@ use local_servers::Durability;
 use sqlx::{Connection, PgConnection};
 
 use crate::{
+    deployment::Deployment,
     process::{memory, peak_memory},
     program::PATIENCE,
     table::{Table, Target},
-    town::Town,
 };
 
 const INTERESTS: u32 = 100_000;
@@ -27,15 +27,15 @@ const LOOK: Duration = Duration::from_millis(5);
 /// and recorded. Only data-collector, PostgreSQL and Kafka run meanwhile.
 pub async fn measure(table: &mut Table) {
     println!("one reading to {INTERESTS} interests, {} times", AIRPORTS.len());
-    let mut town = Town::empty(Durability::Durable, &[]).await;
-    start(&mut town, "data-collector", "answering HTTP").await;
-    let mut database = PgConnection::connect(&town.postgres.url("data_collector")).await.expect("the database");
+    let mut deployment = Deployment::empty(Durability::Durable, &[]).await;
+    start(&mut deployment, "data-collector", "answering HTTP").await;
+    let mut database = PgConnection::connect(&deployment.postgres.url("data_collector")).await.expect("the database");
     keep_the_leader_from_asking(&mut database).await;
     populate(&mut database, "EHAM", FEW).await;
     for airport in AIRPORTS {
         populate(&mut database, airport, INTERESTS).await;
     }
-    let collector = town.program("data-collector").pid();
+    let collector = deployment.program("data-collector").pid();
     let before = memory(collector);
     fan_out(&mut database, "EHAM").await;
     let few = peak_memory(collector);
@@ -45,20 +45,20 @@ pub async fn measure(table: &mut Table) {
         rates.push(f64::from(INTERESTS) / took.as_secs_f64());
     }
     let many = peak_memory(collector);
-    let decided = decide(&mut town).await;
+    let decided = decide(&mut deployment).await;
     let all: Vec<_> = rates.iter().map(|rate| format!("{rate:.0}")).collect();
     let slowest = rates.iter().copied().fold(f64::INFINITY, f64::min);
     let detail = format!("slowest of {}; alert-system then decides {decided:.0}/s", all.join(", "));
     table.add("fan-out to 100,000 interests", Target::Over(50_000.0), slowest, "messages/s", detail);
     let detail = format!("data-collector: {before:.0} MiB idle, peak {few:.0} for {FEW} and {many:.0} for {INTERESTS}");
     table.add("memory that ten times as many interests add", Target::Under(5.0), many - few, "MiB", detail);
-    town.close().await;
+    deployment.close().await;
 }
 
 /// Starts a service and waits until it has said so much.
-async fn start(town: &mut Town, service: &'static str, said: &str) {
-    town.start(service).await;
-    let program = town.program(service);
+async fn start(deployment: &mut Deployment, service: &'static str, said: &str) {
+    deployment.start(service).await;
+    let program = deployment.program(service);
     testkit::wait_for("the service", PATIENCE, async || program.log().contains(said)).await;
 }
 
@@ -105,11 +105,11 @@ async fn fan_out(database: &mut PgConnection, airport: &str) -> Duration {
 
 /// Lets alert-system decide about all of it, which shows that every interest was told; how many a
 /// second, with its start.
-async fn decide(town: &mut Town) -> f64 {
+async fn decide(deployment: &mut Deployment) -> f64 {
     let total = FEW + INTERESTS * u32::try_from(AIRPORTS.len()).expect("a number");
-    let mut database = PgConnection::connect(&town.postgres.url("alert_system")).await.expect("the database");
+    let mut database = PgConnection::connect(&deployment.postgres.url("alert_system")).await.expect("the database");
     let begun = Instant::now();
-    start(town, "alert-system", "consuming").await;
+    start(deployment, "alert-system", "consuming").await;
     while count(&mut database, "SELECT count(*) FROM levels").await < i64::from(total) {
         assert!(begun.elapsed() < 2 * PATIENCE, "not every interest was told");
         tokio::time::sleep(20 * LOOK).await;

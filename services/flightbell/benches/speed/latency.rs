@@ -7,9 +7,9 @@ use serde_json::json;
 use sqlx::{Connection, PgConnection};
 
 use crate::{
+    deployment::{TestEnv, register},
     program::PATIENCE,
     table::{Table, Target},
-    town::{World, register},
 };
 
 /// How many people watch the airport, each in a chat of their own: first one, then all at once.
@@ -31,17 +31,17 @@ pub fn settings() -> Vec<(&'static str, String)> {
 }
 
 /// Lets an airport cross its threshold again and again, and measures each message: from the reading's
-/// `observed_at`, which is when OpenSky had answered, to the moment Telegram's stand-in takes it.
+/// `observed_at`, which is when OpenSky had answered, to the moment Telegram's simulator takes it.
 pub async fn measure(
     what: &'static str,
     table: &mut Table,
-    world: &World,
+    env: &TestEnv,
     (client, base): (&reqwest::Client, &str),
     ledger: &str,
 ) {
     let mut ledger = PgConnection::connect(ledger).await.expect("the ledger");
     let mut known = 0;
-    world.aircraft(3);
+    env.aircraft(3);
     for crowd in CROWDS {
         for person in known + 1..=crowd {
             let interest = json!({"airport_code": "LFPG", "metric": "live", "high_value": 5});
@@ -49,8 +49,8 @@ pub async fn measure(
         }
         known = crowd;
         let begun = Utc::now();
-        cross(world, crowd).await;
-        let mut waits = waits(world, &mut ledger, crowd, begun).await;
+        cross(env, crowd).await;
+        let mut waits = waits(env, &mut ledger, crowd, begun).await;
         waits.sort_unstable();
         let at = |percent: usize| millis(waits[(waits.len() * percent / 100).min(waits.len() - 1)]);
         let detail = format!(
@@ -64,18 +64,18 @@ pub async fn measure(
 }
 
 /// The airport crosses its threshold, and each time everybody is told before the next.
-async fn cross(world: &World, crowd: i64) {
-    let mut expected = world.telegram.delivered().len();
+async fn cross(env: &TestEnv, crowd: i64) {
+    let mut expected = env.telegram.delivered().len();
     for crossing in 0..CROSSINGS + WARM_UP {
-        world.aircraft(if crossing.is_multiple_of(2) { 8 } else { 3 });
+        env.aircraft(if crossing.is_multiple_of(2) { 8 } else { 3 });
         expected += usize::try_from(crowd).expect("a number");
-        world.telegram.wait_for_delivered(PATIENCE, expected).await.expect("the messages");
+        env.telegram.wait_for_delivered(PATIENCE, expected).await.expect("the messages");
     }
 }
 
 /// How long each message since `begun` took, without those of the first crossings.
-async fn waits(world: &World, ledger: &mut PgConnection, crowd: i64, begun: DateTime<Utc>) -> Vec<Duration> {
-    let delivered = world.telegram.delivered();
+async fn waits(env: &TestEnv, ledger: &mut PgConnection, crowd: i64, begun: DateTime<Utc>) -> Vec<Duration> {
+    let delivered = env.telegram.delivered();
     let mut waits = Vec::new();
     for person in 1..=crowd {
         // A person's alerts are sent in the order of the ledger.

@@ -1,12 +1,15 @@
 //! How fast and how small Flightbell is, beside what it set out to reach: `make bench`.
 //!
 //! The real binaries, built for release, on a private PostgreSQL and Kafka that keep what they
-//! acknowledge, between the stand-ins for OpenSky and Telegram. Linux only: sizes and CPU times come
+//! acknowledge, between the simulators for OpenSky and Telegram. Linux only: sizes and CPU times come
 //! from `/proc`. Arguments name the parts to measure (all without any); `--check` makes a missed target
 //! an error.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "what cannot be measured ends the benchmark")]
 
+#[allow(dead_code, reason = "the tests use the rest")]
+#[path = "../../tests/it/deployment.rs"]
+mod deployment;
 mod fan_out;
 mod latency;
 mod process;
@@ -15,9 +18,6 @@ mod process;
 mod program;
 mod separate;
 mod table;
-#[allow(dead_code, reason = "the tests use the rest")]
-#[path = "../../tests/it/town.rs"]
-mod town;
 mod up;
 
 use std::process::ExitCode;

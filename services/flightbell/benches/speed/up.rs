@@ -9,10 +9,10 @@ use std::{
 use testkit::Process;
 
 use crate::{
+    deployment::{TestEnv, client, folder, up},
     latency,
     process::{Usage, watch},
     table::{Table, Target},
-    town::{World, client, folder, up},
 };
 
 /// How often each kind of start is tried; the slowest counts.
@@ -23,9 +23,9 @@ const SETTLING: Duration = Duration::from_secs(15);
 pub const WATCHED: Duration = Duration::from_secs(60);
 
 /// From the start of the process to the line that says it is ready.
-async fn timed(world: &World, data: &Path) -> (Process, f64) {
+async fn timed(env: &TestEnv, data: &Path) -> (Process, f64) {
     let begun = Instant::now();
-    let (program, base) = up(world, data, &[]).await;
+    let (program, base) = up(env, data, &[]).await;
     let took = begun.elapsed().as_secs_f64();
     let ping = client(&data.join("tls/cert.pem")).await.get(format!("{base}/user-manager/ping")).send().await;
     assert_eq!(ping.expect("answered").status(), 200);
@@ -35,18 +35,18 @@ async fn timed(world: &World, data: &Path) -> (Process, f64) {
 /// On a new folder, after a clean stop, and after a SIGKILL that leaves its servers running.
 pub async fn starts(table: &mut Table) {
     println!("starting, {ROUNDS} times each way");
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let (mut first, mut stopped, mut killed) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let parent = folder();
         let data = parent.path().join("data");
-        let (program, took) = timed(&world, &data).await;
+        let (program, took) = timed(&env, &data).await;
         first.push(took);
         program.stop().await;
-        let (program, took) = timed(&world, &data).await;
+        let (program, took) = timed(&env, &data).await;
         stopped.push(took);
         program.kill().await;
-        let (program, took) = timed(&world, &data).await;
+        let (program, took) = timed(&env, &data).await;
         killed.push(took);
         program.stop().await;
     }
@@ -63,10 +63,10 @@ pub async fn starts(table: &mut Table) {
 /// With nothing watched.
 pub async fn idle(table: &mut Table) {
     println!("`up` with nothing watched, {} s", (SETTLING + WATCHED).as_secs());
-    let (world, parent) = (World::new().await, folder());
+    let (env, parent) = (TestEnv::new().await, folder());
     let data = parent.path().join("data");
-    let (program, _) = up(&world, &data, &[]).await;
-    let servers = local_servers::leftovers::running(&data).await.expect("looked");
+    let (program, _) = up(&env, &data, &[]).await;
+    let servers = local_servers::orphans::running(&data).await.expect("looked");
     let kafka = servers.iter().find(|server| server.server == "Kafka").expect("it runs").pid;
     tokio::time::sleep(SETTLING).await;
     let [own, kafka] = watch([program.pid(), kafka], WATCHED).await;
@@ -86,12 +86,12 @@ fn idle_figures(table: &mut Table, memory: (&'static str, f64), cpu: (&'static s
 /// Through one process.
 pub async fn latency(table: &mut Table) {
     println!("messages through `up`");
-    let (world, parent) = (World::new().await, folder());
+    let (env, parent) = (TestEnv::new().await, folder());
     let data = parent.path().join("data");
-    let (program, base) = up(&world, &data, &latency::settings()).await;
+    let (program, base) = up(&env, &data, &latency::settings()).await;
     let client = client(&data.join("tls/cert.pem")).await;
     let addresses = local_servers::Addresses::read(&data).expect("readable").expect("it runs");
     let what = "reading to Telegram through `up`, 99 %";
-    latency::measure(what, table, &world, (&client, &base), &addresses.databases["notifier"]).await;
+    latency::measure(what, table, &env, (&client, &base), &addresses.databases["notifier"]).await;
     program.stop().await;
 }

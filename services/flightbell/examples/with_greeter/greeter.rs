@@ -9,10 +9,10 @@ use std::{
 
 use axum::{Json, extract::State, http::StatusCode};
 use http_edge::{Problem, Routes};
-use pg::{Database, Stored};
+use pg::{Database, DbHandle};
 use runtime::{
-    Shell,
-    config::{ConfigError, Reader, ShellConfig, Vars},
+    ServiceRuntime,
+    config::{ConfigError, Reader, RuntimeConfig, Vars},
     listen::Listen,
 };
 use serde::{Deserialize, Serialize};
@@ -35,7 +35,7 @@ pub static SERVICE: ServiceSpec = ServiceSpec {
 };
 
 struct Config {
-    shell: ShellConfig,
+    runtime: RuntimeConfig,
     http: Listen,
     grpc: Listen,
     database: Database,
@@ -44,28 +44,28 @@ struct Config {
 impl Config {
     fn from_vars(vars: &dyn Vars) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(vars);
-        let shell = ShellConfig::read(&mut reader);
+        let runtime = RuntimeConfig::read(&mut reader);
         let http: SocketAddr = reader.or("HTTP_ADDR", SocketAddr::from(([0, 0, 0, 0], 5000)));
         let grpc: SocketAddr = reader.or("GRPC_ADDR", SocketAddr::from(([0, 0, 0, 0], 50060)));
         let database = Database::read(&mut reader, "greeter");
-        reader.finish(|| Some(Self { shell, http: http.into(), grpc: grpc.into(), database: database? }))
+        reader.finish(|| Some(Self { runtime, http: http.into(), grpc: grpc.into(), database: database? }))
     }
 }
 
 fn configure(vars: &dyn Vars) -> Result<Configured, ConfigError> {
     let config = Config::from_vars(vars)?;
-    Ok(Configured::new(config.shell.clone(), async move |launch: Launch| {
+    Ok(Configured::new(config.runtime.clone(), async move |launch: Launch| {
         let http = launch.http.unwrap_or(config.http);
         let grpc = launch.grpc.unwrap_or(config.grpc);
-        start(&launch.shell, (http, grpc), &config.database).await
+        start(&launch.runtime, (http, grpc), &config.database).await
     }))
 }
 
-async fn start(shell: &Shell, (http, grpc): (Listen, Listen), database: &Database) -> anyhow::Result<Bound> {
-    let stored = Stored::<PgPool>::default();
-    let http = http_edge::serve(shell, http, routes(stored.clone())).await?;
-    let grpc = grpc_edge::serve(shell, grpc, Greeter).await?;
-    stored.set(pg::connect(shell, database, &MIGRATOR).await?.requests);
+async fn start(runtime: &ServiceRuntime, (http, grpc): (Listen, Listen), database: &Database) -> anyhow::Result<Bound> {
+    let db = DbHandle::<PgPool>::default();
+    let http = http_edge::serve(runtime, http, routes(db.clone())).await?;
+    let grpc = grpc_edge::serve(runtime, grpc, Greeter).await?;
+    db.set(pg::connect(runtime, database, &MIGRATOR).await?.requests);
     grpc.set_serving().await;
     Ok(Bound { http: Some(http), grpc: Some(grpc.addr) })
 }
@@ -75,24 +75,24 @@ struct Greeting {
     name: String,
 }
 
-fn routes(stored: Stored<PgPool>) -> Routes {
-    let router = OpenApiRouter::new().routes(routes!(greeted, greet)).with_state(stored);
+fn routes(db: DbHandle<PgPool>) -> Routes {
+    let router = OpenApiRouter::new().routes(routes!(greeted, greet)).with_state(db);
     let (router, openapi) = router.split_for_parts();
     Routes { router, openapi }
 }
 
 /// Greet somebody
 #[utoipa::path(post, path = "/greetings", request_body = Greeting, responses((status = 201)))]
-async fn greet(State(stored): State<Stored<PgPool>>, Json(greeting): Json<Greeting>) -> Result<StatusCode, Problem> {
+async fn greet(State(db): State<DbHandle<PgPool>>, Json(greeting): Json<Greeting>) -> Result<StatusCode, Problem> {
     let insert = sqlx::query("INSERT INTO greetings (name) VALUES ($1)").bind(greeting.name);
-    insert.execute(stored.reached()?).await?;
+    insert.execute(db.reached()?).await?;
     Ok(StatusCode::CREATED)
 }
 
 /// Everybody who was greeted
 #[utoipa::path(get, path = "/greetings", responses((status = 200, body = [String])))]
-async fn greeted(State(stored): State<Stored<PgPool>>) -> Result<Json<Vec<String>>, Problem> {
-    Ok(Json(sqlx::query_scalar("SELECT name FROM greetings ORDER BY id").fetch_all(stored.reached()?).await?))
+async fn greeted(State(db): State<DbHandle<PgPool>>) -> Result<Json<Vec<String>>, Problem> {
+    Ok(Json(sqlx::query_scalar("SELECT name FROM greetings ORDER BY id").fetch_all(db.reached()?).await?))
 }
 
 /// A gRPC service without methods; the standard health service beside it knows it by name.

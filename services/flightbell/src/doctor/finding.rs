@@ -4,7 +4,7 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Finding {
     /// How it is.
-    pub(super) verdict: Verdict,
+    pub(super) severity: Severity,
     what: &'static str,
     says: String,
     mend: Option<String>,
@@ -12,7 +12,7 @@ pub(super) struct Finding {
 
 /// How a thing is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Severity {
     /// As it should be.
     Fine,
     /// It works, and somebody should know.
@@ -23,15 +23,15 @@ pub(super) enum Verdict {
 
 impl Finding {
     pub(super) fn fine(what: &'static str, says: impl fmt::Display) -> Self {
-        Self { verdict: Verdict::Fine, what, says: says.to_string(), mend: None }
+        Self { severity: Severity::Fine, what, says: says.to_string(), mend: None }
     }
 
     pub(super) fn note(what: &'static str, says: impl fmt::Display, mend: impl Into<String>) -> Self {
-        Self { verdict: Verdict::Note, what, says: says.to_string(), mend: Some(mend.into()) }
+        Self { severity: Severity::Note, what, says: says.to_string(), mend: Some(mend.into()) }
     }
 
     pub(super) fn wrong(what: &'static str, says: impl fmt::Display, mend: impl Into<String>) -> Self {
-        Self { verdict: Verdict::Wrong, what, says: says.to_string(), mend: Some(mend.into()) }
+        Self { severity: Severity::Wrong, what, says: says.to_string(), mend: Some(mend.into()) }
     }
 
     /// A failure whose own words say how to mend it.
@@ -42,16 +42,16 @@ impl Finding {
             says = format!("{says}: {cause}");
             source = cause.source();
         }
-        Self { verdict: Verdict::Wrong, what, says, mend: None }
+        Self { severity: Severity::Wrong, what, says, mend: None }
     }
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mark = match self.verdict {
-            Verdict::Fine => "ok   ",
-            Verdict::Note => "note ",
-            Verdict::Wrong => "WRONG",
+        let mark = match self.severity {
+            Severity::Fine => "ok   ",
+            Severity::Note => "note ",
+            Severity::Wrong => "WRONG",
         };
         write!(f, "{mark}  {:<16} {}", self.what, self.says)?;
         match &self.mend {

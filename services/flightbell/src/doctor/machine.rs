@@ -3,22 +3,27 @@ use std::{
     path::Path,
 };
 
-use local_servers::{DataDir, Places, free_bytes, leftovers, ownership};
+use local_servers::{DataDir, Discovery, free_bytes, orphans, ownership};
 
 use super::finding::Finding;
-use crate::{settings::Given, up::LEAST_FREE};
+use crate::{settings::ExternalServers, up::LEAST_FREE};
 
 /// The programs, folders and ports of this machine.
 ///
 /// `is_held`: a process holds the data directory, so its servers and the port may well be its own.
-pub(super) async fn check(places: &Places, given: &Given, folder: &Path, is_held: bool) -> Vec<Finding> {
+pub(super) async fn check(
+    discovery: &Discovery,
+    external: &ExternalServers,
+    folder: &Path,
+    is_held: bool,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if given.databases.is_none() {
-        findings.push(postgres(places, folder).await);
+    if external.databases.is_none() {
+        findings.push(postgres(discovery, folder).await);
     }
-    if given.kafka.is_none() {
-        findings.push(java(places).await);
-        findings.push(kafka(places));
+    if external.kafka.is_none() {
+        findings.push(java(discovery).await);
+        findings.push(kafka(discovery));
     }
     findings.push(data_dir(folder));
     findings.extend(of_a_copy(folder));
@@ -30,22 +35,22 @@ pub(super) async fn check(places: &Places, given: &Given, folder: &Path, is_held
     findings
 }
 
-async fn postgres(places: &Places, folder: &Path) -> Finding {
-    match places.postgres(Some(&folder.join("postgres/data"))).await {
+async fn postgres(discovery: &Discovery, folder: &Path) -> Finding {
+    match discovery.postgres(Some(&folder.join("postgres/data"))).await {
         Ok(found) => Finding::fine("postgresql", format!("version {} in {}", found.version, found.folder.display())),
         Err(error) => Finding::told("postgresql", &error),
     }
 }
 
-async fn java(places: &Places) -> Finding {
-    match places.java().await {
+async fn java(discovery: &Discovery) -> Finding {
+    match discovery.java().await {
         Ok(found) => Finding::fine("java", format!("version {} at {}", found.version, found.program.display())),
         Err(error) => Finding::told("java", &error),
     }
 }
 
-fn kafka(places: &Places) -> Finding {
-    match places.kafka() {
+fn kafka(discovery: &Discovery) -> Finding {
+    match discovery.kafka() {
         Ok(found) => Finding::fine("kafka", format!("version {} in {}", found.version, found.home.display())),
         Err(error) => Finding::told("kafka", &error),
     }
@@ -106,7 +111,7 @@ async fn left_over(folder: &Path) -> Finding {
     if !folder.exists() {
         return Finding::fine("left over", "no servers of a killed run");
     }
-    match leftovers::running(folder).await {
+    match orphans::running(folder).await {
         Ok(left) if left.is_empty() => Finding::fine("left over", "no servers of a killed run"),
         Ok(left) => {
             let names: Vec<_> = left.iter().map(|left| format!("{} (process {})", left.server, left.pid)).collect();
@@ -134,7 +139,7 @@ fn port() -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::finding::Verdict;
+    use crate::doctor::finding::Severity;
 
     #[test]
     fn a_copy_whose_modes_are_lost_is_named_with_what_mends_it() {
@@ -154,7 +159,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("a file");
         for folder in [file.path().to_owned(), file.path().join("data")] {
             let finding = data_dir(&folder);
-            assert!(finding.verdict == Verdict::Wrong && finding.to_string().contains("is no folder"), "{finding}");
+            assert!(finding.severity == Severity::Wrong && finding.to_string().contains("is no folder"), "{finding}");
         }
     }
 }

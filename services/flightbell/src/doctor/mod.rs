@@ -3,17 +3,17 @@
 //! It looks and asks, and changes nothing. What runs is asked through `addresses.json`; what does not
 //! run is checked for whether it could.
 
+mod external_apis;
 mod finding;
 mod machine;
-mod outside;
-mod running;
+mod running_instance;
 
 use anyhow::bail;
 use local_servers::DataDir;
 use runtime::config::Vars;
 
-use self::finding::{Finding, Verdict};
-use crate::{cli, folder, running::Running, services::ServiceList, settings, up};
+use self::finding::{Finding, Severity};
+use crate::{cli, paths, running_instance::RunningInstance, services::ServiceList, settings, up};
 
 /// Checks everything and prints what was found.
 ///
@@ -22,7 +22,7 @@ use crate::{cli, folder, running::Running, services::ServiceList, settings, up};
 pub async fn run(args: cli::Doctor, services: ServiceList, vars: &dyn Vars) -> anyhow::Result<()> {
     let findings = examine(args, services, vars).await;
     findings.iter().for_each(print);
-    let wrong = findings.iter().filter(|finding| finding.verdict == Verdict::Wrong).count();
+    let wrong = findings.iter().filter(|finding| finding.severity == Severity::Wrong).count();
     match wrong {
         0 => Ok(()),
         1 => bail!("one thing must be mended"),
@@ -31,7 +31,7 @@ pub async fn run(args: cli::Doctor, services: ServiceList, vars: &dyn Vars) -> a
 }
 
 async fn examine(args: cli::Doctor, services: ServiceList, vars: &dyn Vars) -> Vec<Finding> {
-    let folder = match folder::data_dir(args.data_dir, vars) {
+    let folder = match paths::data_dir(args.data_dir, vars) {
         Ok(folder) => folder,
         Err(error) => {
             let problem = error.problems().join("; ");
@@ -41,12 +41,12 @@ async fn examine(args: cli::Doctor, services: ServiceList, vars: &dyn Vars) -> V
     // Nearest folders above it are looked for, which a relative path does not name.
     let folder = std::path::absolute(&folder).unwrap_or(folder);
     let holder = DataDir::holder(&folder).ok().flatten();
-    let running = Running::find(&folder);
+    let running = RunningInstance::find(&folder);
     let mut findings = Vec::new();
-    let given = match settings::check(services, vars) {
-        Ok((_, given)) => {
+    let external = match settings::check(services, vars) {
+        Ok((_, external)) => {
             findings.push(Finding::fine("settings", "every setting can be used"));
-            Some(given)
+            Some(external)
         }
         Err(error) => {
             let mend = "set it in the environment; the README has the table";
@@ -54,16 +54,16 @@ async fn examine(args: cli::Doctor, services: ServiceList, vars: &dyn Vars) -> V
             None
         }
     };
-    let given = given.unwrap_or_else(|| settings::Given::read_leniently(services, vars));
-    match up::places(vars, &given) {
-        Ok(places) => findings.extend(machine::check(&places, &given, &folder, holder.is_some()).await),
+    let external = external.unwrap_or_else(|| settings::ExternalServers::read_leniently(services, vars));
+    match up::discovery(vars, &external) {
+        Ok(discovery) => findings.extend(machine::check(&discovery, &external, &folder, holder.is_some()).await),
         Err(error) => {
             let problem = error.problems().join("; ");
             findings.push(Finding::wrong("folders", problem, "set HOME or XDG_CACHE_HOME"));
         }
     }
-    findings.extend(running::check(services, &given, holder.as_deref(), running.as_ref(), vars).await);
-    findings.extend(outside::check(vars).await);
+    findings.extend(running_instance::check(services, &external, holder.as_deref(), running.as_ref(), vars).await);
+    findings.extend(external_apis::check(vars).await);
     findings
 }
 

@@ -17,16 +17,16 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{any, get},
 };
-use http_edge::{ConnectionLimits, Problem, bounded, serve_connections_within, well_mannered};
+use http_edge::{ConnectionLimits, Problem, bounded, serve_connections_within, with_middleware};
 use runtime::{
-    Process, Shell,
+    Process, ServiceRuntime,
     clock::Clock,
-    config::{Reader, ShellConfig, Vars},
-    trace::Cause,
+    config::{Reader, RuntimeConfig, Vars},
+    trace::RequestContext,
 };
 use tokio::net::TcpListener;
 
-use crate::{cli, folder, strangers};
+use crate::{bind_guard, cli, paths};
 
 pub use proxy::Upstreams;
 
@@ -46,22 +46,22 @@ pub const DATA_SOURCE: HeaderName = HeaderName::from_static("x-data-source");
 /// # Errors
 /// Settings that cannot be used, or an address that cannot be bound.
 pub async fn run(args: cli::Gateway, vars: &dyn Vars) -> anyhow::Result<()> {
-    strangers::refuse("--listen", args.listen, args.insecure_open)?;
+    bind_guard::refuse("--listen", args.listen, args.insecure_open)?;
     let certificates = match args.certificates {
         Some(folder) => folder,
-        None => folder::data_dir(None, vars)?.join("tls"),
+        None => paths::data_dir(None, vars)?.join("tls"),
     };
     let mut reader = Reader::new(vars);
-    let config = ShellConfig::read(&mut reader);
+    let config = RuntimeConfig::read(&mut reader);
     reader.finish(|| Some(()))?;
     let mut process = Process::start(&config)?;
-    let shell = process.shell("gateway", Clock::system());
+    let runtime = process.runtime("gateway", Clock::system());
     http_edge::admin::serve(&process, config.admin_addr).await?;
     let upstreams = Upstreams::new(args.upstreams);
-    upstreams.watch(&shell);
-    let addr = serve(&shell, args.listen, &certificates, upstreams, None).await?;
+    upstreams.watch(&runtime);
+    let addr = serve(&runtime, args.listen, &certificates, upstreams, None).await?;
     if let Some(listen) = args.listen_http {
-        serve_redirect(&shell, listen, addr.port()).await?;
+        serve_redirect(&runtime, listen, addr.port()).await?;
     }
     process.started();
     announce(addr);
@@ -74,14 +74,14 @@ pub fn announce(addr: SocketAddr) {
     println!("ready https://{addr}");
 }
 
-/// Serves HTTPS on `listen`, with a certificate that is kept in `certificates`, until the shell
+/// Serves HTTPS on `listen`, with a certificate that is kept in `certificates`, until the service
 /// stops. Answers the address. Where the flights are not real ones, `source` says so in every answer's
 /// header [`DATA_SOURCE`].
 ///
 /// # Errors
 /// When the address cannot be bound or the certificate cannot be read or made.
 pub async fn serve(
-    shell: &Shell,
+    runtime: &ServiceRuntime,
     listen: SocketAddr,
     certificates: &Path,
     upstreams: Upstreams,
@@ -89,13 +89,13 @@ pub async fn serve(
 ) -> anyhow::Result<SocketAddr> {
     let tls = certificate::load_or_make(certificates, listen)?.server_config()?;
     let (listener, addr) = bind(listen, "HTTPS").await?;
-    let mut app = well_mannered(shell, routes(&upstreams), ANSWER_LIMIT)?;
+    let mut app = with_middleware(runtime, routes(&upstreams), ANSWER_LIMIT)?;
     if let Some(source) = source {
         let source = HeaderValue::from_str(source).context("name the source in a header")?;
         app = app.layer(map_response_with_state(source, with_source));
     }
-    let stopping = shell.tasks.stopping().clone();
-    shell.tasks.spawn("https", async move {
+    let stopping = runtime.tasks.stopping().clone();
+    runtime.tasks.spawn("https", async move {
         serve_connections_within(ConnectionLimits::of_the_entry(), listener, Some(tls), app, stopping).await;
         Ok(())
     });
@@ -108,15 +108,19 @@ async fn with_source(State(source): State<HeaderValue>, mut response: Response) 
 }
 
 /// Answers every plain HTTP request on `listen` with a redirect to HTTPS on `https_port`, until the
-/// shell stops. Answers the address.
+/// runtime stops. Answers the address.
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub async fn serve_redirect(shell: &Shell, listen: SocketAddr, https_port: u16) -> anyhow::Result<SocketAddr> {
+pub async fn serve_redirect(
+    runtime: &ServiceRuntime,
+    listen: SocketAddr,
+    https_port: u16,
+) -> anyhow::Result<SocketAddr> {
     let (listener, addr) = bind(listen, "HTTP").await?;
     let app = Router::new().fallback(any(async move |request: Request| redirect(&request, https_port)));
-    let stopping = shell.tasks.stopping().clone();
-    shell.tasks.spawn("redirect", async move {
+    let stopping = runtime.tasks.stopping().clone();
+    runtime.tasks.spawn("redirect", async move {
         serve_connections_within(ConnectionLimits::of_the_entry(), listener, None, app, stopping).await;
         Ok(())
     });
@@ -140,8 +144,8 @@ fn routes(upstreams: &Upstreams) -> Router {
     let ping = Router::new().route("/ping", get(async || axum::Json(serde_json::json!({"message": "pong"}))));
     let passed_on = upstreams.services().fold(Router::new(), |router, service| {
         let (name, client) = (service.name.clone(), upstreams.clone());
-        let pass_on = any(async move |Extension(cause): Extension<Cause>, request: Request| {
-            proxy::pass_on(&client, &service, &cause, request).await
+        let pass_on = any(async move |Extension(context): Extension<RequestContext>, request: Request| {
+            proxy::pass_on(&client, &service, &context, request).await
         });
         router.route(&format!("/{name}"), pass_on.clone()).route(&format!("/{name}/{{*path}}"), pass_on)
     });

@@ -6,12 +6,12 @@ use axum::{
     http::{HeaderMap, HeaderName, StatusCode, Uri, Version, header, uri::Authority},
     response::{IntoResponse, Response},
 };
-use http_edge::{Problem, whole};
+use http_edge::{Problem, read_body};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use runtime::{Shell, readiness::Need, trace::Cause};
+use runtime::{ServiceRuntime, readiness::Criticality, trace::RequestContext};
 
 use super::forwarded::{forward, is_unambiguous};
 
@@ -70,10 +70,10 @@ impl Upstreams {
 
     /// Has `/readyz` name each service that is away. The gateway itself stays ready: it still answers
     /// for the others.
-    pub(super) fn watch(&self, shell: &Shell) {
+    pub(super) fn watch(&self, runtime: &ServiceRuntime) {
         for service in self.services() {
             let client = self.client.clone();
-            shell.readiness.check(service.name.clone(), Need::Optional, move || {
+            runtime.readiness.check(service.name.clone(), Criticality::Optional, move || {
                 let (client, at) = (client.clone(), service.at.clone());
                 async move {
                     let uri = uri(&at, "/livez".to_owned()).map_err(|_| "has an address that is none".to_owned())?;
@@ -87,8 +87,13 @@ impl Upstreams {
 }
 
 /// Passes a request on to the service that owns its path.
-pub(super) async fn pass_on(upstreams: &Upstreams, service: &Service, cause: &Cause, request: Request) -> Response {
-    let outgoing = match rewritten(&service.at, cause, request).await {
+pub(super) async fn pass_on(
+    upstreams: &Upstreams,
+    service: &Service,
+    context: &RequestContext,
+    request: Request,
+) -> Response {
+    let outgoing = match rewritten(&service.at, context, request).await {
         Ok(outgoing) => outgoing,
         Err(problem) => return problem.into_response(),
     };
@@ -105,12 +110,12 @@ pub(super) async fn pass_on(upstreams: &Upstreams, service: &Service, cause: &Ca
 
 /// The request as the service gets it, read to its end: a service is never held up by a caller who
 /// sends slowly.
-async fn rewritten(at: &Authority, cause: &Cause, request: Request) -> Result<Request, Problem> {
+async fn rewritten(at: &Authority, context: &RequestContext, request: Request) -> Result<Request, Problem> {
     let (mut parts, body) = request.into_parts();
     if !is_unambiguous(parts.uri.path()) {
         return Err(Problem::new(StatusCode::BAD_REQUEST, "Malformed path"));
     }
-    let body = whole(body).await?;
+    let body = read_body(body).await?;
     strip_connection_headers(&mut parts.headers);
     forward(&mut parts);
     let path = parts.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
@@ -120,7 +125,7 @@ async fn rewritten(at: &Authority, cause: &Cause, request: Request) -> Result<Re
     parts.headers.remove(header::HOST);
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.remove(header::EXPECT);
-    let carried = [("x-request-id", &cause.request_id), ("traceparent", &cause.traceparent)];
+    let carried = [("x-request-id", &context.request_id), ("traceparent", &context.traceparent)];
     for (name, value) in carried {
         if let Some(value) = value.as_ref().and_then(|value| value.parse().ok()) {
             parts.headers.insert(HeaderName::from_static(name), value);

@@ -9,21 +9,20 @@ mod servers;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
-use local_servers::{Addresses, DataDir, Places, free_bytes};
+use local_servers::{Addresses, DataDir, Discovery, free_bytes};
 use runtime::{
-    Process, Shell, StoppedEarly,
+    Process, ServiceRuntime, StoppedEarly,
     clock::Clock,
-    config::{ConfigError, Overlay, Reader, ShellConfig, Vars},
-    readiness::Need,
+    config::{ConfigError, Overlay, Reader, RuntimeConfig, Vars},
+    readiness::Criticality,
 };
 use secrecy::ExposeSecret;
 
 use self::servers::Servers;
 use crate::{
-    cli, folder, gateway,
+    bind_guard, cli, gateway, paths,
     services::{Clocks, Listeners, ServiceList, Shells},
-    settings::{self, Given},
-    strangers,
+    settings::{self, ExternalServers},
 };
 
 /// Below this much free disk the process is not ready: PostgreSQL and Kafka need room to go on.
@@ -62,12 +61,12 @@ pub async fn run(args: cli::Up, services: ServiceList, vars: &dyn Vars) -> anyho
 
 /// The data directory; or everything that is wrong with arguments and settings, at once.
 fn what_was_asked(args: &cli::Up, services: ServiceList, vars: &dyn Vars) -> Result<PathBuf, ConfigError> {
-    let (folder, nowhere) = match folder::data_dir(args.data_dir.clone(), vars) {
+    let (folder, nowhere) = match paths::data_dir(args.data_dir.clone(), vars) {
         Ok(folder) => (folder, None),
         Err(error) => (PathBuf::new(), Some(error)),
     };
-    let refused = strangers::refuse("--listen", args.listen, args.insecure_open).err();
-    let wrong = settings::check(services, vars).and_then(|(_, given)| places(vars, &given)).err();
+    let refused = bind_guard::refuse("--listen", args.listen, args.insecure_open).err();
+    let wrong = settings::check(services, vars).and_then(|(_, external)| discovery(vars, &external)).err();
     ConfigError::joined([refused, nowhere, wrong].into_iter().flatten()).map_or(Ok(folder), Err)
 }
 
@@ -79,22 +78,22 @@ pub async fn run_with(
     setup: Setup<'_>,
     then: impl AsyncFnOnce(SocketAddr) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let (config, given) = settings::check(setup.services, setup.vars)?;
-    let places = places(setup.vars, &given)?;
+    let (config, external) = settings::check(setup.services, setup.vars)?;
+    let discovery = discovery(setup.vars, &external)?;
     let data = DataDir::open(&setup.folder)?;
     // Bound at the very end, when requests can be answered; that it is taken is told before the wait.
     drop(gateway::bind(setup.listen, "HTTPS").await?);
     let mut process = Process::start(&config)?;
-    let shells = Shells::of(&mut process, setup.services, setup.clocks);
-    let house = process.shell("flightbell", Clock::system());
+    let runtimes = Shells::of(&mut process, setup.services, setup.clocks);
+    let host = process.runtime("flightbell", Clock::system());
 
-    let starting = Servers::start(setup.services, &given, &places, &data);
+    let starting = Servers::start(setup.services, &external, &discovery, &data);
     let servers = tokio::select! {
         started = starting => started?,
         () = process.stopping().cancelled() => return Err(StoppedEarly.into()),
     };
-    process.at_impatience(servers.ender());
-    let started = start(&setup, &config, &given, &data, &servers, (&process, &shells, &house)).await;
+    process.on_forced_exit(servers.ender());
+    let started = start(&setup, &config, &external, &data, &servers, (&process, &runtimes, &host)).await;
     let ready = match started {
         Ok(addr) => then(addr).await,
         Err(error) => Err(error),
@@ -111,22 +110,22 @@ pub async fn run_with(
 
 async fn start(
     setup: &Setup<'_>,
-    config: &ShellConfig,
-    given: &Given,
+    config: &RuntimeConfig,
+    external: &ExternalServers,
     data: &DataDir,
     servers: &Servers,
-    (process, shells, house): (&Process, &Shells, &Shell),
+    (process, runtimes, host): (&Process, &Shells, &ServiceRuntime),
 ) -> anyhow::Result<SocketAddr> {
-    house.tasks.spawn("the private servers", servers.watch(process.stopping().clone()));
-    watch_disk(house, data);
+    host.tasks.spawn("the private servers", servers.watch(process.stopping().clone()));
+    watch_disk(host, data);
     let listeners = Listeners::bind(setup.services)?;
     let private = servers.addresses(setup.services, listeners.grpc()?);
     // What the operator named may hold passwords, and stays in the operator's environment.
     let urls = private.databases.iter().map(|(name, url)| ((*name).to_owned(), url.expose_secret().to_owned()));
     let databases = urls.collect();
-    let addresses = given.filled(private);
+    let addresses = external.filled(private);
     // Nothing else could migrate a private database.
-    let vars = match given.databases {
+    let vars = match external.databases {
         Some(_) => Overlay::on(setup.vars),
         None => Overlay::on(setup.vars).with("MIGRATE_AT_START", "true"),
     };
@@ -134,9 +133,9 @@ async fn start(
     let upstreams = listeners.upstreams()?;
     let admin = http_edge::admin::serve(&process, config.admin_addr).await?;
     data.write_addresses(&Addresses { admin: admin.to_string(), kafka: addresses.kafka, databases })?;
-    shells.start(services, listeners, setup.source.as_deref()).await?;
+    runtimes.start(services, listeners, setup.source.as_deref()).await?;
     let certificates = data.path().join("tls");
-    let addr = gateway::serve(house, setup.listen, &certificates, upstreams, setup.source.as_deref()).await?;
+    let addr = gateway::serve(host, setup.listen, &certificates, upstreams, setup.source.as_deref()).await?;
     process.started();
     gateway::announce(addr);
     Ok(addr)
@@ -146,24 +145,24 @@ async fn start(
 ///
 /// # Errors
 /// When there is no home to look in.
-pub(crate) fn places(vars: &dyn Vars, given: &Given) -> Result<Places, ConfigError> {
+pub(crate) fn discovery(vars: &dyn Vars, external: &ExternalServers) -> Result<Discovery, ConfigError> {
     let mut reader = Reader::new(vars);
     let path = reader.raw("PATH").unwrap_or_default();
     reader.finish(|| Some(()))?;
     // Nothing is looked for in a home where Kafka's jars are named, or somebody else runs it.
-    let is_elsewhere = given.kafka.is_some() || given.kafka_home.is_some();
-    let cache = folder::cache_home(vars).or_else(|error| if is_elsewhere { Ok(PathBuf::new()) } else { Err(error) })?;
-    Ok(Places::new(path.into(), given.java_home.clone(), given.kafka_home.clone(), cache))
+    let is_elsewhere = external.kafka.is_some() || external.kafka_home.is_some();
+    let cache = paths::cache_home(vars).or_else(|error| if is_elsewhere { Ok(PathBuf::new()) } else { Err(error) })?;
+    Ok(Discovery::new(path.into(), external.java_home.clone(), external.kafka_home.clone(), cache))
 }
 
-fn watch_disk(house: &Shell, data: &DataDir) {
-    let (path, stopping) = (data.path().to_owned(), house.tasks.stopping().clone());
+fn watch_disk(host: &ServiceRuntime, data: &DataDir) {
+    let (path, stopping) = (data.path().to_owned(), host.tasks.stopping().clone());
     let watched = path.clone();
-    house.readiness.check("disk", Need::Required, move || {
+    host.readiness.check("disk", Criticality::Required, move || {
         let path = watched.clone();
         async move { enough_room(&path).map_err(|error| format!("{error:#}")) }
     });
-    house.tasks.spawn("watch the disk", async move {
+    host.tasks.spawn("watch the disk", async move {
         let mut was_short = false;
         loop {
             let room = enough_room(&path);

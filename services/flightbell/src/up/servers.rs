@@ -1,11 +1,11 @@
 use anyhow::{Context, anyhow, bail};
-use local_servers::{DataDir, Durability, Error, Kafka, KafkaOptions, Places, Postgres, PostgresOptions, Watch};
+use local_servers::{DataDir, Discovery, Durability, Error, Kafka, KafkaOptions, Postgres, PostgresOptions, Watch};
 use service::ServiceSpec;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     services::{GrpcAddresses, ServiceList},
-    settings::{Addresses, Given},
+    settings::{Addresses, ExternalServers},
 };
 
 /// The private servers: those that the operator did not name.
@@ -18,24 +18,24 @@ impl Servers {
     /// Prepares and starts what is private, both at once.
     pub(super) async fn start(
         services: ServiceList,
-        given: &Given,
-        places: &Places,
+        external: &ExternalServers,
+        discovery: &Discovery,
         data: &DataDir,
     ) -> anyhow::Result<Self> {
-        look_for_programs(given, places, data).await?;
+        look_for_programs(external, discovery, data).await?;
         let postgres = async {
-            if given.databases.is_some() {
+            if external.databases.is_some() {
                 return Ok(None);
             }
             tracing::info!("starting a private PostgreSQL");
-            postgres(services, places, data).await.map(Some)
+            postgres(services, discovery, data).await.map(Some)
         };
         let kafka = async {
-            if given.kafka.is_some() {
+            if external.kafka.is_some() {
                 return Ok(None);
             }
             tracing::info!("starting a private Kafka");
-            Kafka::start(KafkaOptions::new(places, data.path(), Durability::Durable)).await.map(Some)
+            Kafka::start(KafkaOptions::new(discovery, data.path(), Durability::Durable)).await.map(Some)
         };
         // Both are waited for, so that each is stopped in order when only the other failed.
         let (postgres, kafka) = tokio::join!(postgres, kafka);
@@ -52,7 +52,7 @@ impl Servers {
         }
     }
 
-    /// Where they are; what is not private is left empty, for [`Given::filled`].
+    /// Where they are; what is not private is left empty, for [`ExternalServers::filled`].
     pub(super) fn addresses(&self, services: ServiceList, grpc: GrpcAddresses) -> Addresses {
         let url = |spec: &ServiceSpec| {
             let url = self.postgres.as_ref()?.url(&spec.database_name()?);
@@ -87,7 +87,7 @@ impl Servers {
     /// Ends them at once, for a process that cannot wait any more: what was acknowledged is kept.
     pub(super) fn ender(&self) -> impl Fn() + Send + Sync + use<> {
         let watches = self.watches();
-        move || watches.iter().for_each(Watch::end_at_once)
+        move || watches.iter().for_each(Watch::kill_now)
     }
 
     fn watches(&self) -> Vec<Watch> {
@@ -108,11 +108,11 @@ impl Servers {
 }
 
 /// What the machine lacks, told at once and before anything is made.
-async fn look_for_programs(given: &Given, places: &Places, data: &DataDir) -> anyhow::Result<()> {
+async fn look_for_programs(external: &ExternalServers, discovery: &Discovery, data: &DataDir) -> anyhow::Result<()> {
     let cluster = data.path().join("postgres/data");
-    let (postgres, java) = tokio::join!(places.postgres(Some(&cluster)), places.java());
-    let postgres = postgres.err().filter(|_| given.databases.is_none());
-    let kafka = [java.err(), places.kafka().err()].into_iter().flatten().filter(|_| given.kafka.is_none());
+    let (postgres, java) = tokio::join!(discovery.postgres(Some(&cluster)), discovery.java());
+    let postgres = postgres.err().filter(|_| external.databases.is_none());
+    let kafka = [java.err(), discovery.kafka().err()].into_iter().flatten().filter(|_| external.kafka.is_none());
     let missing: Vec<_> = postgres.into_iter().chain(kafka).map(|error| format!("\n  - {error}")).collect();
     if missing.is_empty() {
         return Ok(());
@@ -120,8 +120,8 @@ async fn look_for_programs(given: &Given, places: &Places, data: &DataDir) -> an
     bail!("this machine cannot run the private servers (`flightbell doctor` looks further):{}", missing.concat());
 }
 
-async fn postgres(services: ServiceList, places: &Places, data: &DataDir) -> Result<Postgres, Error> {
-    let postgres = Postgres::start(PostgresOptions::new(places, data.path(), Durability::Durable)).await?;
+async fn postgres(services: ServiceList, discovery: &Discovery, data: &DataDir) -> Result<Postgres, Error> {
+    let postgres = Postgres::start(PostgresOptions::new(discovery, data.path(), Durability::Durable)).await?;
     for name in services.iter().filter_map(|spec| spec.database_name()) {
         postgres.create_database(&name).await?;
     }

@@ -1,4 +1,4 @@
-use crate::{program, town::folder};
+use crate::{deployment::folder, program};
 
 /// The exit code of a command that ends by itself, and everything it said.
 pub async fn run(arguments: &[&str], environment: &[(&str, String)]) -> (i32, String) {

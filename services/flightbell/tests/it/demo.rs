@@ -5,13 +5,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use local_servers::leftovers;
+use local_servers::orphans;
 use testkit::Process;
 use tokio::process::Command;
 
 use crate::{
+    deployment::{client, discovery, folder},
     program,
-    town::{client, folder, places},
 };
 
 /// Where a picture of the page is left for whoever wants to look.
@@ -30,7 +30,7 @@ async fn within_two_minutes_the_page_shows_paris_rising_and_clearing_and_san_fra
     // A proxy elsewhere cannot reach what runs here, so it must not be asked.
     let nowhere = || "http://127.0.0.1:1".to_owned();
     let environment = [
-        ("XDG_CACHE_HOME", places().cache_home.display().to_string()),
+        ("XDG_CACHE_HOME", discovery().cache_home.display().to_string()),
         ("HTTP_PROXY", nowhere()),
         ("HTTPS_PROXY", nowhere()),
     ];
@@ -80,7 +80,7 @@ async fn every_answer_is_marked(demo: &mut Process) {
 async fn a_demo_clears_away_what_a_killed_one_left() {
     let temporary = folder();
     let environment = [
-        ("XDG_CACHE_HOME", places().cache_home.display().to_string()),
+        ("XDG_CACHE_HOME", discovery().cache_home.display().to_string()),
         ("TMPDIR", temporary.path().display().to_string()),
     ];
     let arguments = ["demo", "--listen", "127.0.0.1:0", "--page", "127.0.0.1:0"];
@@ -92,7 +92,7 @@ async fn a_demo_clears_away_what_a_killed_one_left() {
     killed.says("open ").await;
     killed.kill().await;
     let left = folders().pop().expect("its folder is left");
-    assert_eq!(leftovers::running(&left.join("data")).await.expect("looked").len(), 2);
+    assert_eq!(orphans::running(&left.join("data")).await.expect("looked").len(), 2);
     // As if it had been some time ago: a young folder may belong to a demo that is being started.
     let hour_ago = SystemTime::now() - Duration::from_secs(3600);
     File::open(&left).and_then(|folder| folder.set_modified(hour_ago)).expect("made older");
@@ -100,7 +100,7 @@ async fn a_demo_clears_away_what_a_killed_one_left() {
     let mut next = program::start("flightbell", &arguments, &environment).await;
     next.says("open ").await;
     assert!(!left.exists(), "{}", next.log());
-    assert!(leftovers::running(&left.join("data")).await.expect("looked").is_empty());
+    assert!(orphans::running(&left.join("data")).await.expect("looked").is_empty());
     next.stop().await;
     assert_eq!(folders(), Vec::<PathBuf>::new(), "a demo that ends takes its folder along");
 }

@@ -7,8 +7,8 @@ use testkit::SmallDisk;
 
 use crate::{
     commands::run,
-    town::{folder, places},
-    up::House,
+    deployment::{discovery, folder},
+    up::UpInstance,
 };
 
 /// Somebody's home, and nobody outside who answers.
@@ -46,21 +46,21 @@ async fn doctor_says_when_the_servers_user_cannot_reach_the_data_directory() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn doctor_names_servers_that_a_killed_run_left_and_the_command_that_stops_them() {
-    let mut house = House::build().await;
-    house.kill().await;
-    let data = house.data.display().to_string();
-    let mut environment = house.world.environment();
-    environment.push(("XDG_CACHE_HOME", places().cache_home.display().to_string()));
+    let mut instance = UpInstance::build().await;
+    instance.kill().await;
+    let data = instance.data.display().to_string();
+    let mut environment = instance.env.environment();
+    environment.push(("XDG_CACHE_HOME", discovery().cache_home.display().to_string()));
     let (code, said) = run(&["doctor", "--data-dir", &data], &environment).await;
     assert_eq!(code, 0, "the next start mends it: {said}");
     for server in ["PostgreSQL", "Kafka"] {
-        let named = format!("{server} (process {})", house.pid_of(server).await);
+        let named = format!("{server} (process {})", instance.pid_of(server).await);
         assert!(said.contains(&named), "{named} is not in\n{said}");
     }
     assert!(said.contains(&format!("mend: flightbell up --data-dir {data}")), "{said}");
 
-    house.start_again().await;
-    house.program.stop().await;
+    instance.start_again().await;
+    instance.program.stop().await;
     let (_, said) = run(&["doctor", "--data-dir", &data], &environment).await;
     assert!(said.contains("no servers of a killed run"), "{said}");
 }

@@ -11,7 +11,7 @@ use axum::{
 };
 use http_edge::serve_connections;
 use reqwest::{Client, Response, header};
-use runtime::{Shell, clock::Clock};
+use runtime::{ServiceRuntime, clock::Clock};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -20,8 +20,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    deployment::{client, folder},
     program::{self, PATIENCE},
-    town::{client, folder},
 };
 
 struct Gateway {
@@ -70,21 +70,21 @@ async fn echo(method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Json
     Json(json!({"method": method.as_str(), "uri": uri.to_string(), "headers": headers, "body": body}))
 }
 
-/// A user-manager that echoes, until the shell stops.
-async fn service(addr: SocketAddr) -> (SocketAddr, Shell) {
-    let shell = Shell::new("user-manager", CancellationToken::new(), Clock::system());
+/// A user-manager that echoes, until the service stops.
+async fn service(addr: SocketAddr) -> (SocketAddr, ServiceRuntime) {
+    let runtime = ServiceRuntime::new("user-manager", CancellationToken::new(), Clock::system());
     let app = Router::new()
         .route("/livez", get(StatusCode::OK))
         .route("/user-manager/odd", get(async || (StatusCode::BAD_GATEWAY, "<html>").into_response()))
         .fallback(any(echo));
     let listener = TcpListener::bind(addr).await.expect("a port");
     let addr = listener.local_addr().expect("an address");
-    let stopping = shell.tasks.stopping().clone();
-    shell.tasks.spawn("echo", async move {
+    let stopping = runtime.tasks.stopping().clone();
+    runtime.tasks.spawn("echo", async move {
         serve_connections(listener, None, app, stopping).await;
         Ok(())
     });
-    (addr, shell)
+    (addr, runtime)
 }
 
 fn anywhere() -> SocketAddr {
@@ -108,7 +108,7 @@ async fn refused(response: Response, status: u16) -> Value {
 
 #[tokio::test]
 async fn a_request_reaches_the_service_as_it_was_sent_and_with_an_id() {
-    let (addr, _shell) = service(anywhere()).await;
+    let (addr, _runtime) = service(anywhere()).await;
     let gateway = Gateway::before(addr).await;
     for path in [
         "/user-manager/users?limit=2&cursor=a%20b",
@@ -141,7 +141,7 @@ async fn a_request_reaches_the_service_as_it_was_sent_and_with_an_id() {
 
 #[tokio::test]
 async fn what_a_caller_says_about_itself_never_reaches_the_service() {
-    let (addr, _shell) = service(anywhere()).await;
+    let (addr, _runtime) = service(anywhere()).await;
     let gateway = Gateway::before(addr).await;
     for version in [reqwest::Version::HTTP_11, reqwest::Version::HTTP_2] {
         let call = gateway.client.get(format!("{}/user-manager/users", gateway.base)).version(version);
@@ -176,7 +176,7 @@ async fn what_a_caller_says_about_itself_never_reaches_the_service() {
 
 #[tokio::test]
 async fn a_path_that_some_would_read_as_another_reaches_no_service() {
-    let (addr, _shell) = service(anywhere()).await;
+    let (addr, _runtime) = service(anywhere()).await;
     let gateway = Gateway::before(addr).await;
     for path in ["..%2fmetrics", "..%5cmetrics", "%252e%252e/metrics", "..;/metrics", "users/..%2f..%2fmetrics", "%00"]
     {
@@ -188,7 +188,7 @@ async fn a_path_that_some_would_read_as_another_reaches_no_service() {
 
 #[tokio::test]
 async fn what_no_service_answers_is_refused_in_the_one_form() {
-    let (addr, _shell) = service(anywhere()).await;
+    let (addr, _runtime) = service(anywhere()).await;
     let gateway = Gateway::before(addr).await;
     for path in ["/", "/metrics", "/livez", "/users", "//user-manager/users", "/user%2Dmanager/users", "/notifier/x"] {
         refused(gateway.get(path).await, 404).await;
@@ -216,22 +216,22 @@ async fn a_service_that_is_away_is_named_and_answered_for_until_it_is_back() {
     assert_eq!(parts.iter().map(|part| &part["up"]).collect::<Vec<_>>(), [&json!(false), &json!(false)]);
     // One after the other on the same port: connections to the first are not used for the second.
     for _ in 0..2 {
-        let (_, shell) = service(addr).await;
+        let (_, runtime) = service(addr).await;
         assert_eq!(gateway.get("/user-manager/users").await.status(), 200);
         testkit::wait_for("the service to be seen", PATIENCE, async || {
             let ready: Value = serde_json::from_str(&gateway.admin("/readyz").await).expect("JSON");
             ready["services"][0]["parts"][0]["up"] == true
         })
         .await;
-        shell.tasks.stopping().cancel();
-        shell.tasks.join().await.expect("a clean end");
+        runtime.tasks.stopping().cancel();
+        runtime.tasks.join().await.expect("a clean end");
     }
     gateway.program.stop().await;
 }
 
 #[tokio::test]
 async fn plain_http_is_redirected_with_method_and_path() {
-    let (addr, _shell) = service(anywhere()).await;
+    let (addr, _runtime) = service(anywhere()).await;
     let gateway = Gateway::before(addr).await;
     let send = async |head: &str| {
         let mut stream = TcpStream::connect(gateway.plain).await.expect("a connection");
@@ -258,7 +258,7 @@ async fn plain_http_is_redirected_with_method_and_path() {
 
 #[tokio::test]
 async fn half_requests_hold_up_neither_others_nor_the_end() {
-    let (addr, _shell) = service(anywhere()).await;
+    let (addr, _runtime) = service(anywhere()).await;
     let gateway = Gateway::before(addr).await;
     let mut halves = Vec::new();
     for number in 0..300 {

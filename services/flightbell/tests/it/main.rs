@@ -3,18 +3,18 @@
 #![cfg(test)]
 
 mod commands;
+mod dead_letters;
 mod demo;
+mod deployment;
 mod doctor;
+mod external_servers;
 mod gateway;
-mod given;
 mod kills;
-mod letters;
 mod migrate;
 mod program;
 mod readme;
 mod room;
 mod stops;
-mod town;
 mod trunk;
 mod up;
 mod upgrade;

@@ -6,7 +6,7 @@ use sqlx::{
     migrate::{Migration, MigrationType, Migrator},
 };
 
-use crate::{commands::run, program, town::folder};
+use crate::{commands::run, deployment::folder, program};
 
 /// A database for each service, with the key under which it is found.
 async fn databases() -> Vec<(&'static str, testkit::Database)> {

@@ -7,8 +7,8 @@ use simulators::opensky::Direction;
 use tokio::process::Command;
 
 use crate::{
+    deployment::{TestEnv, discovery, folder},
     program::{self, PATIENCE},
-    town::{World, folder, places},
 };
 
 const README: &str = include_str!("../../../../README.md");
@@ -26,11 +26,11 @@ fn pasted() -> (String, Vec<String>) {
 /// The status and the body that a command ends with.
 async fn run(settings: &str, command: &str, data_home: &Path) -> (String, String) {
     let shown = r#"curl() { command curl --silent --show-error --write-out '\n%{http_code}' "$@"; }"#;
-    let shell = Command::new("bash")
+    let runtime = Command::new("bash")
         .args(["-euc", &format!("{settings}\n{shown}\n{command}")])
         .env("XDG_DATA_HOME", data_home)
         .output();
-    let ended = shell.await.expect("bash runs");
+    let ended = runtime.await.expect("bash runs");
     assert!(ended.status.success(), "{command}\n{}", String::from_utf8_lossy(&ended.stderr));
     let said = String::from_utf8_lossy(&ended.stdout).into_owned();
     let (body, status) = said.rsplit_once('\n').expect("a status");
@@ -39,16 +39,16 @@ async fn run(settings: &str, command: &str, data_home: &Path) -> (String, String
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_readme_has_people_paste_works_and_works_again() {
-    let (world, home) = (World::new().await, folder());
-    world.aircraft(3);
+    let (env, home) = (TestEnv::new().await, folder());
+    env.aircraft(3);
     let yesterday = Utc::now().date_naive() - Days::new(1);
     for (direction, count) in [(Direction::Arrival, 30), (Direction::Departure, 20)] {
-        world.sky.set_flight_count("KSFO", direction, yesterday, count);
+        env.traffic.set_flight_count("KSFO", direction, yesterday, count);
         // Should midnight pass meanwhile.
-        world.sky.set_flight_count("KSFO", direction, yesterday + Days::new(1), count);
+        env.traffic.set_flight_count("KSFO", direction, yesterday + Days::new(1), count);
     }
-    let mut environment = world.environment();
-    environment.push(("XDG_CACHE_HOME", places().cache_home.display().to_string()));
+    let mut environment = env.environment();
+    environment.push(("XDG_CACHE_HOME", discovery().cache_home.display().to_string()));
     environment.push(("XDG_DATA_HOME", home.path().display().to_string()));
     let mut up = program::start("flightbell", &["up", "--listen", "127.0.0.1:0"], &environment).await;
     let address = up.says("ready ").await;
@@ -60,7 +60,7 @@ async fn what_the_readme_has_people_paste_works_and_works_again() {
         for command in &commands {
             if command.contains(" -X DELETE ") {
                 // Each time somebody new: 3 aircraft are below 5, and 50 flights below 400.
-                world.texts(|texts| texts.len() >= 2 * round).await;
+                env.texts(|texts| texts.len() >= 2 * round).await;
             }
             if command.contains(" -d ") || command.contains(" -X ") {
                 let (status, body) = run(&settings, command, home.path()).await;

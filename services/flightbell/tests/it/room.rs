@@ -4,17 +4,17 @@ use serde_json::{Value, json};
 use testkit::Process;
 
 use crate::{
+    deployment::{TestEnv, client, discovery, folder},
     program,
-    town::{World, client, folder, places},
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_of_one_folder_and_one_line_is_found_everywhere() {
-    let (world, parent) = (World::new().await, folder());
+    let (env, parent) = (TestEnv::new().await, folder());
     let data = parent.path().join("data");
     let directory = data.display().to_string();
-    let mut environment = world.environment();
-    environment.push(("XDG_CACHE_HOME", places().cache_home.display().to_string()));
+    let mut environment = env.environment();
+    environment.push(("XDG_CACHE_HOME", discovery().cache_home.display().to_string()));
     let program = program::example("with_greeter").await;
     let arguments = ["up", "--data-dir", directory.as_str(), "--listen", "127.0.0.1:0"];
     let variables = || environment.iter().map(|(key, value)| (*key, value));

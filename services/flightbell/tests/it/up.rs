@@ -3,19 +3,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use local_servers::{Addresses, leftovers};
+use local_servers::{Addresses, orphans};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use testkit::{Folder, Frozen, Process, SmallDisk};
 
 use crate::{
+    deployment::{TestEnv, client, discovery, folder, is_settled, register, up},
     program::{self, PATIENCE},
-    town::{World, client, folder, is_settled, places, register, up},
 };
 
-/// `flightbell up` in a folder of its own, somebody's client, and the world around both.
-pub struct House {
-    pub world: World,
+/// `flightbell up` in a folder of its own, somebody's client, and the environment around both.
+pub struct UpInstance {
+    pub env: TestEnv,
     pub client: reqwest::Client,
     pub base: String,
     pub program: Process,
@@ -23,7 +23,7 @@ pub struct House {
     _parent: Folder,
 }
 
-impl House {
+impl UpInstance {
     pub async fn build() -> Self {
         let parent = folder();
         let data = parent.path().join("data");
@@ -31,10 +31,10 @@ impl House {
     }
 
     async fn build_in(data: PathBuf, parent: Folder) -> Self {
-        let world = World::new().await;
-        let (program, base) = up(&world, &data, &[]).await;
+        let env = TestEnv::new().await;
+        let (program, base) = up(&env, &data, &[]).await;
         let client = client(&data.join("tls/cert.pem")).await;
-        Self { world, client, base, program, data, _parent: parent }
+        Self { env, client, base, program, data, _parent: parent }
     }
 
     /// SIGKILL for `up` itself, which leaves its servers behind.
@@ -45,14 +45,14 @@ impl House {
 
     /// The next start on the same folder.
     pub async fn start_again(&mut self) {
-        (self.program, self.base) = up(&self.world, &self.data, &[]).await;
+        (self.program, self.base) = up(&self.env, &self.data, &[]).await;
     }
 
     /// The process of `PostgreSQL` or `Kafka`, once it runs.
     pub async fn pid_of(&self, server: &str) -> u32 {
         let mut pid = None;
         testkit::wait_for(server, PATIENCE, async || {
-            let running = leftovers::running(&self.data).await.expect("looked");
+            let running = orphans::running(&self.data).await.expect("looked");
             pid = running.iter().find(|running| running.server == server).map(|running| running.pid);
             pid.is_some()
         })
@@ -85,22 +85,22 @@ impl House {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_command_watches_an_airport_and_survives_its_own_death() {
-    let (world, parent) = (World::new().await, folder());
+    let (env, parent) = (TestEnv::new().await, folder());
     let data = parent.path().join("data");
-    let (program, base) = up(&world, &data, &[]).await;
+    let (program, base) = up(&env, &data, &[]).await;
     let client = client(&data.join("tls/cert.pem")).await;
-    world.aircraft(8);
+    env.aircraft(8);
     let interest = json!({"airport_code": "LFPG", "metric": "live", "high_value": 5});
     register(&client, &base, "ada@example.org", 7, interest).await;
-    world.texts(|texts| texts.len() == 1).await;
+    env.texts(|texts| texts.len() == 1).await;
     let addresses = local_servers::Addresses::read(&data).expect("readable").expect("it runs");
     is_settled(&addresses.databases["notifier"]).await;
 
     // Killed, it leaves its servers behind; the next start stops them and goes on where it was.
     program.kill().await;
-    world.aircraft(3);
-    let (program, base) = up(&world, &data, &[]).await;
-    let texts = world.texts(|texts| texts.len() == 2).await;
+    env.aircraft(3);
+    let (program, base) = up(&env, &data, &[]).await;
+    let texts = env.texts(|texts| texts.len() == 2).await;
     assert!(texts[1].contains("is back within the thresholds"), "{texts:?}");
     let watched: Value = client
         .get(format!("{base}/data-collector/interests/ada@example.org"))
@@ -114,23 +114,23 @@ async fn one_command_watches_an_airport_and_survives_its_own_death() {
 
     // And after a clean stop nothing is told twice.
     program.stop().await;
-    assert!(local_servers::leftovers::running(&data).await.expect("looked").is_empty());
-    let (program, _) = up(&world, &data, &[]).await;
-    world.aircraft(9);
-    let texts = world.texts(|texts| texts.len() >= 3).await;
+    assert!(local_servers::orphans::running(&data).await.expect("looked").is_empty());
+    let (program, _) = up(&env, &data, &[]).await;
+    env.aircraft(9);
+    let texts = env.texts(|texts| texts.len() >= 3).await;
     assert_eq!(texts.len(), 3, "{texts:#?}");
     program.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_up_on_the_same_folder_names_folder_and_pid_and_touches_nothing() {
-    let (world, parent) = (World::new().await, folder());
+    let (env, parent) = (TestEnv::new().await, folder());
     let data = parent.path().join("data");
-    let (mut first, base) = up(&world, &data, &[]).await;
+    let (mut first, base) = up(&env, &data, &[]).await;
     let name = data.display().to_string();
     let arguments = ["up", "--data-dir", name.as_str(), "--listen", "127.0.0.1:0"];
-    let mut environment = world.environment();
-    environment.push(("XDG_CACHE_HOME", places().cache_home.display().to_string()));
+    let mut environment = env.environment();
+    environment.push(("XDG_CACHE_HOME", discovery().cache_home.display().to_string()));
     let mut second = program::start("flightbell", &arguments, &environment).await;
     assert_eq!(second.code().await, 1);
     let log = second.log();
@@ -155,47 +155,47 @@ async fn a_second_up_on_the_same_folder_names_folder_and_pid_and_touches_nothing
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_private_server_that_is_killed_comes_back_and_nothing_is_lost() {
-    let house = House::build().await;
-    house.world.aircraft(3);
+    let instance = UpInstance::build().await;
+    instance.env.aircraft(3);
     let interest = json!({"airport_code": "LFPG", "metric": "live", "high_value": 5});
-    register(&house.client, &house.base, "ada@example.org", 7, interest).await;
+    register(&instance.client, &instance.base, "ada@example.org", 7, interest).await;
     let mut expected = 0;
     for server in ["Kafka", "PostgreSQL"] {
-        house.kill_server(server).await;
+        instance.kill_server(server).await;
         for count in [8, 3] {
-            house.world.aircraft(count);
+            instance.env.aircraft(count);
             expected += 1;
-            let texts = tokio::time::timeout(2 * PATIENCE, house.world.texts(|texts| texts.len() >= expected)).await;
+            let texts = tokio::time::timeout(2 * PATIENCE, instance.env.texts(|texts| texts.len() >= expected)).await;
             assert_eq!(texts.expect("in time").len(), expected, "{server}");
         }
     }
-    house.program.stop().await;
+    instance.program.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_private_server_that_is_frozen_for_20_s_is_waited_for_and_nothing_is_lost() {
-    let mut house = House::build().await;
-    house.world.aircraft(3);
+    let mut instance = UpInstance::build().await;
+    instance.env.aircraft(3);
     let interest = json!({"airport_code": "LFPG", "metric": "live", "high_value": 5});
-    register(&house.client, &house.base, "ada@example.org", 7, interest).await;
+    register(&instance.client, &instance.base, "ada@example.org", 7, interest).await;
     let mut expected = 0;
     for server in ["Kafka", "PostgreSQL"] {
-        let frozen = Frozen::freeze(house.pid_of(server).await);
-        house.world.aircraft(8);
+        let frozen = Frozen::freeze(instance.pid_of(server).await);
+        instance.env.aircraft(8);
         // Not a wait for anything: the length of the outage.
         tokio::time::sleep(Duration::from_secs(20)).await;
-        assert!(!house.program.is_over(), "{}", house.program.log());
+        assert!(!instance.program.is_over(), "{}", instance.program.log());
         drop(frozen);
         expected += 1;
-        house.world.texts(|texts| texts.len() >= expected).await;
-        house.world.aircraft(3);
+        instance.env.texts(|texts| texts.len() >= expected).await;
+        instance.env.aircraft(3);
         expected += 1;
-        house.world.texts(|texts| texts.len() >= expected).await;
-        house.settled().await;
-        let texts = house.world.texts(|_| true).await;
+        instance.env.texts(|texts| texts.len() >= expected).await;
+        instance.settled().await;
+        let texts = instance.env.texts(|_| true).await;
         assert_eq!(texts.len(), expected, "{server}: {texts:#?}");
     }
-    house.program.stop().await;
+    instance.program.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -203,80 +203,80 @@ async fn a_disk_that_fills_up_is_told_and_waited_for_and_nothing_acknowledged_is
     let parent = folder();
     // More than a GiB must be free at first. The disk is in memory and takes only what is written.
     let Some(disk) = SmallDisk::mount(&parent.path().join("disk"), "1500m") else { return };
-    let mut house = House::build_in(disk.path().join("data"), parent).await;
-    assert!(house.readiness().await.0, "{}", house.program.log());
-    house.world.aircraft(3);
+    let mut instance = UpInstance::build_in(disk.path().join("data"), parent).await;
+    assert!(instance.readiness().await.0, "{}", instance.program.log());
+    instance.env.aircraft(3);
     let interest = json!({"airport_code": "LFPG", "metric": "live", "high_value": 5});
-    register(&house.client, &house.base, "ada@example.org", 7, interest).await;
+    register(&instance.client, &instance.base, "ada@example.org", 7, interest).await;
 
     // Less than a GiB: not ready and said, while everything works.
     disk.leave(500 << 20);
     // What was asked just before holds for a second.
-    testkit::wait_for("it not to be ready", PATIENCE, async || !house.readiness().await.0).await;
-    let (ready, report) = house.readiness().await;
+    testkit::wait_for("it not to be ready", PATIENCE, async || !instance.readiness().await.0).await;
+    let (ready, report) = instance.readiness().await;
     let report: Value = serde_json::from_str(&report).expect("JSON");
     let parts = report["services"].as_array().expect("services").iter().flat_map(|service| service["parts"].as_array());
     let down: Vec<_> = parts.flatten().filter(|part| part["up"] == false).collect();
     assert!(!ready && down.len() == 1 && down[0]["name"] == "disk", "{report:#}");
     let detail = down[0]["detail"].as_str().expect("words");
     assert!(detail.contains("MiB are free") && detail.contains("make room"), "{detail}");
-    testkit::wait_for("a line in the log", PATIENCE, async || house.program.log().contains("MiB are free")).await;
-    house.world.aircraft(8);
-    house.world.texts(|texts| texts.len() == 1).await;
+    testkit::wait_for("a line in the log", PATIENCE, async || instance.program.log().contains("MiB are free")).await;
+    instance.env.aircraft(8);
+    instance.env.texts(|texts| texts.len() == 1).await;
 
     // Nothing left: a server cannot write and ends, and is not started before there is room.
     disk.leave(0);
-    house.world.aircraft(3);
+    instance.env.aircraft(3);
     let mut acknowledged = Vec::new();
     testkit::wait_for("the full disk to show", PATIENCE, async || {
         let email = format!("{}@example.org", acknowledged.len());
         let user = json!({"email": email, "first_name": "Ada", "last_name": "Lovelace"});
-        let asked = house.client.post(format!("{}/user-manager/users", house.base)).json(&user);
+        let asked = instance.client.post(format!("{}/user-manager/users", instance.base)).json(&user);
         let answer = asked.header("Idempotency-Key", &email).send().await.expect("answered");
         match answer.status().as_u16() {
             201 => acknowledged.push(email),
             503 => {}
             other => panic!("{other}"),
         }
-        house.program.log().contains("waits for room")
+        instance.program.log().contains("waits for room")
     })
     .await;
-    assert!(!house.program.is_over());
+    assert!(!instance.program.is_over());
 
     disk.resize("1500m");
-    let texts = house.world.texts(|texts| texts.len() >= 2).await;
+    let texts = instance.env.texts(|texts| texts.len() >= 2).await;
     assert!(texts[1].contains("is back within the thresholds"), "{texts:?}");
-    testkit::wait_for("it to be ready again", PATIENCE, async || house.readiness().await.0).await;
+    testkit::wait_for("it to be ready again", PATIENCE, async || instance.readiness().await.0).await;
     for email in acknowledged {
-        let user = house.client.get(format!("{}/user-manager/users/{email}", house.base)).send().await;
+        let user = instance.client.get(format!("{}/user-manager/users/{email}", instance.base)).send().await;
         assert_eq!(user.expect("answered").status(), 200, "{email}");
     }
-    house.world.aircraft(9);
-    house.world.texts(|texts| texts.len() >= 3).await;
-    house.settled().await;
-    let texts = house.world.texts(|_| true).await;
+    instance.env.aircraft(9);
+    instance.env.texts(|texts| texts.len() >= 3).await;
+    instance.settled().await;
+    let texts = instance.env.texts(|_| true).await;
     assert_eq!(texts.len(), 3, "{texts:#?}");
-    house.program.stop().await;
+    instance.program.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_ctrl_c_ends_it_at_once_with_130_and_leaves_no_server() {
-    let mut house = House::build().await;
+    let mut instance = UpInstance::build().await;
     // What holds the stop up: nothing that is acknowledged can be written.
-    let frozen = [house.pid_of("Kafka").await, house.pid_of("PostgreSQL").await].map(Frozen::freeze);
-    house.program.signal(Signal::INT);
+    let frozen = [instance.pid_of("Kafka").await, instance.pid_of("PostgreSQL").await].map(Frozen::freeze);
+    instance.program.signal(Signal::INT);
     // What `timeout` and some terminals do: the same wish twice.
-    house.program.signal(Signal::INT);
-    testkit::wait_for("the stop to begin", PATIENCE, async || house.program.log().contains("stopping")).await;
+    instance.program.signal(Signal::INT);
+    testkit::wait_for("the stop to begin", PATIENCE, async || instance.program.log().contains("stopping")).await;
     // Not a wait for anything: impatience.
     tokio::time::sleep(Duration::from_millis(700)).await;
-    assert!(!house.program.is_over(), "{}", house.program.log());
+    assert!(!instance.program.is_over(), "{}", instance.program.log());
     let begun = Instant::now();
-    house.program.signal(Signal::INT);
-    assert_eq!(house.program.code().await, 130, "{}", house.program.log());
+    instance.program.signal(Signal::INT);
+    assert_eq!(instance.program.code().await, 130, "{}", instance.program.log());
     assert!(begun.elapsed() < Duration::from_secs(2), "it took {:?}", begun.elapsed());
     testkit::wait_for("no server to be left", PATIENCE, async || {
-        leftovers::running(&house.data).await.expect("looked").is_empty()
+        orphans::running(&instance.data).await.expect("looked").is_empty()
     })
     .await;
     drop(frozen);
@@ -286,9 +286,9 @@ async fn a_second_ctrl_c_ends_it_at_once_with_130_and_leaves_no_server() {
 async fn a_terminal_that_is_closed_stops_it_in_order_unless_nohup_was_asked_for() {
     // Whoever runs the tests may have asked for nohup, which every process below inherits.
     let as_in_a_terminal: &[&str] = if cfg!(target_os = "linux") { &["env", "--default-signal=HUP"] } else { &["env"] };
-    let (world, parent) = (World::new().await, folder());
-    let mut environment = world.environment();
-    environment.push(("XDG_CACHE_HOME", places().cache_home.display().to_string()));
+    let (env, parent) = (TestEnv::new().await, folder());
+    let mut environment = env.environment();
+    environment.push(("XDG_CACHE_HOME", discovery().cache_home.display().to_string()));
     let data = parent.path().join("data");
     let up =
         [env!("CARGO_BIN_EXE_flightbell"), "up", "--data-dir", &data.display().to_string(), "--listen", "127.0.0.1:0"]
@@ -303,7 +303,7 @@ async fn a_terminal_that_is_closed_stops_it_in_order_unless_nohup_was_asked_for(
 
     let (program, _) = start(as_in_a_terminal).await;
     program.clean_end().await;
-    assert!(leftovers::running(&data).await.expect("looked").is_empty());
+    assert!(orphans::running(&data).await.expect("looked").is_empty());
 
     let (program, base) = start(&["nohup"]).await;
     let ping = client(&data.join("tls/cert.pem")).await.get(format!("{base}/ping")).send().await.expect("answered");
@@ -314,32 +314,32 @@ async fn a_terminal_that_is_closed_stops_it_in_order_unless_nohup_was_asked_for(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_dies_again_and_again_ends_it_with_the_last_lines_of_its_log() {
-    let mut house = House::build().await;
+    let mut instance = UpInstance::build().await;
     let mut last = 0;
     for _ in 0..3 {
         let mut pid = last;
         testkit::wait_for("the server to run again", PATIENCE, async || {
-            pid = house.pid_of("PostgreSQL").await;
+            pid = instance.pid_of("PostgreSQL").await;
             pid != last
         })
         .await;
-        house.kill_server("PostgreSQL").await;
+        instance.kill_server("PostgreSQL").await;
         last = pid;
     }
-    assert_eq!(house.program.code().await, 1);
-    let log = house.program.log();
+    assert_eq!(instance.program.code().await, 1);
+    let log = instance.program.log();
     assert!(log.contains("PostgreSQL died 3 times within a minute"), "{log}");
     assert!(log.contains("the last lines of") && log.contains("postgres.log:\n") && log.contains(" UTC ["), "{log}");
-    assert!(leftovers::running(&house.data).await.expect("looked").is_empty());
+    assert!(orphans::running(&instance.data).await.expect("looked").is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_that_is_taken_is_told_before_anything_is_started() {
-    let (world, parent) = (World::new().await, folder());
+    let (env, parent) = (TestEnv::new().await, folder());
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let listen = taken.local_addr().expect("an address").to_string();
-    let mut environment = world.environment();
-    environment.push(("XDG_CACHE_HOME", places().cache_home.display().to_string()));
+    let mut environment = env.environment();
+    environment.push(("XDG_CACHE_HOME", discovery().cache_home.display().to_string()));
     let data = parent.path().join("data").display().to_string();
     let arguments = ["up", "--data-dir", data.as_str(), "--listen", listen.as_str()];
     let mut program = program::start("flightbell", &arguments, &environment).await;
@@ -350,10 +350,10 @@ async fn a_port_that_is_taken_is_told_before_anything_is_started() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_while_it_starts_ends_it_cleanly() {
-    let (world, parent) = (World::new().await, folder());
+    let (env, parent) = (TestEnv::new().await, folder());
     let data = parent.path().join("data").display().to_string();
-    let mut environment = world.environment();
-    environment.push(("XDG_CACHE_HOME", places().cache_home.display().to_string()));
+    let mut environment = env.environment();
+    environment.push(("XDG_CACHE_HOME", discovery().cache_home.display().to_string()));
     let mut program =
         program::start("flightbell", &["up", "--data-dir", &data, "--listen", "127.0.0.1:0"], &environment).await;
     let begun = async {
@@ -365,6 +365,6 @@ async fn ctrl_c_while_it_starts_ends_it_cleanly() {
     program.signal(Signal::INT);
     assert_eq!(program.code().await, 0, "{}", program.log());
     assert!(!program.log().contains('\u{1b}'), "colours are for terminals: {}", program.log());
-    let left = local_servers::leftovers::running(std::path::Path::new(&data)).await.expect("looked");
+    let left = local_servers::orphans::running(std::path::Path::new(&data)).await.expect("looked");
     assert!(left.is_empty(), "{left:?}");
 }

@@ -12,14 +12,14 @@ use sqlx::{Connection, PgConnection};
 use testkit::{Process, topic_io};
 
 use crate::{
+    deployment::{TestEnv, client, folder, post},
     program::{self, PATIENCE},
-    town::{World, client, folder, post},
 };
 
 const READINGS: &str = "to-alert-system";
 
 /// What one chat is told.
-struct Told {
+struct Expected {
     chat: i64,
     /// About what waited when the earlier version ended, in this order.
     waited: &'static [&'static str],
@@ -32,37 +32,37 @@ const CLEO: i64 = 9;
 
 const HIGH: &str = "(9) exceeded the high threshold of 5";
 
-const TOLD: [Told; 9] = [
+const TOLD: [Expected; 9] = [
     // Ada: unread by the notifier; unread by the alert worker; an evaluation in the outbox, of another interest.
-    Told { chat: 7, waited: &["(3) is back", HIGH, HIGH], then: Some("(2) is back") },
+    Expected { chat: 7, waited: &["(3) is back", HIGH, HIGH], then: Some("(2) is back") },
     // Ben.
-    Told {
+    Expected {
         chat: 8,
         waited: &["(3) is below the low threshold of 5", "(9) is back"],
         then: Some("(2) is below the low threshold of 5"),
     },
     // Cleo, whose first alert waited for a chat.
-    Told {
+    Expected {
         chat: CLEO,
         waited: &["(8) exceeded the high threshold of 5", "(3) is back", HIGH],
         then: Some("(2) is back"),
     },
     // Eve, whose deletion was under way.
-    Told { chat: 11, waited: &[], then: None },
+    Expected { chat: 11, waited: &[], then: None },
     // Fay, whose first alert Telegram had refused.
-    Told {
+    Expected {
         chat: 12,
         waited: &["(8) exceeded the high threshold of 5", "(3) is back", HIGH],
         then: Some("(2) is back"),
     },
     // Gil, whose first alert was undeliverable, and stays so.
-    Told { chat: 13, waited: &["(3) is back", HIGH], then: Some("(2) is back") },
-    // Hana, by messages of five fields.
-    Told { chat: 14, waited: &["(1) is back"], then: None },
+    Expected { chat: 13, waited: &["(3) is back", HIGH], then: Some("(2) is back") },
+    // Hana, by legacy messages.
+    Expected { chat: 14, waited: &["(1) is back"], then: None },
     // Jon: the level stood, and stands; nothing until it changes.
-    Told { chat: 16, waited: &[], then: Some("(2) is back") },
+    Expected { chat: 16, waited: &[], then: Some("(2) is back") },
     // Kim, an attempt at whose first alert was cut off.
-    Told {
+    Expected {
         chat: 17,
         waited: &["(9) exceeded the high threshold of 8", "(3) is back", "(9) exceeded the high threshold of 8"],
         then: Some("(2) is back"),
@@ -71,12 +71,12 @@ const TOLD: [Told; 9] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_earlier_version_left_is_kept_and_finished_without_loss_or_repetition() {
-    let (world, broker, parent) = (World::new().await, testkit::lone_kafka().await, folder());
+    let (env, broker, parent) = (TestEnv::new().await, testkit::lone_kafka().await, folder());
     let restored = Restored::into(&broker.bootstrap).await;
     let removed = interests_to_be_removed(&restored.databases[1]).await;
-    world.aircraft(9);
+    env.aircraft(9);
     let data = parent.path().join("data");
-    let mut environment = world.environment();
+    let mut environment = env.environment();
     let nowhere = parent.path().join("nowhere").display().to_string();
     environment.extend([("XDG_CACHE_HOME", nowhere), ("KAFKA_PARTITIONS", "3".to_owned())]);
     environment.push(("KAFKA_BROKER_URL", broker.bootstrap.clone()));
@@ -85,7 +85,7 @@ async fn what_an_earlier_version_left_is_kept_and_finished_without_loss_or_repet
     let arguments = ["up", "--data-dir", folder.as_str(), "--listen", "127.0.0.1:0"];
     let mut up = program::start("flightbell", &arguments, &environment).await;
     let base = up.says("ready ").await;
-    let upgraded = Upgraded { world, client: client(&data.join("tls/cert.pem")).await, base, environment, folder };
+    let upgraded = Upgraded { env, client: client(&data.join("tls/cert.pem")).await, base, environment, folder };
 
     for answer in &restored.answers {
         upgraded.answers_as_before(answer, &restored).await;
@@ -106,8 +106,8 @@ async fn what_an_earlier_version_left_is_kept_and_finished_without_loss_or_repet
     upgraded.replay_what_was_mended(&letters).await;
 
     // From the levels that were kept, each crossing is told once.
-    upgraded.world.aircraft(2);
-    let everything = |told: &Told| told.waited.iter().copied().chain(told.then).collect();
+    upgraded.env.aircraft(2);
+    let everything = |told: &Expected| told.waited.iter().copied().chain(told.then).collect();
     upgraded.told(everything).await;
     nothing_waits_but_what_is_for_eve(&restored.databases[3]).await;
     upgraded.told(everything).await;
@@ -115,7 +115,7 @@ async fn what_an_earlier_version_left_is_kept_and_finished_without_loss_or_repet
 }
 
 struct Upgraded {
-    world: World,
+    env: TestEnv,
     client: reqwest::Client,
     base: String,
     environment: Vec<(&'static str, String)>,
@@ -159,13 +159,13 @@ impl Upgraded {
     }
 
     /// Waits until each chat was told what `of` says of it, and fails when one was told more, or in another order.
-    async fn told(&self, of: impl Fn(&Told) -> Vec<&'static str>) {
+    async fn told(&self, of: impl Fn(&Expected) -> Vec<&'static str>) {
         let expected: BTreeMap<i64, Vec<_>> = TOLD.iter().map(|told| (told.chat, of(told))).collect();
         let enough =
             |sent: &[Sent]| expected.iter().all(|(chat, conditions)| texts(sent, *chat).len() >= conditions.len());
-        let sent = match self.world.telegram.wait_for(2 * PATIENCE, enough).await {
+        let sent = match self.env.telegram.wait_for(2 * PATIENCE, enough).await {
             Ok(sent) => sent,
-            Err(_) => self.world.telegram.sent(),
+            Err(_) => self.env.telegram.sent(),
         };
         for (chat, conditions) in &expected {
             let texts = texts(&sent, *chat);
@@ -213,7 +213,7 @@ impl Upgraded {
         for (id, _) in mended {
             self.dlq(&["replay", id]).await;
         }
-        let sent = self.world.telegram.wait_for(PATIENCE, |sent| texts(sent, 15).len() >= 3).await;
+        let sent = self.env.telegram.wait_for(PATIENCE, |sent| texts(sent, 15).len() >= 3).await;
         let texts = texts(&sent.expect("the letters are told"), 15);
         let conditions = [
             "(7) exceeded the high threshold of 2",

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use events::{AlertEvent, AlertKind, BareAlert, EmailAddress, ReadingRef, headers};
+use events::{AlertEvent, AlertKind, EmailAddress, LegacyAlert, ReadingRef, headers};
 use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
@@ -38,7 +38,7 @@ pub fn decode(kind: Option<&str>, value: Option<&[u8]>) -> Result<Decoded, &'sta
         full(str::from_utf8(value).map_err(|_| "the value is not UTF-8")?)?
     } else {
         let text = str::from_utf8(value).map_err(|_| "the value is not UTF-8")?;
-        bare(&serde_json::from_str(text).map_err(|_| "user_email, airport_code or condition is missing or no text")?)?
+        legacy(&serde_json::from_str(text).map_err(|_| "user_email, airport_code or condition is missing or no text")?)?
     };
     if decoded.alert.airport_code.trim().is_empty() || decoded.alert.condition.trim().is_empty() {
         return Err("the airport code or the condition is empty");
@@ -49,7 +49,7 @@ pub fn decode(kind: Option<&str>, value: Option<&[u8]>) -> Result<Decoded, &'sta
 /// What is told of an alert, whatever its kind: a kind that is yet to come may count nothing, cross
 /// nothing and have no reading.
 #[derive(Deserialize)]
-struct Told<'a> {
+struct WireAlert<'a> {
     event_id: Option<Uuid>,
     user_id: Option<Uuid>,
     #[serde(borrow)]
@@ -67,25 +67,25 @@ struct Told<'a> {
 
 fn full(text: &str) -> Result<Decoded, &'static str> {
     const SPOILT: &str = "a field of the alert is missing or of the wrong type";
-    let told: Told<'_> = serde_json::from_str(text).map_err(|_| SPOILT)?;
+    let wire: WireAlert<'_> = serde_json::from_str(text).map_err(|_| SPOILT)?;
     let is_known =
-        [AlertKind::High, AlertKind::Low, AlertKind::Recovered].iter().any(|kind| kind.as_str() == told.kind);
+        [AlertKind::High, AlertKind::Low, AlertKind::Recovered].iter().any(|kind| kind.as_str() == wire.kind);
     if is_known {
         serde_json::from_str::<AlertEvent<'_>>(text).map_err(|_| SPOILT)?;
     }
-    if !told.reading.as_ref().is_none_or(ReadingRef::has_usable_times) {
+    if !wire.reading.as_ref().is_none_or(ReadingRef::has_usable_times) {
         return Err("the times of the reading must be in the years 1 to 9999");
     }
     Ok(Decoded {
-        event_id: told.event_id,
-        email: address(&told.user_email)?,
-        user_id: told.user_id,
+        event_id: wire.event_id,
+        email: address(&wire.user_email)?,
+        user_id: wire.user_id,
         alert: Alert {
-            airport_code: storable(&told.airport_code),
-            condition: storable(&told.condition),
-            kind: Some(storable(&told.kind)),
-            metric: told.metric.as_deref().map(storable),
-            reading: told.reading.map(|reading| Reading {
+            airport_code: storable(&wire.airport_code),
+            condition: storable(&wire.condition),
+            kind: Some(storable(&wire.kind)),
+            metric: wire.metric.as_deref().map(storable),
+            reading: wire.reading.map(|reading| Reading {
                 window_begin: reading.window_begin,
                 window_end: reading.window_end,
                 observed_at: reading.observed_at,
@@ -95,7 +95,7 @@ fn full(text: &str) -> Result<Decoded, &'static str> {
     })
 }
 
-fn bare(event: &BareAlert<'_>) -> Result<Decoded, &'static str> {
+fn legacy(event: &LegacyAlert<'_>) -> Result<Decoded, &'static str> {
     Ok(Decoded {
         event_id: None,
         email: address(&event.user_email)?,
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     const FULL: &str = include_str!("../../../../crates/events/tests/golden/alert.json");
-    const BARE: &str = include_str!("../../../../crates/events/tests/golden/bare_alert.json");
+    const LEGACY: &str = include_str!("../../../../crates/events/tests/golden/legacy_alert.json");
 
     fn without(json: &str, field: &str) -> String {
         let mut value: Value = serde_json::from_str(json).expect("JSON");
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn three_fields_are_enough() {
-        let decoded = read(BARE).expect("the golden file");
+        let decoded = read(LEGACY).expect("the golden file");
         assert_eq!((decoded.event_id, decoded.user_id, &decoded.alert.reading), (None, None, &None));
         assert_eq!(decoded.alert.condition, "The number of flights (10) exceeded the high threshold of 2.");
     }
@@ -206,9 +206,9 @@ mod tests {
             (without(FULL, "condition"), "a field of the alert is missing or of the wrong type"),
             (with(FULL, "flight_count", "ten".into()), "a field of the alert is missing or of the wrong type"),
             (with(FULL, "event_id", "7".into()), "a field of the alert is missing or of the wrong type"),
-            (without(BARE, "user_email"), "user_email, airport_code or condition is missing or no text"),
-            (with(BARE, "user_email", "ada".into()), "user_email is no e-mail address"),
-            (with(BARE, "condition", " ".into()), "the airport code or the condition is empty"),
+            (without(LEGACY, "user_email"), "user_email, airport_code or condition is missing or no text"),
+            (with(LEGACY, "user_email", "ada".into()), "user_email is no e-mail address"),
+            (with(LEGACY, "condition", " ".into()), "the airport code or the condition is empty"),
         ] {
             assert_eq!(read(&value), Err(reason), "{value}");
         }
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_character_that_cannot_be_stored_is_replaced() {
-        let hostile = with(BARE, "condition", "a\u{0}b".into());
+        let hostile = with(LEGACY, "condition", "a\u{0}b".into());
         assert_eq!(read(&hostile).expect("read").alert.condition, "a\u{fffd}b");
     }
 

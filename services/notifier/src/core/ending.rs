@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{pacing::ChatId, reach::Reason, schedule::Schedule, verdict::ChannelFault};
+use super::{rate_limiter::ChatId, reach::Reason, schedule::Schedule, send_result::TelegramFault};
 
 /// After so many attempts that only led to another way, there is no way.
 const DETOURS: u32 = 5;
@@ -14,7 +14,7 @@ pub enum Outcome {
     Sent,
     /// Nobody knows whether it was delivered; it will be repeated.
     Unclear,
-    /// The channel was out of order, and the message was not delivered.
+    /// Telegram was out of order, and the message was not delivered.
     ChannelFailure,
     /// Too many messages to this chat.
     TooMany,
@@ -150,18 +150,18 @@ pub struct History {
 
 /// An attempt, seen from the message, after it is known whose fault a failure is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attempt {
+pub enum AttemptResult {
     /// Accepted.
     Delivered {
         /// Telegram's id of it.
         message_id: Option<i64>,
     },
-    /// The channel's failure.
-    Channel(ChannelFault),
-    /// A channel's kind of failure for which this message is to blame.
-    Blamed {
+    /// Telegram's failure.
+    Channel(TelegramFault),
+    /// A failure of Telegram's kind for which this message is to blame.
+    MessageAtFault {
         /// What it met.
-        fault: ChannelFault,
+        fault: TelegramFault,
         /// How often it was blamed, this time included.
         times: u32,
     },
@@ -186,7 +186,7 @@ pub enum Attempt {
 
 /// Decides what an attempt changes; `random` is from 0 to 1 and spreads the waits.
 #[must_use]
-pub fn decide(attempt: Attempt, history: History, schedule: Schedule, random: f64) -> Ending {
+pub fn decide(attempt: AttemptResult, history: History, schedule: Schedule, random: f64) -> Ending {
     let failed = |outcome| {
         let next = schedule.wait(history.failures + 1, random).map_or(Next::GivenUp, Next::Failed);
         Ending { outcome, next }
@@ -195,12 +195,12 @@ pub fn decide(attempt: Attempt, history: History, schedule: Schedule, random: f6
     let ending = |outcome, next| Ending { outcome, next };
     let repeat_wait = || schedule.repeat_wait(history.unclear.saturating_add(1), random);
     match attempt {
-        Attempt::Delivered { message_id } => ending(Outcome::Sent, Next::Delivered { message_id }),
-        Attempt::Channel(fault) if fault.is_unclear() => ending(Outcome::Unclear, Next::Repeat(repeat_wait())),
-        Attempt::Channel(_) => ending(Outcome::ChannelFailure, Next::Unchanged),
+        AttemptResult::Delivered { message_id } => ending(Outcome::Sent, Next::Delivered { message_id }),
+        AttemptResult::Channel(fault) if fault.is_unclear() => ending(Outcome::Unclear, Next::Repeat(repeat_wait())),
+        AttemptResult::Channel(_) => ending(Outcome::ChannelFailure, Next::Unchanged),
         // Telegram never said no to this message, so it is tried less and less often, never given up, and
         // its schedule is left for the day on which it does.
-        Attempt::Blamed { fault, times } => {
+        AttemptResult::MessageAtFault { fault, times } => {
             let wait = schedule.wait_without_end(times, random);
             if fault.is_unclear() {
                 ending(Outcome::Unclear, Next::Repeat(wait.max(repeat_wait())))
@@ -208,17 +208,19 @@ pub fn decide(attempt: Attempt, history: History, schedule: Schedule, random: f6
                 ending(Outcome::ChannelFailure, Next::After(wait))
             }
         }
-        Attempt::ChatIsBusy(wait) => ending(Outcome::TooMany, Next::After(wait)),
-        Attempt::ChatUnreachable(reason) => {
+        AttemptResult::ChatIsBusy(wait) => ending(Outcome::TooMany, Next::After(wait)),
+        AttemptResult::ChatUnreachable(reason) => {
             let wait = schedule.chat_wait(history.refusals.saturating_add(1), random);
             ending(Outcome::ChatGone, Next::Kept { reason, wait })
         }
-        Attempt::NotMade => ending(Outcome::NotMade, Next::Unchanged),
-        Attempt::Moved { from, to } if may_detour && from != to && from.is_group() => {
+        AttemptResult::NotMade => ending(Outcome::NotMade, Next::Unchanged),
+        AttemptResult::Moved { from, to } if may_detour && from != to && from.is_group() => {
             ending(Outcome::Migrated, Next::Moved { from, to })
         }
-        Attempt::MarkupRefused if may_detour && !history.plain_text => ending(Outcome::PlainText, Next::AsPlainText),
-        Attempt::Moved { .. } | Attempt::MarkupRefused | Attempt::Refused => failed(Outcome::Refused),
+        AttemptResult::MarkupRefused if may_detour && !history.plain_text => {
+            ending(Outcome::PlainText, Next::AsPlainText)
+        }
+        AttemptResult::Moved { .. } | AttemptResult::MarkupRefused | AttemptResult::Refused => failed(Outcome::Refused),
     }
 }
 
@@ -228,7 +230,7 @@ mod tests {
 
     const NEW: History = History { failures: 0, detours: 0, plain_text: false, unclear: 0, refusals: 0 };
 
-    fn check(attempt: Attempt, history: History) -> (Outcome, Next) {
+    fn check(attempt: AttemptResult, history: History) -> (Outcome, Next) {
         let ending = decide(attempt, history, Schedule::default(), 0.0);
         (ending.outcome, ending.next)
     }
@@ -236,17 +238,17 @@ mod tests {
     #[test]
     fn a_channel_failure_changes_nothing_about_the_message_however_often_it_failed() {
         for history in [NEW, History { failures: 6, ..NEW }] {
-            let unreachable = check(Attempt::Channel(ChannelFault::Unreachable), history);
+            let unreachable = check(AttemptResult::Channel(TelegramFault::Unreachable), history);
             assert_eq!(unreachable, (Outcome::ChannelFailure, Next::Unchanged));
-            assert_eq!(check(Attempt::NotMade, history), (Outcome::NotMade, Next::Unchanged));
+            assert_eq!(check(AttemptResult::NotMade, history), (Outcome::NotMade, Next::Unchanged));
         }
     }
 
     #[test]
     fn what_may_have_arrived_is_repeated_less_and_less_often() {
-        for fault in [ChannelFault::TimedOut, ChannelFault::Broken, ChannelFault::UnreadableSuccess] {
+        for fault in [TelegramFault::TimedOut, TelegramFault::Broken, TelegramFault::UnreadableSuccess] {
             for (unclear, seconds) in [(0, 15), (1, 30), (5, 480), (100, 3600)] {
-                let ended = check(Attempt::Channel(fault), History { unclear, ..NEW });
+                let ended = check(AttemptResult::Channel(fault), History { unclear, ..NEW });
                 assert_eq!(ended, (Outcome::Unclear, Next::Repeat(Duration::from_secs(seconds))));
             }
         }
@@ -255,7 +257,7 @@ mod tests {
     #[test]
     fn a_chat_that_cannot_be_reached_keeps_its_messages() {
         for (refusals, minutes) in [(0, 1), (2, 15), (100, 60)] {
-            let ended = check(Attempt::ChatUnreachable(Reason::Blocked), History { refusals, ..NEW });
+            let ended = check(AttemptResult::ChatUnreachable(Reason::Blocked), History { refusals, ..NEW });
             let wait = Duration::from_secs(minutes * 60);
             assert_eq!(ended, (Outcome::ChatGone, Next::Kept { reason: Reason::Blocked, wait }));
         }
@@ -269,14 +271,14 @@ mod tests {
             (6, Next::GivenUp),
         ] {
             let history = History { failures, ..NEW };
-            assert_eq!(check(Attempt::Refused, history), (Outcome::Refused, next));
+            assert_eq!(check(AttemptResult::Refused, history), (Outcome::Refused, next));
         }
     }
 
     #[test]
     fn a_message_that_alone_meets_the_channels_failures_waits_longer_and_is_never_given_up() {
         for (times, wait) in [(1, 15), (6, 21_600), (7, 21_600), (60, 21_600)] {
-            let blamed = Attempt::Blamed { fault: ChannelFault::TimedOut, times };
+            let blamed = AttemptResult::MessageAtFault { fault: TelegramFault::TimedOut, times };
             assert_eq!(check(blamed, NEW), (Outcome::Unclear, Next::Repeat(Duration::from_secs(wait))));
         }
     }
@@ -285,25 +287,28 @@ mod tests {
     fn a_busy_chat_waits_as_told_and_is_never_given_up() {
         let wait = Duration::from_secs(17);
         let history = History { failures: 6, ..NEW };
-        assert_eq!(check(Attempt::ChatIsBusy(wait), history), (Outcome::TooMany, Next::After(wait)));
+        assert_eq!(check(AttemptResult::ChatIsBusy(wait), history), (Outcome::TooMany, Next::After(wait)));
     }
 
     #[test]
     fn refused_markup_is_sent_once_as_plain_text() {
-        assert_eq!(check(Attempt::MarkupRefused, NEW), (Outcome::PlainText, Next::AsPlainText));
+        assert_eq!(check(AttemptResult::MarkupRefused, NEW), (Outcome::PlainText, Next::AsPlainText));
         let again = History { plain_text: true, detours: 1, ..NEW };
-        assert_eq!(check(Attempt::MarkupRefused, again), (Outcome::Refused, Next::Failed(Duration::from_secs(5))));
+        assert_eq!(
+            check(AttemptResult::MarkupRefused, again),
+            (Outcome::Refused, Next::Failed(Duration::from_secs(5)))
+        );
     }
 
     #[test]
     fn a_group_is_followed_but_not_in_circles() {
         let (from, to) = (ChatId(-1), ChatId(-2));
-        assert_eq!(check(Attempt::Moved { from, to }, NEW), (Outcome::Migrated, Next::Moved { from, to }));
+        assert_eq!(check(AttemptResult::Moved { from, to }, NEW), (Outcome::Migrated, Next::Moved { from, to }));
         let tired = History { detours: 5, ..NEW };
-        assert_eq!(check(Attempt::Moved { from, to }, tired).0, Outcome::Refused);
-        assert_eq!(check(Attempt::Moved { from, to: from }, NEW).0, Outcome::Refused);
+        assert_eq!(check(AttemptResult::Moved { from, to }, tired).0, Outcome::Refused);
+        assert_eq!(check(AttemptResult::Moved { from, to: from }, NEW).0, Outcome::Refused);
         // A person's chat never moves.
-        assert_eq!(check(Attempt::Moved { from: ChatId(7), to }, NEW).0, Outcome::Refused);
+        assert_eq!(check(AttemptResult::Moved { from: ChatId(7), to }, NEW).0, Outcome::Refused);
     }
 
     #[test]

@@ -2,14 +2,14 @@
 //!
 //! Times, random numbers and Telegram's answers are arguments; what is to be done is a value.
 
-pub mod channel;
 pub mod clock_watch;
 pub mod decode;
 pub mod ending;
 pub mod message;
-pub mod pacing;
-pub mod patience;
+pub mod rate_limit_scope;
+pub mod rate_limiter;
 pub mod reach;
+pub mod retry;
 pub mod schedule;
-pub mod throttle;
-pub mod verdict;
+pub mod send_result;
+pub mod telegram_breaker;

@@ -1,6 +1,6 @@
 //! Why somebody cannot be reached, and whether it is worth asking Telegram again.
 
-use super::pacing::ChatId;
+use super::rate_limiter::ChatId;
 
 /// Why alerts end unsent or wait for a chat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,7 +59,7 @@ impl Reason {
 
     /// What Telegram's text says, in lower case; `None` when it says nothing about the chat.
     #[must_use]
-    pub fn told_by(description: &str) -> Option<Self> {
+    pub fn from_description(description: &str) -> Option<Self> {
         const SIGNS: [(&str, Reason); 22] = [
             ("blocked by the user", Reason::Blocked),
             ("user_is_blocked", Reason::Blocked),
@@ -90,7 +90,7 @@ impl Reason {
 
 /// A chat as a person named it. Whoever names the same chat once more makes another link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Link {
+pub struct ChatLink {
     /// The chat.
     pub chat: ChatId,
     /// Which naming it was.
@@ -101,7 +101,7 @@ pub struct Link {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// As it was named then.
-    pub link: Link,
+    pub link: ChatLink,
     /// How often in a row.
     pub times: u32,
     /// Whether it is too early to ask Telegram again.
@@ -111,13 +111,13 @@ pub struct Refusal {
 /// Whether Telegram is to be left alone about this chat for now. A chat that was named anew since is
 /// tried at once.
 #[must_use]
-pub fn rests(refusal: Option<Refusal>, named: Link) -> bool {
+pub fn rests(refusal: Option<Refusal>, named: ChatLink) -> bool {
     refusal.is_some_and(|refusal| refusal.is_resting && refusal.link == named)
 }
 
 /// How often in a row the chat could not be reached since it was named like this.
 #[must_use]
-pub fn times(refusal: Option<Refusal>, named: Link) -> u32 {
+pub fn times(refusal: Option<Refusal>, named: ChatLink) -> u32 {
     refusal.filter(|refusal| refusal.link == named).map_or(0, |refusal| refusal.times)
 }
 
@@ -127,10 +127,10 @@ mod tests {
 
     #[test]
     fn a_chat_rests_until_it_is_named_again() {
-        let link = Link { chat: ChatId(7), version: 1 };
+        let link = ChatLink { chat: ChatId(7), version: 1 };
         let refusal = Some(Refusal { link, times: 3, is_resting: true });
         assert!(rests(refusal, link) && times(refusal, link) == 3);
-        for anew in [Link { version: 2, ..link }, Link { chat: ChatId(8), ..link }] {
+        for anew in [ChatLink { version: 2, ..link }, ChatLink { chat: ChatId(8), ..link }] {
             assert!(!rests(refusal, anew) && times(refusal, anew) == 0);
         }
         assert!(!rests(Some(Refusal { link, times: 3, is_resting: false }), link));

@@ -8,11 +8,11 @@ use super::{Sender, Stop};
 use crate::{
     core::{
         ending::Unsent,
-        patience::next_look,
-        reach::{Link, Reason, rests, times},
+        reach::{ChatLink, Reason, rests, times},
+        retry::next_retry,
     },
-    directory::Contact,
     store::{DueAlert, Postponed},
+    user_client::Contact,
 };
 
 /// How long to leave one person alone whom user-manager cannot answer about while it answers others.
@@ -22,9 +22,9 @@ const CERTAIN_REFUSALS: u32 = 3;
 
 /// What is to be done about due alerts.
 #[derive(Default)]
-pub(super) struct Plan {
+pub(super) struct SendPlan {
     /// To be sent, to these chats.
-    pub(super) send: Vec<(Link, DueAlert)>,
+    pub(super) send: Vec<(ChatLink, DueAlert)>,
     /// To be looked at later.
     later: Vec<Postponed>,
     /// Whether something was settled or postponed, after which something else may be due.
@@ -34,12 +34,12 @@ pub(super) struct Plan {
 impl Sender {
     /// Asks where each alert goes, and settles or postpones what goes nowhere. `None` when
     /// user-manager answers about nobody.
-    pub(super) async fn plan(&mut self, due: Vec<DueAlert>) -> Result<Option<Plan>, Stop> {
-        let directory = &self.attempts.directory;
-        let asked = due.iter().map(|alert| directory.contact(&alert.email, alert.user_id, &alert.cause));
+    pub(super) async fn plan(&mut self, due: Vec<DueAlert>) -> Result<Option<SendPlan>, Stop> {
+        let user_client = &self.deliveries.user_client;
+        let asked = due.iter().map(|alert| user_client.contact(&alert.email, alert.user_id, &alert.context));
         let contacts = join_all(asked).await;
         let nobody_is_known = contacts.iter().all(Result::is_err);
-        let mut plan = Plan::default();
+        let mut plan = SendPlan::default();
         for (alert, contact) in due.into_iter().zip(contacts) {
             match contact {
                 Ok(contact) => self.place(&mut plan, alert, contact).await?,
@@ -53,14 +53,14 @@ impl Sender {
             return Ok(None);
         }
         if !plan.later.is_empty() {
-            self.attempts.store.postpone(&self.term, &plan.later).await?;
+            self.deliveries.store.postpone(&self.term, &plan.later).await?;
             plan.changed = true;
         }
         Ok(Some(plan))
     }
 
     /// Whether an alert is sent, kept for later, or settled.
-    async fn place(&self, plan: &mut Plan, mut alert: DueAlert, contact: Contact) -> Result<(), Stop> {
+    async fn place(&self, plan: &mut SendPlan, mut alert: DueAlert, contact: Contact) -> Result<(), Stop> {
         match contact {
             Contact::Chat(link) if !rests(alert.refusal, link) => {
                 alert.history.refusals = times(alert.refusal, link);
@@ -71,8 +71,8 @@ impl Sender {
             Contact::NoChat => self.wait_for_chat(plan, alert, Some(Reason::NoChat)).await,
             Contact::Replaced => self.cancel(plan, &alert).await,
             Contact::Unknown => {
-                let sending = &self.attempts.sending;
-                if alert.gone_for.is_some_and(|long| long >= sending.gone_patience) && self.trusts_ages() {
+                let sending = &self.deliveries.sending;
+                if alert.gone_for.is_some_and(|long| long >= sending.gone_timeout) && self.trusts_ages() {
                     return self.cancel(plan, &alert).await;
                 }
                 plan.later.push(Postponed { email: alert.email, wait: sending.contact_interval, is_gone: true });
@@ -82,28 +82,28 @@ impl Sender {
     }
 
     /// An alert for somebody who has no chat that can be reached: kept for a day, then undeliverable.
-    async fn wait_for_chat(&self, plan: &mut Plan, alert: DueAlert, reason: Option<Reason>) -> Result<(), Stop> {
-        let (interval, patience) = (self.attempts.sending.contact_interval, self.attempts.sending.contact_patience);
-        let wait = match next_look(alert.age, interval, patience) {
+    async fn wait_for_chat(&self, plan: &mut SendPlan, alert: DueAlert, reason: Option<Reason>) -> Result<(), Stop> {
+        let (interval, max_wait) = (self.deliveries.sending.contact_interval, self.deliveries.sending.contact_timeout);
+        let wait = match next_retry(alert.age, interval, max_wait) {
             Some(wait) => wait,
             None if !self.trusts_ages() || !is_certain(&alert, reason) => interval,
             None => {
                 plan.changed = true;
-                return self.settle(&alert, patience, (Unsent::Undeliverable, reason)).await;
+                return self.settle(&alert, max_wait, (Unsent::Undeliverable, reason)).await;
             }
         };
         plan.later.push(Postponed { email: alert.email, wait, is_gone: false });
         Ok(())
     }
 
-    async fn cancel(&self, plan: &mut Plan, alert: &DueAlert) -> Result<(), Stop> {
+    async fn cancel(&self, plan: &mut SendPlan, alert: &DueAlert) -> Result<(), Stop> {
         plan.changed = true;
         self.settle(alert, Duration::ZERO, (Unsent::Cancelled, None)).await
     }
 
     /// Whether nobody has set the database's clock for long enough to give something up by it.
     fn trusts_ages(&self) -> bool {
-        self.clock.steady_for(Instant::now()) >= self.attempts.sending.clock_patience
+        self.clock.steady_for(Instant::now()) >= self.deliveries.sending.clock_steady_time
     }
 
     async fn settle(
@@ -113,8 +113,8 @@ impl Sender {
         (end, reason): (Unsent, Option<Reason>),
     ) -> Result<(), Stop> {
         let whose = (alert.email.as_str(), alert.user_id);
-        let settled = self.attempts.store.settle_unsent(&self.term, whose, older_than, (end, reason)).await?;
-        self.attempts.metrics.ended_unsent(end, settled);
+        let settled = self.deliveries.store.settle_unsent(&self.term, whose, older_than, (end, reason)).await?;
+        self.deliveries.metrics.ended_unsent(end, settled);
         tracing::info!(alert.id = %alert.event_id, settled, "alerts for one person end as {}", end.as_str());
         Ok(())
     }

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use pg::lease::{HoldError, Term};
+use pg::lease::{FenceError, LeaseTerm};
 
 use super::Store;
-use crate::core::{clock_watch::Sample, verdict::LONGEST_WAIT};
+use crate::core::{clock_watch::Sample, send_result::LONGEST_WAIT};
 
 impl Store {
     /// What the database's clock shows.
@@ -26,9 +26,9 @@ impl Store {
     ///
     /// # Errors
     /// When a later leader has begun, or the database cannot answer.
-    pub async fn move_times(&self, term: &Term, seconds: f64, known: i64) -> Result<(), HoldError> {
+    pub async fn move_times(&self, term: &LeaseTerm, seconds: f64, known: i64) -> Result<(), FenceError> {
         let mut transaction = self.pool.begin().await?;
-        term.hold(&mut transaction).await?;
+        term.fence(&mut transaction).await?;
         // Rows in any order: nobody else may lock some of them meanwhile.
         sqlx::query!("LOCK TABLE queues IN EXCLUSIVE MODE").execute(&mut *transaction).await?;
         // A row that was written after the clock was set is moved too. No wait is longer than it was meant to be.
@@ -75,11 +75,11 @@ impl Store {
     ///
     /// # Errors
     /// When a later leader has begun, or the database cannot answer.
-    pub async fn mend(&self, term: &Term) -> Result<(), HoldError> {
+    pub async fn mend(&self, term: &LeaseTerm) -> Result<(), FenceError> {
         const TOLERANCE: Duration = Duration::from_secs(5);
         let tolerance = TOLERANCE.as_secs_f64();
         let mut transaction = self.pool.begin().await?;
-        term.hold(&mut transaction).await?;
+        term.fence(&mut transaction).await?;
         sqlx::query!("LOCK TABLE queues IN EXCLUSIVE MODE").execute(&mut *transaction).await?;
         sqlx::query!(
             "UPDATE queues SET

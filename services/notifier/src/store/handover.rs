@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Store;
-use crate::core::pacing::ChatId;
+use crate::core::rate_limiter::ChatId;
 
 /// More calls than the limits let through in a minute.
 const LATEST_CALLS: i64 = 5000;

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use pg::lease::{HoldError, Term};
+use pg::lease::{FenceError, LeaseTerm};
 use uuid::Uuid;
 
 use super::{AttemptId, Store, queue::lock};
 use crate::core::{
     ending::{Ending, Next, Unsent},
-    reach::{Link, Reason},
+    reach::{ChatLink, Reason},
 };
 
 /// Settled in one statement at most, so that none takes long; the rest follows in the next round.
@@ -34,14 +34,14 @@ fn kept(next: &Next) -> (Option<&'static str>, Option<f64>) {
 impl Store {
     /// Writes down how an attempt in the chat of `link` ended, what becomes of its alert, and when its
     /// queue is due again, which is looked at after `look_wait` where a chat could not be reached. `false`
-    /// when the attempt was declared unclear before, and nothing was written.
+    /// when the attempt was marked unknown before, and nothing was written.
     ///
     /// # Errors
     /// When the database cannot answer.
     pub async fn end(
         &self,
         attempt: AttemptId,
-        link: Link,
+        link: ChatLink,
         ending: &Ending,
         look_wait: Duration,
     ) -> sqlx::Result<bool> {
@@ -111,14 +111,14 @@ impl Store {
     /// When a later leader has begun, or the database cannot answer.
     pub async fn settle_unsent(
         &self,
-        term: &Term,
+        term: &LeaseTerm,
         whose: (&str, Option<Uuid>),
         older_than: Duration,
         (end, reason): (Unsent, Option<Reason>),
-    ) -> Result<u64, HoldError> {
+    ) -> Result<u64, FenceError> {
         let (email, user_id) = whose;
         let mut transaction = self.pool.begin().await?;
-        term.hold(&mut transaction).await?;
+        term.fence(&mut transaction).await?;
         lock(&mut transaction, &[email.to_owned()]).await?;
         let reason = match end {
             Unsent::Cancelled => None,
@@ -154,26 +154,26 @@ impl Store {
         Ok(settled.rows_affected())
     }
 
-    /// Declares attempts unclear that began more than `grace` ago and have no outcome, except those
-    /// in `alive`, whose outcome this process still holds. Their alerts may be tried again, after the wait
+    /// Marks attempts unknown that began more than `grace` ago and have no outcome, except those in
+    /// `in_flight`, whose outcome this process still holds. Their alerts may be tried again, after the wait
     /// in `repeats` that belongs to how often they may have arrived already.
     ///
     /// # Errors
     /// When a later leader has begun, or the database cannot answer.
-    pub async fn declare_unclear(
+    pub async fn mark_unknown(
         &self,
-        term: &Term,
-        alive: &[i64],
+        term: &LeaseTerm,
+        in_flight: &[i64],
         grace: Duration,
         repeats: &[Duration],
-    ) -> Result<CutOff, HoldError> {
+    ) -> Result<CutOff, FenceError> {
         let repeats: Vec<f64> = repeats.iter().map(Duration::as_secs_f64).collect();
         let mut transaction = self.pool.begin().await?;
-        term.hold(&mut transaction).await?;
+        term.fence(&mut transaction).await?;
         let emails = sqlx::query_scalar!(
             "SELECT a.email FROM attempts t JOIN alerts a ON a.event_id = t.event_id
              WHERE t.outcome IS NULL AND t.id <> ALL($1) AND t.started_at <= now() - make_interval(secs => $2)",
-            alive,
+            in_flight,
             grace.as_secs_f64(),
         )
         .fetch_all(&mut *transaction)
@@ -194,7 +194,7 @@ impl Store {
                    decided_at = now()
                  FROM mine WHERE q.email = mine.email)
                SELECT count(*) AS "unclear!" FROM cut"#,
-            alive,
+            in_flight,
             grace.as_secs_f64(),
             &repeats,
         )
@@ -203,7 +203,7 @@ impl Store {
         let next_in = sqlx::query_scalar!(
             "SELECT extract(epoch FROM min(started_at) - now())::float8 FROM attempts
              WHERE outcome IS NULL AND id <> ALL($1)",
-            alive,
+            in_flight,
         )
         .fetch_one(&mut *transaction)
         .await?;

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use pg::lease::{HoldError, Term};
-use runtime::trace::Cause;
+use pg::lease::{FenceError, LeaseTerm};
+use runtime::trace::RequestContext;
 use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 
@@ -12,8 +12,8 @@ use crate::core::{
     clock_watch::Sample,
     ending::History,
     message::Alert,
-    pacing::ChatId,
-    reach::{Link, Reason, Refusal},
+    rate_limiter::ChatId,
+    reach::{ChatLink, Reason, Refusal},
 };
 
 /// A queue that is due.
@@ -73,7 +73,7 @@ impl From<DueRow> for Queue {
         let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
         let count = |count: Option<i32>| count.unwrap_or_default().unsigned_abs();
         let refusal = row.refused_chat.zip(row.refused_link).map(|(chat, version)| Refusal {
-            link: Link { chat: ChatId(chat), version },
+            link: ChatLink { chat: ChatId(chat), version },
             times: row.refusals.unsigned_abs(),
             is_resting: row.is_resting,
         });
@@ -83,7 +83,7 @@ impl From<DueRow> for Queue {
             email: row.email,
             user_id: row.user_id,
             alert: content.0,
-            cause: Cause { request_id: row.request_id, traceparent: row.traceparent },
+            context: RequestContext { request_id: row.request_id, traceparent: row.traceparent },
             history: History {
                 failures: count(row.failures),
                 detours: count(row.detours),
@@ -167,10 +167,14 @@ impl Store {
     ///
     /// # Errors
     /// When a later leader has begun, or the database cannot answer; then nothing was written.
-    pub async fn begin(&self, term: &Term, alerts: &[(Uuid, ChatId)]) -> Result<Vec<(Uuid, AttemptId)>, HoldError> {
+    pub async fn begin(
+        &self,
+        term: &LeaseTerm,
+        alerts: &[(Uuid, ChatId)],
+    ) -> Result<Vec<(Uuid, AttemptId)>, FenceError> {
         let (ids, chats): (Vec<_>, Vec<_>) = alerts.iter().map(|(id, chat)| (*id, chat.0)).unzip();
         let mut transaction = self.pool.begin().await?;
-        term.hold(&mut transaction).await?;
+        term.fence(&mut transaction).await?;
         let emails = sqlx::query_scalar!("SELECT email FROM alerts WHERE event_id = ANY($1)", &ids)
             .fetch_all(&mut *transaction)
             .await?;
@@ -205,12 +209,12 @@ impl Store {
     ///
     /// # Errors
     /// When a later leader has begun, or the database cannot answer.
-    pub async fn postpone(&self, term: &Term, queues: &[Postponed]) -> Result<(), HoldError> {
+    pub async fn postpone(&self, term: &LeaseTerm, queues: &[Postponed]) -> Result<(), FenceError> {
         let emails: Vec<_> = queues.iter().map(|queue| queue.email.clone()).collect();
         let waits: Vec<_> = queues.iter().map(|queue| queue.wait.as_secs_f64()).collect();
         let gone: Vec<_> = queues.iter().map(|queue| queue.is_gone).collect();
         let mut transaction = self.pool.begin().await?;
-        term.hold(&mut transaction).await?;
+        term.fence(&mut transaction).await?;
         lock(&mut transaction, &emails).await?;
         sqlx::query!(
             "UPDATE queues q SET next_at = now() + make_interval(secs => given.wait), decided_at = now(),
@@ -232,9 +236,9 @@ impl Store {
     ///
     /// # Errors
     /// When a later leader has begun, or the database cannot answer.
-    pub async fn retire(&self, term: &Term, emails: &[String]) -> Result<(), HoldError> {
+    pub async fn retire(&self, term: &LeaseTerm, emails: &[String]) -> Result<(), FenceError> {
         let mut transaction = self.pool.begin().await?;
-        term.hold(&mut transaction).await?;
+        term.fence(&mut transaction).await?;
         // Whoever adds an alert holds this lock until its commit. So the next statement, whose snapshot is
         // taken after the lock, sees that alert, or the alert's writer makes the row anew.
         lock(&mut transaction, emails).await?;

@@ -7,11 +7,11 @@ use simulators::telegram::Failure;
 
 use crate::{
     telegram::refusal,
-    world::{PATIENCE, Worker, World},
+    test_env::{PATIENCE, TestEnv, Worker},
 };
 
 /// Puts a clock before the database's own that a test can set: `now()` of every new connection is ours.
-async fn with_a_clock(world: &World) {
+async fn with_a_clock(env: &TestEnv) {
     for sql in [
         "CREATE TABLE public.clock (shift interval NOT NULL, stands_at timestamptz)",
         "INSERT INTO public.clock VALUES ('0', NULL)",
@@ -22,39 +22,39 @@ async fn with_a_clock(world: &World) {
         "ALTER TABLE attempts ALTER started_at SET DEFAULT public.now()",
         "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = public, pg_catalog', current_database()); END $$",
     ] {
-        world.execute(sql).await;
+        env.execute(sql).await;
     }
 }
 
-async fn set(world: &World, shift: &'static str) {
+async fn set(env: &TestEnv, shift: &'static str) {
     sqlx::query("UPDATE public.clock SET shift = $1::text::interval, stands_at = NULL")
         .bind(shift)
-        .execute(&world.database.pool)
+        .execute(&env.database.pool)
         .await
         .expect("set");
 }
 
 #[tokio::test]
 async fn a_clock_that_is_set_back_silences_nobody_and_one_that_is_set_forth_hurries_nothing() {
-    let world = World::new().await;
-    with_a_clock(&world).await;
-    let mut config = world.config();
+    let env = TestEnv::new().await;
+    with_a_clock(&env).await;
+    let mut config = env.config();
     config.sending.schedule = Schedule::default();
     let worker = Worker::start(config).await;
     worker.wait_until_leading().await;
     // Back and forth by hours; each time somebody's message waits for 5 s.
     for shift in ["-7 hours", "5 hours", "10 years", "0"] {
-        let person = world.person();
-        world.telegram.next_in(person.chat, refusal(400, "Bad Request: something new"));
-        let id = world.tell(&person, &["Wait."]).await[0];
-        testkit::wait_for("a refusal", PATIENCE, async || world.outcomes(id).await == [Some("refused".into())]).await;
-        set(&world, shift).await;
+        let person = env.person();
+        env.telegram.next_in(person.chat, refusal(400, "Bad Request: something new"));
+        let id = env.tell(&person, &["Wait."]).await[0];
+        testkit::wait_for("a refusal", PATIENCE, async || env.outcomes(id).await == [Some("refused".into())]).await;
+        set(&env, shift).await;
         // It is looked at when something comes.
-        let fine = world.tell(&world.person(), &["Fine."]).await[0];
-        world.wait_for_status(fine, "sent").await;
-        world.wait_for_status(id, "sent").await;
-        assert_eq!(world.ended(id).await, ["refused", "sent"], "{shift}");
-        let calls: Vec<_> = world.telegram.sent().into_iter().filter(|call| call.chat_id == person.chat).collect();
+        let fine = env.tell(&env.person(), &["Fine."]).await[0];
+        env.wait_for_status(fine, "sent").await;
+        env.wait_for_status(id, "sent").await;
+        assert_eq!(env.ended(id).await, ["refused", "sent"], "{shift}");
+        let calls: Vec<_> = env.telegram.sent().into_iter().filter(|call| call.chat_id == person.chat).collect();
         let gap = crate::telegram::gap(&calls[0], &calls[1]);
         assert!((Duration::from_secs(5)..Duration::from_secs(20)).contains(&gap), "{shift} {gap:?}");
     }
@@ -63,75 +63,75 @@ async fn a_clock_that_is_set_back_silences_nobody_and_one_that_is_set_forth_hurr
 
 #[tokio::test]
 async fn a_clock_that_was_ahead_when_a_leader_died_silences_nobody_under_the_next() {
-    let world = World::new().await;
-    with_a_clock(&world).await;
-    let mut config = world.config();
+    let env = TestEnv::new().await;
+    with_a_clock(&env).await;
+    let mut config = env.config();
     config.sending.schedule = Schedule::default();
-    set(&world, "10 years").await;
+    set(&env, "10 years").await;
     let worker = Worker::start(config).await;
-    let person = world.person();
-    world.telegram.next_in(person.chat, refusal(400, "Bad Request: something new"));
-    let id = world.tell(&person, &["Wait."]).await[0];
-    testkit::wait_for("a refusal", PATIENCE, async || world.outcomes(id).await == [Some("refused".into())]).await;
+    let person = env.person();
+    env.telegram.next_in(person.chat, refusal(400, "Bad Request: something new"));
+    let id = env.tell(&person, &["Wait."]).await[0];
+    testkit::wait_for("a refusal", PATIENCE, async || env.outcomes(id).await == [Some("refused".into())]).await;
     worker.stop().await;
-    set(&world, "0").await;
-    let worker = world.start().await;
-    world.wait_for_status(id, "sent").await;
+    set(&env, "0").await;
+    let worker = env.start().await;
+    env.wait_for_status(id, "sent").await;
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn a_clock_that_is_years_ahead_for_a_moment_gives_nothing_up() {
-    let world = World::new().await;
-    with_a_clock(&world).await;
-    let mut config = world.config();
-    config.sending.contact_patience = Duration::from_secs(86_400);
-    config.sending.clock_patience = Duration::from_secs(600);
-    config.sending.gone_patience = Duration::from_secs(3600);
-    let (chatless, blocked, unknown) = (world.stranger(), world.person(), world.stranger());
-    world.people.register(&chatless.email, None);
-    world.telegram.always_in(blocked.chat, Failure::blocked());
+    let env = TestEnv::new().await;
+    with_a_clock(&env).await;
+    let mut config = env.config();
+    config.sending.contact_timeout = Duration::from_secs(86_400);
+    config.sending.clock_steady_time = Duration::from_secs(600);
+    config.sending.gone_timeout = Duration::from_secs(3600);
+    let (chatless, blocked, unknown) = (env.stranger(), env.person(), env.stranger());
+    env.people.register(&chatless.email, None);
+    env.telegram.always_in(blocked.chat, Failure::blocked());
     let worker = Worker::start(config).await;
     for person in [&chatless, &blocked, &unknown] {
-        world.tell(person, &["one", "two"]).await;
+        env.tell(person, &["one", "two"]).await;
     }
-    testkit::wait_for("looks", PATIENCE, async || world.people.questions() >= 10).await;
-    set(&world, "10 years").await;
-    let looks = world.people.questions();
-    testkit::wait_for("looks while it is ahead", PATIENCE, async || world.people.questions() >= looks + 10).await;
-    assert_eq!(world.count("pending").await, 6);
+    testkit::wait_for("looks", PATIENCE, async || env.people.questions() >= 10).await;
+    set(&env, "10 years").await;
+    let looks = env.people.questions();
+    testkit::wait_for("looks while it is ahead", PATIENCE, async || env.people.questions() >= looks + 10).await;
+    assert_eq!(env.count("pending").await, 6);
     worker.stop().await;
     // Also when the service starts meanwhile, and when it is right again.
-    let mut config = world.config();
-    config.sending.contact_patience = Duration::from_secs(86_400);
-    config.sending.gone_patience = Duration::from_secs(3600);
-    config.sending.clock_patience = Duration::from_secs(600);
+    let mut config = env.config();
+    config.sending.contact_timeout = Duration::from_secs(86_400);
+    config.sending.gone_timeout = Duration::from_secs(3600);
+    config.sending.clock_steady_time = Duration::from_secs(600);
     let worker = Worker::start(config).await;
-    let looks = world.people.questions();
-    testkit::wait_for("looks after a start", PATIENCE, async || world.people.questions() >= looks + 10).await;
-    assert_eq!(world.count("pending").await, 6);
-    set(&world, "0").await;
-    world.telegram.recover(simulators::telegram::Scope::Chat(blocked.chat));
+    let looks = env.people.questions();
+    testkit::wait_for("looks after a start", PATIENCE, async || env.people.questions() >= looks + 10).await;
+    assert_eq!(env.count("pending").await, 6);
+    set(&env, "0").await;
+    env.telegram.recover(simulators::telegram::Scope::Chat(blocked.chat));
     for person in [&chatless, &blocked, &unknown] {
-        world.people.register(&person.email, Some(person.chat));
+        env.people.register(&person.email, Some(person.chat));
     }
-    world.wait_for_count("sent", 6).await;
+    env.wait_for_count("sent", 6).await;
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn a_clock_that_stands_still_stops_nothing() {
-    let world = World::new().await;
-    with_a_clock(&world).await;
-    let mut config = world.config();
+    let env = TestEnv::new().await;
+    with_a_clock(&env).await;
+    let mut config = env.config();
     config.sending.schedule = Schedule::default();
     let worker = Worker::start(config).await;
     worker.wait_until_leading().await;
-    let person = world.person();
-    world.telegram.next_in(person.chat, refusal(400, "Bad Request: something new"));
-    let id = world.tell(&person, &["Wait."]).await[0];
-    testkit::wait_for("a refusal", PATIENCE, async || world.outcomes(id).await == [Some("refused".into())]).await;
-    world.execute("UPDATE public.clock SET stands_at = pg_catalog.now()").await;
-    world.wait_for_status(id, "sent").await;
+    let person = env.person();
+    env.telegram.next_in(person.chat, refusal(400, "Bad Request: something new"));
+    let id = env.tell(&person, &["Wait."]).await[0];
+    testkit::wait_for("a refusal", PATIENCE, async || env.outcomes(id).await == [Some("refused".into())]).await;
+    env.execute("UPDATE public.clock SET stands_at = pg_catalog.now()").await;
+    env.wait_for_status(id, "sent").await;
     worker.stop().await;
 }

@@ -9,88 +9,88 @@ use testkit::last_words;
 
 use crate::{
     processes::{Lone, NOTIFIER, start},
-    world::{PATIENCE, Person, World, alert},
+    test_env::{PATIENCE, Person, TestEnv, alert},
 };
 
 #[tokio::test]
 async fn a_death_before_the_offset_is_stored_repeats_nothing() {
     let lone = Lone::new().await;
-    let world = &lone.world;
-    let person = world.person();
+    let env = &lone.env;
+    let person = env.person();
     for point in ["notifier.ledger-written", "kafka.settled-not-stored"] {
-        let id = world.tell(&person, &[point]).await[0];
-        start(world, &[(FAULT_POINT, point)]).killed().await;
-        assert!(world.status(id).await.is_some(), "{point}");
+        let id = env.tell(&person, &[point]).await[0];
+        start(env, &[(FAULT_POINT, point)]).killed().await;
+        assert!(env.status(id).await.is_some(), "{point}");
     }
-    let process = start(world, &[]);
-    world.wait_for_count("sent", 2).await;
-    let last = world.tell(&person, &["The last."]).await[0];
-    world.wait_for_status(last, "sent").await;
-    assert_eq!(world.telegram.read_in(person.chat).len(), 3);
+    let process = start(env, &[]);
+    env.wait_for_count("sent", 2).await;
+    let last = env.tell(&person, &["The last."]).await[0];
+    env.wait_for_status(last, "sent").await;
+    assert_eq!(env.telegram.read_in(person.chat).len(), 3);
     process.stop().await;
 }
 
 #[tokio::test]
 async fn a_death_between_attempt_and_call_is_unclear_and_the_person_reads_it_once() {
     let lone = Lone::new().await;
-    let world = &lone.world;
-    let person = world.person();
-    let id = world.tell(&person, &["one"]).await[0];
-    start(world, &[(FAULT_POINT, "notifier.attempt-written")]).killed().await;
-    assert_eq!(world.outcomes(id).await, [None]);
-    let process = start(world, &[]);
-    world.wait_for_status(id, "sent").await;
-    assert_eq!(world.ended(id).await, ["unclear", "sent"]);
-    assert_eq!(world.telegram.read_in(person.chat).len(), 1);
+    let env = &lone.env;
+    let person = env.person();
+    let id = env.tell(&person, &["one"]).await[0];
+    start(env, &[(FAULT_POINT, "notifier.attempt-written")]).killed().await;
+    assert_eq!(env.outcomes(id).await, [None]);
+    let process = start(env, &[]);
+    env.wait_for_status(id, "sent").await;
+    assert_eq!(env.ended(id).await, ["unclear", "sent"]);
+    assert_eq!(env.telegram.read_in(person.chat).len(), 1);
     process.stop().await;
 }
 
 #[tokio::test]
 async fn a_death_between_call_and_record_is_unclear_and_repeats_one_message() {
     let lone = Lone::new().await;
-    let world = &lone.world;
-    let (person, other) = (world.person(), world.person());
-    let id = world.tell(&person, &["one"]).await[0];
-    start(world, &[(FAULT_POINT, "notifier.sent-not-recorded")]).killed().await;
-    assert_eq!(world.telegram.read_in(person.chat).len(), 1);
-    let process = start(world, &[]);
-    let unaffected = world.tell(&other, &["two"]).await[0];
-    world.wait_for_status(unaffected, "sent").await;
-    world.wait_for_status(id, "sent").await;
-    assert_eq!(world.ended(id).await, ["unclear", "sent"]);
-    assert_eq!(world.telegram.read_in(person.chat).len(), 2);
+    let env = &lone.env;
+    let (person, other) = (env.person(), env.person());
+    let id = env.tell(&person, &["one"]).await[0];
+    start(env, &[(FAULT_POINT, "notifier.sent-not-recorded")]).killed().await;
+    assert_eq!(env.telegram.read_in(person.chat).len(), 1);
+    let process = start(env, &[]);
+    let unaffected = env.tell(&other, &["two"]).await[0];
+    env.wait_for_status(unaffected, "sent").await;
+    env.wait_for_status(id, "sent").await;
+    assert_eq!(env.ended(id).await, ["unclear", "sent"]);
+    assert_eq!(env.telegram.read_in(person.chat).len(), 2);
     process.stop().await;
 }
 
 #[tokio::test]
 async fn sigterm_in_the_middle_of_the_work_repeats_and_loses_nothing() {
     let lone = Lone::new().await;
-    let world = &lone.world;
-    world.telegram.takes(Duration::from_millis(200));
-    let people: Vec<_> = (0..80).map(|_| world.person()).collect();
+    let env = &lone.env;
+    env.telegram.takes(Duration::from_millis(200));
+    let people: Vec<_> = (0..80).map(|_| env.person()).collect();
     for person in &people {
-        world.tell(person, &["one"]).await;
+        env.tell(person, &["one"]).await;
     }
     for calls in [10, 40] {
-        let process = start(world, &[]);
-        testkit::wait_for("calls", PATIENCE, async || world.telegram.sent().len() >= calls).await;
+        let process = start(env, &[]);
+        testkit::wait_for("calls", PATIENCE, async || env.telegram.sent().len() >= calls).await;
         process.stop().await;
     }
-    let process = start(world, &[]);
-    world.wait_for_count("sent", 80).await;
-    assert!(people.iter().all(|person| world.telegram.read_in(person.chat).len() == 1));
+    let process = start(env, &[]);
+    env.wait_for_count("sent", 80).await;
+    assert!(people.iter().all(|person| env.telegram.read_in(person.chat).len() == 1));
     process.stop().await;
 }
 
 /// Everybody has everything, and whoever read something twice has an unclear attempt to show for it.
-async fn assert_the_promise_was_kept(world: &World, people: &[Person], each: usize) {
+async fn assert_the_promise_was_kept(env: &TestEnv, people: &[Person], each: usize) {
     for person in people {
-        let read = world.telegram.read_in(person.chat);
+        let read = env.telegram.read_in(person.chat);
         let unclear: i64 = sqlx::query_scalar(
             "SELECT count(*) FROM attempts JOIN alerts USING (event_id) WHERE email = $1 AND outcome = 'unclear'",
         )
         .bind(&person.email)
-        .fetch_one(&world.database.pool)
+        .fetch_one(&env.database.pool)
         .await
         .expect("a count");
         let mut distinct: Vec<_> = read.iter().map(|text| text.lines().nth(1)).collect();
@@ -104,62 +104,62 @@ async fn assert_the_promise_was_kept(world: &World, people: &[Person], each: usi
 #[tokio::test]
 async fn sigkill_at_any_moment_loses_nothing_and_repeats_only_what_was_unclear() {
     let lone = Lone::new().await;
-    let world = &lone.world;
-    world.telegram.takes(Duration::from_millis(30));
+    let env = &lone.env;
+    env.telegram.takes(Duration::from_millis(30));
     let seed: u64 = rand::random();
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    let people: Vec<_> = (0..40).map(|_| world.person()).collect();
+    let people: Vec<_> = (0..40).map(|_| env.person()).collect();
     for person in &people {
-        world.tell(person, &["one", "two"]).await;
+        env.tell(person, &["one", "two"]).await;
     }
     for _ in 0..3 {
-        let process = start(world, &[]);
-        let calls = world.telegram.sent().len() + random.random_range(1..15);
-        testkit::wait_for("calls", PATIENCE, async || world.telegram.sent().len() >= calls).await;
+        let process = start(env, &[]);
+        let calls = env.telegram.sent().len() + random.random_range(1..15);
+        testkit::wait_for("calls", PATIENCE, async || env.telegram.sent().len() >= calls).await;
         process.kill().await;
     }
-    let process = start(world, &[]);
-    world.wait_for_count("sent", 80).await;
-    assert_the_promise_was_kept(world, &people, 2).await;
+    let process = start(env, &[]);
+    env.wait_for_count("sent", 80).await;
+    assert_the_promise_was_kept(env, &people, 2).await;
     process.stop().await;
 }
 
 #[tokio::test]
 async fn a_second_process_takes_over_when_the_leader_is_killed() {
     let lone = Lone::new().await;
-    let world = &lone.world;
-    let person = world.person();
-    let leader = start(world, &[]);
-    let id = world.tell(&person, &["one"]).await[0];
-    world.wait_for_status(id, "sent").await;
-    let second = start(world, &[]);
+    let env = &lone.env;
+    let person = env.person();
+    let leader = start(env, &[]);
+    let id = env.tell(&person, &["one"]).await[0];
+    env.wait_for_status(id, "sent").await;
+    let second = start(env, &[]);
     testkit::wait_for("the second to consume", PATIENCE, async || second.log().contains("consuming")).await;
     leader.kill().await;
-    let id = world.tell(&person, &["two"]).await[0];
-    world.wait_for_status(id, "sent").await;
-    assert_eq!(world.telegram.read_in(person.chat).len(), 2);
+    let id = env.tell(&person, &["two"]).await[0];
+    env.wait_for_status(id, "sent").await;
+    assert_eq!(env.telegram.read_in(person.chat).len(), 2);
     second.stop().await;
 }
 
 #[tokio::test]
 async fn a_leader_that_was_frozen_sends_nothing_after_another_took_over() {
     let lone = Lone::new().await;
-    let world = &lone.world;
-    let person = world.person();
-    let leader = start(world, &[]);
-    let id = world.tell(&person, &["one"]).await[0];
-    world.wait_for_status(id, "sent").await;
+    let env = &lone.env;
+    let person = env.person();
+    let leader = start(env, &[]);
+    let id = env.tell(&person, &["one"]).await[0];
+    env.wait_for_status(id, "sent").await;
     leader.freeze(true);
-    let second = start(world, &[]);
+    let second = start(env, &[]);
     testkit::wait_for("the second to lead", PATIENCE, async || second.log().contains("leading notifier-sending")).await;
     leader.freeze(false);
     for word in ["two", "three"] {
-        let id = world.tell(&person, &[word]).await[0];
-        world.wait_for_status(id, "sent").await;
+        let id = env.tell(&person, &[word]).await[0];
+        env.wait_for_status(id, "sent").await;
     }
     testkit::wait_for("the first to notice", PATIENCE, async || leader.log().contains("no longer leading")).await;
-    assert_eq!(world.telegram.read_in(person.chat).len(), 3);
+    assert_eq!(env.telegram.read_in(person.chat).len(), 3);
     leader.stop().await;
     second.stop().await;
 }
@@ -167,53 +167,53 @@ async fn a_leader_that_was_frozen_sends_nothing_after_another_took_over() {
 #[tokio::test]
 async fn an_attempt_that_was_frozen_before_its_call_is_not_made_after_another_process_made_it() {
     let lone = Lone::new().await;
-    let world = &lone.world;
-    let person = world.person();
-    let frozen = start(world, &[(FAULT_POINT, "freeze:notifier.attempt-written")]);
-    let id = world.tell(&person, &["one"]).await[0];
-    testkit::wait_for("the attempt", PATIENCE, async || world.outcomes(id).await == [None]).await;
-    let second = start(world, &[]);
-    world.wait_for_status(id, "sent").await;
-    assert_eq!(world.ended(id).await, ["unclear", "sent"]);
+    let env = &lone.env;
+    let person = env.person();
+    let frozen = start(env, &[(FAULT_POINT, "freeze:notifier.attempt-written")]);
+    let id = env.tell(&person, &["one"]).await[0];
+    testkit::wait_for("the attempt", PATIENCE, async || env.outcomes(id).await == [None]).await;
+    let second = start(env, &[]);
+    env.wait_for_status(id, "sent").await;
+    assert_eq!(env.ended(id).await, ["unclear", "sent"]);
     frozen.freeze(false);
     testkit::wait_for("the first to notice", PATIENCE, async || frozen.log().contains("the call was not made")).await;
-    let last = world.tell(&person, &["two"]).await[0];
-    world.wait_for_status(last, "sent").await;
+    let last = env.tell(&person, &["two"]).await[0];
+    env.wait_for_status(last, "sent").await;
     frozen.stop().await;
     second.stop().await;
-    assert_eq!(world.telegram.read_in(person.chat).len(), 2);
+    assert_eq!(env.telegram.read_in(person.chat).len(), 2);
 }
 
 #[tokio::test]
 async fn an_attempt_that_was_frozen_before_its_call_for_a_moment_is_made_later_and_once() {
     let lone = Lone::new().await;
-    let world = &lone.world;
-    let person = world.person();
-    let frozen = start(world, &[(FAULT_POINT, "freeze:notifier.attempt-written")]);
-    let id = world.tell(&person, &["one"]).await[0];
-    testkit::wait_for("the attempt", PATIENCE, async || world.outcomes(id).await == [None]).await;
+    let env = &lone.env;
+    let person = env.person();
+    let frozen = start(env, &[(FAULT_POINT, "freeze:notifier.attempt-written")]);
+    let id = env.tell(&person, &["one"]).await[0];
+    testkit::wait_for("the attempt", PATIENCE, async || env.outcomes(id).await == [None]).await;
     tokio::time::sleep(Duration::from_secs(3)).await; // The length of the freeze.
     frozen.freeze(false);
-    world.wait_for_status(id, "sent").await;
-    assert_eq!(world.ended(id).await, ["not_made", "sent"]);
-    assert_eq!(world.telegram.read_in(person.chat).len(), 1);
+    env.wait_for_status(id, "sent").await;
+    assert_eq!(env.ended(id).await, ["not_made", "sent"]);
+    assert_eq!(env.telegram.read_in(person.chat).len(), 1);
     frozen.stop().await;
 }
 
 #[tokio::test]
 async fn the_log_tells_the_request_and_the_alert_and_nothing_personal() {
     let lone = Lone::new().await;
-    let world = &lone.world;
-    let person = world.person();
-    let process = start(world, &[("RUST_LOG", "debug"), ("LOG_FORMAT", "json")]);
+    let env = &lone.env;
+    let person = env.person();
+    let process = start(env, &[("RUST_LOG", "debug"), ("LOG_FORMAT", "json")]);
     let event = alert(&person, "A secret sentence.", chrono::Utc::now());
     let value = serde_json::to_vec(&event).expect("JSON");
     let headers = [(headers::TYPE, headers::ALERT_V1), (headers::REQUEST_ID, "req-from-the-beginning")];
-    world.send_raw(&[(Some(&person.email), Some(&value), &headers)]).await;
-    world.wait_for_status(event.event_id, "sent").await;
-    world.telegram.next(simulators::telegram::Failure::HangUp { delivered: false });
-    let next = world.tell(&person, &["Another secret sentence."]).await[0];
-    world.wait_for_status(next, "sent").await;
+    env.send_raw(&[(Some(&person.email), Some(&value), &headers)]).await;
+    env.wait_for_status(event.event_id, "sent").await;
+    env.telegram.next(simulators::telegram::Failure::HangUp { delivered: false });
+    let next = env.tell(&person, &["Another secret sentence."]).await[0];
+    env.wait_for_status(next, "sent").await;
     let told = async || {
         let log = process.log();
         let id = event.event_id.to_string();

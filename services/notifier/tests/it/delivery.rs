@@ -4,29 +4,29 @@ use std::time::Duration;
 
 use chrono::Utc;
 use events::headers;
-use runtime::{Shell, clock::Clock};
+use runtime::{ServiceRuntime, clock::Clock};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     telegram::gap,
-    world::{PATIENCE, Worker, World, alert},
+    test_env::{PATIENCE, TestEnv, Worker, alert},
 };
 
 #[tokio::test]
 async fn an_alert_reaches_its_chat_once_with_everything_in_it() {
-    let world = World::new().await;
-    let worker = world.start().await;
-    let person = world.person();
+    let env = TestEnv::new().await;
+    let worker = env.start().await;
+    let person = env.person();
     let condition = "The number of flights (10) exceeded the high threshold of 2.";
-    let id = world.tell(&person, &[condition]).await[0];
-    world.wait_for_status(id, "sent").await;
-    let read = world.telegram.read_in(person.chat);
+    let id = env.tell(&person, &[condition]).await[0];
+    env.wait_for_status(id, "sent").await;
+    let read = env.telegram.read_in(person.chat);
     assert_eq!(read.len(), 1);
     for part in ["<b>", "(LFPG)</b>", condition, "aircraft within 25 nautical miles", "OpenSky Network", "just now"] {
         assert!(read[0].contains(part), "{part:?} is not in {:?}", read[0]);
     }
-    assert_eq!(world.telegram.sent()[0].parse_mode.as_deref(), Some("HTML"));
-    assert_eq!(world.ended(id).await, ["sent"]);
+    assert_eq!(env.telegram.sent()[0].parse_mode.as_deref(), Some("HTML"));
+    assert_eq!(env.ended(id).await, ["sent"]);
     assert!((worker.metric("notifications_sent_total", "outcome=\"sent\"") - 1.0).abs() < 0.1);
     assert!((worker.metric("notification_latency_seconds_count", "") - 1.0).abs() < 0.1);
     assert!(worker.metric("notification_latency_seconds_sum", "") < 60.0);
@@ -35,30 +35,30 @@ async fn an_alert_reaches_its_chat_once_with_everything_in_it() {
 
 #[tokio::test]
 async fn an_alert_that_kafka_delivers_twice_is_sent_once() {
-    let world = World::new().await;
-    let worker = world.start().await;
-    let person = world.person();
+    let env = TestEnv::new().await;
+    let worker = env.start().await;
+    let person = env.person();
     let event = alert(&person, "Once.", Utc::now());
     let value = serde_json::to_vec(&event).expect("JSON");
     let record = (Some(person.email.as_str()), Some(value.as_slice()), &[][..]);
-    world.send_raw(&[record, record]).await;
-    world.wait_for_status(event.event_id, "sent").await;
-    world.send_raw(&[record]).await;
-    let last = world.tell(&person, &["The last."]).await[0];
-    world.wait_for_status(last, "sent").await;
-    assert_eq!(world.telegram.calls_in(person.chat), 2);
+    env.send_raw(&[record, record]).await;
+    env.wait_for_status(event.event_id, "sent").await;
+    env.send_raw(&[record]).await;
+    let last = env.tell(&person, &["The last."]).await[0];
+    env.wait_for_status(last, "sent").await;
+    assert_eq!(env.telegram.calls_in(person.chat), 2);
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn one_persons_alerts_arrive_in_their_order() {
-    let world = World::new().await;
-    let worker = world.start().await;
-    let person = world.person();
+    let env = TestEnv::new().await;
+    let worker = env.start().await;
+    let person = env.person();
     let words = ["one", "two", "three", "four", "five", "six", "seven"];
-    world.tell(&person, &words).await;
-    world.wait_for_count("sent", 7).await;
-    let read = world.telegram.read_in(person.chat);
+    env.tell(&person, &words).await;
+    env.wait_for_count("sent", 7).await;
+    let read = env.telegram.read_in(person.chat);
     let order: Vec<_> = read.iter().map(|text| text.lines().nth(1).expect("a condition")).collect();
     assert_eq!(order, words);
     worker.stop().await;
@@ -66,20 +66,20 @@ async fn one_persons_alerts_arrive_in_their_order() {
 
 #[tokio::test]
 async fn many_people_are_served_at_once_and_one_person_never_twice_at_once() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let takes = Duration::from_millis(300);
-    world.telegram.takes(takes);
-    let worker = world.start().await;
+    env.telegram.takes(takes);
+    let worker = env.start().await;
     worker.wait_until_leading().await;
-    let people: Vec<_> = (0..24).map(|_| world.person()).collect();
+    let people: Vec<_> = (0..24).map(|_| env.person()).collect();
     for person in &people {
-        world.tell(person, &["one", "two"]).await;
+        env.tell(person, &["one", "two"]).await;
     }
-    world.wait_for_count("sent", 48).await;
-    let at_once = world.telegram.most_at_once(takes);
+    env.wait_for_count("sent", 48).await;
+    let at_once = env.telegram.most_at_once(takes);
     assert!((8..=32).contains(&at_once), "{at_once}");
     for person in &people {
-        let calls: Vec<_> = world.telegram.sent().into_iter().filter(|call| call.chat_id == person.chat).collect();
+        let calls: Vec<_> = env.telegram.sent().into_iter().filter(|call| call.chat_id == person.chat).collect();
         assert!(gap(&calls[0], &calls[1]) >= takes);
     }
     worker.stop().await;
@@ -87,21 +87,21 @@ async fn many_people_are_served_at_once_and_one_person_never_twice_at_once() {
 
 #[tokio::test]
 async fn the_oldest_kind_of_message_and_a_kind_of_the_future_are_sent_as_their_condition() {
-    let world = World::new().await;
-    let worker = world.start().await;
-    let person = world.person();
-    let bare = serde_json::json!({
+    let env = TestEnv::new().await;
+    let worker = env.start().await;
+    let person = env.person();
+    let legacy = serde_json::json!({
         "user_email": person.email.to_uppercase(), "airport_code": "LFPG", "condition": "Something happened."
     });
     let mut future = serde_json::to_value(alert(&person, "Something else happened.", Utc::now())).expect("JSON");
     future["kind"] = "somersault".into();
     future["metric"] = "loops".into();
     let kind = [(headers::TYPE, headers::ALERT_V1)];
-    let (bare, future) = (bare.to_string().into_bytes(), future.to_string().into_bytes());
+    let (legacy, future) = (legacy.to_string().into_bytes(), future.to_string().into_bytes());
     let key = Some(person.email.as_str());
-    world.send_raw(&[(key, Some(&bare), &[]), (key, Some(&future), &kind)]).await;
-    world.wait_for_count("sent", 2).await;
-    let read = world.telegram.read_in(person.chat);
+    env.send_raw(&[(key, Some(&legacy), &[]), (key, Some(&future), &kind)]).await;
+    env.wait_for_count("sent", 2).await;
+    let read = env.telegram.read_in(person.chat);
     assert!(read[0].ends_with("</b>\nSomething happened."), "{}", read[0]);
     assert!(read[1].contains("\nSomething else happened.\nCounted: loops\n"), "{}", read[1]);
     worker.stop().await;
@@ -109,16 +109,16 @@ async fn the_oldest_kind_of_message_and_a_kind_of_the_future_are_sent_as_their_c
 
 #[tokio::test]
 async fn hostile_words_arrive_as_words() {
-    let world = World::new().await;
-    let worker = world.start().await;
-    let person = world.person();
+    let env = TestEnv::new().await;
+    let worker = env.start().await;
+    let person = env.person();
     let long = "<b>&\"\u{0}😀".repeat(2000);
     let mut event = alert(&person, &long, Utc::now());
     event.airport_code = "</b><a href='tg://user?id=1'>".into();
     let value = serde_json::to_vec(&event).expect("JSON");
-    world.send_raw(&[(Some(&person.email), Some(&value), &[])]).await;
-    world.wait_for_status(event.event_id, "sent").await;
-    let read = &world.telegram.read_in(person.chat)[0];
+    env.send_raw(&[(Some(&person.email), Some(&value), &[])]).await;
+    env.wait_for_status(event.event_id, "sent").await;
+    let read = &env.telegram.read_in(person.chat)[0];
     assert!(read.contains("&lt;/b&gt;&lt;a href='tg://user?id=1'&gt;</b>\n&lt;b&gt;&amp;&quot;"), "{read}");
     assert_eq!(read.matches('<').count(), 2, "only our own tags: {read}");
     assert!(read.contains("…\nCounted: "), "{read}");
@@ -127,36 +127,36 @@ async fn hostile_words_arrive_as_words() {
 
 #[tokio::test]
 async fn the_age_of_the_data_is_told_by_the_clock_of_the_replay() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let begins_at = "2021-10-07T12:30:00Z".parse().expect("a time");
-    let shell = Shell::new("notifier", CancellationToken::new(), Clock::replay(begins_at, 1));
-    notifier::start(world.config(), &shell).await.expect("the worker to start");
-    let person = world.person();
+    let runtime = ServiceRuntime::new("notifier", CancellationToken::new(), Clock::replay(begins_at, 1));
+    notifier::start(env.config(), &runtime).await.expect("the worker to start");
+    let person = env.person();
     let event = alert(&person, "Then.", begins_at - chrono::TimeDelta::hours(3));
     let value = serde_json::to_vec(&event).expect("JSON");
-    world.send_raw(&[(Some(&person.email), Some(&value), &[])]).await;
-    world.wait_for_status(event.event_id, "sent").await;
-    let read = &world.telegram.read_in(person.chat)[0];
+    env.send_raw(&[(Some(&person.email), Some(&value), &[])]).await;
+    env.wait_for_status(event.event_id, "sent").await;
+    let read = &env.telegram.read_in(person.chat)[0];
     assert!(read.ends_with("Observed: 7 October 2021, 09:30:00 UTC, 3 hours ago"), "{read}");
-    Worker { shell }.stop().await;
+    Worker { runtime }.stop().await;
 }
 
 #[tokio::test]
 async fn no_alert_on_the_topic_waits_for_a_later_look_into_the_ledger() {
-    let world = World::new().await;
-    let mut config = world.config();
+    let env = TestEnv::new().await;
+    let mut config = env.config();
     config.sending.per_second = 0;
     let worker = Worker::start(config).await;
     worker.wait_until_leading().await;
-    let warm = world.tell(&world.person(), &["warm"]).await[0];
-    world.wait_for_status(warm, "sent").await;
+    let warm = env.tell(&env.person(), &["warm"]).await[0];
+    env.wait_for_status(warm, "sent").await;
     let mut took = Vec::new();
     for _ in 0..50 {
-        let person = world.person();
+        let person = env.person();
         let told_at = Utc::now();
-        world.tell(&person, &["now"]).await;
-        testkit::wait_for("the message", PATIENCE, async || world.telegram.calls_in(person.chat) == 1).await;
-        took.push((world.telegram.sent().last().expect("a call").received_at - told_at).to_std().expect("later"));
+        env.tell(&person, &["now"]).await;
+        testkit::wait_for("the message", PATIENCE, async || env.telegram.calls_in(person.chat) == 1).await;
+        took.push((env.telegram.sent().last().expect("a call").received_at - told_at).to_std().expect("later"));
     }
     took.sort_unstable();
     println!("from topic to Telegram: median {:?}, worst of 50 {:?}", took[25], took[49]);

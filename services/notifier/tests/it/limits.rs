@@ -4,23 +4,23 @@ use std::time::Duration;
 
 use crate::{
     telegram::gap,
-    world::{Worker, World},
+    test_env::{TestEnv, Worker},
 };
 
 #[tokio::test]
 async fn the_limits_are_kept_and_telegram_never_has_to_say_so() {
-    let world = World::with_limits().await;
-    world.telegram.takes(Duration::from_millis(20));
-    let worker = world.start().await;
+    let env = TestEnv::with_limits().await;
+    env.telegram.takes(Duration::from_millis(20));
+    let worker = env.start().await;
     worker.wait_until_leading().await;
-    let group = world.group();
-    world.tell(&group, &["one", "two", "three", "four", "five"]).await;
+    let group = env.group();
+    env.tell(&group, &["one", "two", "three", "four", "five"]).await;
     for _ in 0..100 {
-        world.tell(&world.person(), &["one"]).await;
+        env.tell(&env.person(), &["one"]).await;
     }
-    world.wait_for_count("sent", 105).await;
-    assert_eq!(world.telegram.told_off(), 0);
-    let calls = world.telegram.sent();
+    env.wait_for_count("sent", 105).await;
+    assert_eq!(env.telegram.told_off(), 0);
+    let calls = env.telegram.sent();
     let took = gap(&calls[0], &calls[calls.len() - 1]);
     assert!(took < Duration::from_secs(20), "{took:?}");
     worker.stop().await;
@@ -28,51 +28,51 @@ async fn the_limits_are_kept_and_telegram_never_has_to_say_so() {
 
 #[tokio::test]
 async fn a_group_that_has_had_its_share_waits_and_holds_nobody_else() {
-    let world = World::new().await;
-    let mut config = world.config();
+    let env = TestEnv::new().await;
+    let mut config = env.config();
     config.sending.group_per_minute = 2;
     let worker = Worker::start(config).await;
-    let group = world.group();
-    world.tell(&group, &["one", "two", "three"]).await;
-    world.wait_for_count("sent", 2).await;
+    let group = env.group();
+    env.tell(&group, &["one", "two", "three"]).await;
+    env.wait_for_count("sent", 2).await;
     for round in 3..=6 {
-        world.tell(&world.person(), &["one"]).await;
-        world.wait_for_count("sent", round).await;
+        env.tell(&env.person(), &["one"]).await;
+        env.wait_for_count("sent", round).await;
     }
-    assert_eq!(world.telegram.calls_in(group.chat), 2);
-    assert_eq!(world.count("pending").await, 1);
+    assert_eq!(env.telegram.calls_in(group.chat), 2);
+    assert_eq!(env.count("pending").await, 1);
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn what_a_group_has_had_still_counts_after_a_restart() {
-    let world = World::new().await;
-    let group = world.group();
+    let env = TestEnv::new().await;
+    let group = env.group();
     for (round, conditions) in [(1, ["one", "two"]), (2, ["three", "four"])] {
-        let mut config = world.config();
+        let mut config = env.config();
         config.sending.group_per_minute = 2;
         let worker = Worker::start(config).await;
-        world.tell(&group, &conditions).await;
-        world.tell(&world.person(), &["one"]).await;
+        env.tell(&group, &conditions).await;
+        env.tell(&env.person(), &["one"]).await;
         // Two to the group in the first round, none in the second, and one to somebody else in each.
-        world.wait_for_count("sent", 2 + round).await;
+        env.wait_for_count("sent", 2 + round).await;
         worker.stop().await;
-        assert_eq!(world.telegram.calls_in(group.chat), 2, "round {round}");
+        assert_eq!(env.telegram.calls_in(group.chat), 2, "round {round}");
     }
-    assert_eq!(world.count("pending").await, 2);
+    assert_eq!(env.count("pending").await, 2);
 }
 
 #[tokio::test]
 async fn lifted_limits_let_everything_through_at_once() {
-    let world = World::new().await;
-    let mut config = world.config();
+    let env = TestEnv::new().await;
+    let mut config = env.config();
     (config.sending.per_second, config.sending.group_per_minute) = (0, 0);
     let worker = Worker::start(config).await;
     worker.wait_until_leading().await;
     for _ in 0..200 {
-        world.tell(&world.person(), &["one"]).await;
+        env.tell(&env.person(), &["one"]).await;
     }
-    world.wait_for_count("sent", 200).await;
-    assert_eq!(world.telegram.delivered().len(), 200);
+    env.wait_for_count("sent", 200).await;
+    assert_eq!(env.telegram.delivered().len(), 200);
     worker.stop().await;
 }

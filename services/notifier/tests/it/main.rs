@@ -4,16 +4,16 @@
 mod people;
 mod processes;
 mod telegram;
-mod world;
+mod test_env;
 
-mod channel;
 mod clock;
+mod consumer;
 mod contacts;
 mod deaths;
 mod delivery;
-mod intake;
 mod limits;
 mod outages;
 mod queues;
 mod refusals;
 mod replicas;
+mod telegram_breaker;

@@ -3,94 +3,95 @@
 use std::time::Duration;
 
 use notifier::Config;
-use runtime::{Shell, clock::Clock};
+use runtime::{ServiceRuntime, clock::Clock};
 use testkit::Proxy;
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{PATIENCE, Worker, World};
+use crate::test_env::{PATIENCE, TestEnv, Worker};
 
 /// The notifier's settings with its database behind a wire.
-async fn behind_a_wire(world: &World, is_cut: bool) -> (Config, Proxy) {
+async fn behind_a_wire(env: &TestEnv, is_cut: bool) -> (Config, Proxy) {
     let network = Proxy::to_postgres().await;
     if is_cut {
         network.cut();
     }
-    (world.config_on(&world.database.url_at(network.addr()), &world.kafka.bootstrap), network)
+    (env.config_on(&env.database.url_at(network.addr()), &env.kafka.bootstrap), network)
 }
 
-async fn starts_when_mended(world: &World, config: Config, network: &Proxy, part: &str) -> Worker {
-    let shell = Shell::new("notifier", CancellationToken::new(), Clock::system());
+async fn starts_when_mended(env: &TestEnv, config: Config, network: &Proxy, part: &str) -> Worker {
+    let runtime = ServiceRuntime::new("notifier", CancellationToken::new(), Clock::system());
     let story = async {
-        let named =
-            async || shell.readiness.report().await.parts.iter().any(|known| known.name.starts_with(part) && !known.up);
+        let named = async || {
+            runtime.readiness.report().await.parts.iter().any(|known| known.name.starts_with(part) && !known.up)
+        };
         testkit::wait_for("readiness to name it", PATIENCE, named).await;
         network.heal();
     };
-    let (started, ()) = tokio::join!(notifier::start(config, &shell), story);
+    let (started, ()) = tokio::join!(notifier::start(config, &runtime), story);
     started.expect("it starts");
-    let id = world.tell(&world.person(), &["At last."]).await[0];
-    world.wait_for_status(id, "sent").await;
-    Worker { shell }
+    let id = env.tell(&env.person(), &["At last."]).await[0];
+    env.wait_for_status(id, "sent").await;
+    Worker { runtime }
 }
 
 #[tokio::test]
 async fn postgres_away_at_start_is_waited_for_and_named() {
-    let world = World::new().await;
-    let (config, network) = behind_a_wire(&world, true).await;
-    starts_when_mended(&world, config, &network, "postgres").await.stop().await;
+    let env = TestEnv::new().await;
+    let (config, network) = behind_a_wire(&env, true).await;
+    starts_when_mended(&env, config, &network, "postgres").await.stop().await;
 }
 
 /// A Kafka that is reached through a wire.
-async fn kafka_behind_a_wire() -> (World, testkit::Kafka, Proxy) {
+async fn kafka_behind_a_wire() -> (TestEnv, testkit::Kafka, Proxy) {
     let network = Proxy::unconnected().await;
     let kafka = testkit::kafka_behind(network.addr().port()).await;
     network.lead_to(kafka.behind_proxy().expect("a second listener"));
-    (World::on(kafka.bootstrap.clone(), testkit::topics()).await, kafka, network)
+    (TestEnv::on(kafka.bootstrap.clone(), testkit::topics()).await, kafka, network)
 }
 
 #[tokio::test]
 async fn kafka_away_at_start_is_waited_for_and_named() {
-    let (world, _kafka, network) = kafka_behind_a_wire().await;
+    let (env, _kafka, network) = kafka_behind_a_wire().await;
     network.cut();
-    let config = world.config_on(&world.database.url, &network.addr().to_string());
-    starts_when_mended(&world, config, &network, "kafka").await.stop().await;
+    let config = env.config_on(&env.database.url, &network.addr().to_string());
+    starts_when_mended(&env, config, &network, "kafka").await.stop().await;
 }
 
 #[tokio::test]
 async fn a_stop_while_it_waits_at_start_is_prompt() {
-    let world = World::new().await;
-    let (config, _network) = behind_a_wire(&world, true).await;
-    let shell = Shell::new("notifier", CancellationToken::new(), Clock::system());
+    let env = TestEnv::new().await;
+    let (config, _network) = behind_a_wire(&env, true).await;
+    let runtime = ServiceRuntime::new("notifier", CancellationToken::new(), Clock::system());
     let story = async {
         let named =
-            async || shell.readiness.report().await.parts.iter().any(|part| part.name == "postgres" && !part.up);
+            async || runtime.readiness.report().await.parts.iter().any(|part| part.name == "postgres" && !part.up);
         testkit::wait_for("readiness to name postgres", PATIENCE, named).await;
-        shell.tasks.stopping().cancel();
+        runtime.tasks.stopping().cancel();
     };
-    let (started, ()) = tokio::join!(notifier::start(config, &shell), story);
+    let (started, ()) = tokio::join!(notifier::start(config, &runtime), story);
     assert!(started.expect_err("it stopped").is::<runtime::StoppedEarly>());
 }
 
 #[tokio::test]
 async fn a_database_that_is_cut_off_for_five_seconds_loses_and_repeats_nothing() {
-    let world = World::new().await;
-    let (config, network) = behind_a_wire(&world, false).await;
+    let env = TestEnv::new().await;
+    let (config, network) = behind_a_wire(&env, false).await;
     let worker = Worker::start(config).await;
     worker.wait_until_leading().await;
-    let people: Vec<_> = (0..10).map(|_| world.person()).collect();
-    world.telegram.takes(Duration::from_millis(300));
+    let people: Vec<_> = (0..10).map(|_| env.person()).collect();
+    env.telegram.takes(Duration::from_millis(300));
     for person in &people {
-        world.tell(person, &["one"]).await;
+        env.tell(person, &["one"]).await;
     }
-    testkit::wait_for("calls", PATIENCE, async || !world.telegram.sent().is_empty()).await;
+    testkit::wait_for("calls", PATIENCE, async || !env.telegram.sent().is_empty()).await;
     network.cut();
     for person in &people {
-        world.tell(person, &["two"]).await;
+        env.tell(person, &["two"]).await;
     }
     tokio::time::sleep(Duration::from_secs(5)).await; // The length of the cut.
     network.heal();
-    world.wait_for_count("sent", 20).await;
-    assert!(people.iter().all(|person| world.telegram.read_in(person.chat).len() == 2), "{:?}", world.telegram.sent());
+    env.wait_for_count("sent", 20).await;
+    assert!(people.iter().all(|person| env.telegram.read_in(person.chat).len() == 2), "{:?}", env.telegram.sent());
     worker.stop().await;
 }
 
@@ -98,60 +99,60 @@ async fn a_database_that_is_cut_off_for_five_seconds_loses_and_repeats_nothing()
 /// when the database is back, and nobody reads anything twice.
 #[tokio::test]
 async fn a_database_that_is_frozen_for_twenty_seconds_loses_and_repeats_nothing() {
-    let world = World::new().await;
-    let (config, network) = behind_a_wire(&world, false).await;
+    let env = TestEnv::new().await;
+    let (config, network) = behind_a_wire(&env, false).await;
     let worker = Worker::start(config).await;
     worker.wait_until_leading().await;
-    let people: Vec<_> = (0..10).map(|_| world.person()).collect();
-    world.telegram.takes(Duration::from_millis(500));
+    let people: Vec<_> = (0..10).map(|_| env.person()).collect();
+    env.telegram.takes(Duration::from_millis(500));
     for person in &people {
-        world.tell(person, &["one"]).await;
+        env.tell(person, &["one"]).await;
     }
-    testkit::wait_for("calls", PATIENCE, async || world.telegram.sent().len() >= 5).await;
+    testkit::wait_for("calls", PATIENCE, async || env.telegram.sent().len() >= 5).await;
     network.freeze();
     for person in &people {
-        world.tell(person, &["two"]).await;
+        env.tell(person, &["two"]).await;
     }
     tokio::time::sleep(Duration::from_secs(20)).await; // The length of the freeze.
     network.heal();
-    world.wait_for_count("sent", 20).await;
-    assert!(people.iter().all(|person| world.telegram.read_in(person.chat).len() == 2), "{:?}", world.telegram.sent());
+    env.wait_for_count("sent", 20).await;
+    assert!(people.iter().all(|person| env.telegram.read_in(person.chat).len() == 2), "{:?}", env.telegram.sent());
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn a_kafka_that_is_cut_off_for_five_seconds_loses_and_repeats_nothing() {
-    let (world, _kafka, network) = kafka_behind_a_wire().await;
-    let worker = Worker::start(world.config_on(&world.database.url, &network.addr().to_string())).await;
-    let person = world.person();
-    let before = world.tell(&person, &["one"]).await[0];
-    world.wait_for_status(before, "sent").await;
+    let (env, _kafka, network) = kafka_behind_a_wire().await;
+    let worker = Worker::start(env.config_on(&env.database.url, &network.addr().to_string())).await;
+    let person = env.person();
+    let before = env.tell(&person, &["one"]).await[0];
+    env.wait_for_status(before, "sent").await;
     network.cut();
     let cut_for = tokio::time::sleep(Duration::from_secs(5));
-    let during = world.tell(&person, &["two"]).await[0];
+    let during = env.tell(&person, &["two"]).await[0];
     let named =
-        async || worker.shell.readiness.report().await.parts.iter().any(|part| part.name == "kafka" && !part.up);
+        async || worker.runtime.readiness.report().await.parts.iter().any(|part| part.name == "kafka" && !part.up);
     testkit::wait_for("readiness to name kafka", PATIENCE, named).await;
     cut_for.await;
-    assert_eq!(world.status(during).await, None);
+    assert_eq!(env.status(during).await, None);
     network.heal();
-    world.wait_for_status(during, "sent").await;
-    assert_eq!(world.telegram.read_in(person.chat).len(), 2);
+    env.wait_for_status(during, "sent").await;
+    assert_eq!(env.telegram.read_in(person.chat).len(), 2);
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn a_kafka_that_is_frozen_for_twenty_seconds_loses_and_repeats_nothing() {
-    let (world, kafka, network) = kafka_behind_a_wire().await;
-    let worker = Worker::start(world.config_on(&world.database.url, &network.addr().to_string())).await;
-    let person = world.person();
-    let before = world.tell(&person, &["one"]).await[0];
-    world.wait_for_status(before, "sent").await;
+    let (env, kafka, network) = kafka_behind_a_wire().await;
+    let worker = Worker::start(env.config_on(&env.database.url, &network.addr().to_string())).await;
+    let person = env.person();
+    let before = env.tell(&person, &["one"]).await[0];
+    env.wait_for_status(before, "sent").await;
     let frozen = kafka.freeze();
     tokio::time::sleep(Duration::from_secs(20)).await; // The length of the freeze.
     drop(frozen);
-    let after = world.tell(&person, &["two"]).await[0];
-    world.wait_for_status(after, "sent").await;
-    assert_eq!(world.telegram.read_in(person.chat).len(), 2);
+    let after = env.tell(&person, &["two"]).await[0];
+    env.wait_for_status(after, "sent").await;
+    assert_eq!(env.telegram.read_in(person.chat).len(), 2);
     worker.stop().await;
 }

@@ -12,23 +12,29 @@ use notifier::{
     core::{
         ending::{Ending, Next, Outcome, Unsent},
         message::Alert,
-        pacing::ChatId,
-        reach::{Link, Reason},
+        rate_limiter::ChatId,
+        reach::{ChatLink, Reason},
     },
     store::{DueAlert, NewAlert, Postponed, Store},
 };
-use pg::lease::Term;
+use pg::lease::LeaseTerm;
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use runtime::trace::Cause;
+use runtime::trace::RequestContext;
 use sqlx::{PgPool, migrate::Migrator};
 use uuid::Uuid;
 
-use crate::{replicas::begin_term, world::World};
+use crate::{replicas::begin_term, test_env::TestEnv};
 
 fn alert(email: &str) -> NewAlert {
     let alert =
         Alert { airport_code: "LFPG".to_owned(), condition: "x".to_owned(), kind: None, metric: None, reading: None };
-    NewAlert { event_id: Uuid::new_v4(), email: email.to_owned(), user_id: None, alert, cause: Cause::default() }
+    NewAlert {
+        event_id: Uuid::new_v4(),
+        email: email.to_owned(),
+        user_id: None,
+        alert,
+        context: RequestContext::default(),
+    }
 }
 
 async fn count(pool: &PgPool, sql: &'static str) -> i64 {
@@ -36,8 +42,13 @@ async fn count(pool: &PgPool, sql: &'static str) -> i64 {
 }
 
 /// Attempts at each of these alerts, which end in every way, or not at all. Answers which were sent.
-async fn try_at_random(store: &Store, term: &Term, heads: &[DueAlert], random: &mut StdRng) -> Vec<(String, Uuid)> {
-    let link = Link { chat: ChatId(7), version: 1 };
+async fn try_at_random(
+    store: &Store,
+    term: &LeaseTerm,
+    heads: &[DueAlert],
+    random: &mut StdRng,
+) -> Vec<(String, Uuid)> {
+    let link = ChatLink { chat: ChatId(7), version: 1 };
     let short = Duration::from_millis(2);
     let ids: Vec<_> = heads.iter().map(|head| (head.event_id, link.chat)).collect();
     let begun = store.begin(term, &ids).await.expect("begun");
@@ -50,7 +61,7 @@ async fn try_at_random(store: &Store, term: &Term, heads: &[DueAlert], random: &
             2 => (Outcome::ChatGone, Next::Kept { reason: Reason::Blocked, wait: short }),
             3 => {
                 // As if the process had died; the next leader declares it unclear.
-                let declared = store.declare_unclear(term, &[], Duration::ZERO, &[Duration::ZERO]).await;
+                let declared = store.mark_unknown(term, &[], Duration::ZERO, &[Duration::ZERO]).await;
                 declared.expect("declared");
                 continue;
             }
@@ -70,13 +81,13 @@ async fn try_at_random(store: &Store, term: &Term, heads: &[DueAlert], random: &
 #[tokio::test]
 async fn random_intake_beside_random_sending_loses_and_repeats_nothing_and_keeps_the_order() {
     const PEOPLE: u32 = 6;
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let seed: u64 = rand::random();
     println!("seed {seed}");
-    let store = Store::new(world.database.pool.clone());
-    let term = begin_term(&world).await;
+    let store = Store::new(env.database.pool.clone());
+    let term = begin_term(&env).await;
     let is_over = AtomicBool::new(false);
-    let intake = |number: u64| {
+    let consumer = |number: u64| {
         let (store, mut random) = (store.clone(), StdRng::seed_from_u64(seed ^ number));
         async move {
             for _ in 0..120 {
@@ -104,7 +115,7 @@ async fn random_intake_beside_random_sending_loses_and_repeats_nothing_and_keeps
             }
             store.retire(&term, &empty).await.expect("retired");
             if heads.is_empty() {
-                if last && empty.is_empty() && count(&world.database.pool, "SELECT count(*) FROM queues").await == 0 {
+                if last && empty.is_empty() && count(&env.database.pool, "SELECT count(*) FROM queues").await == 0 {
                     return sent;
                 }
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -120,12 +131,12 @@ async fn random_intake_beside_random_sending_loses_and_repeats_nothing_and_keeps
         }
     };
     let taking = async {
-        tokio::join!(intake(1), intake(2), intake(3));
+        tokio::join!(consumer(1), consumer(2), consumer(3));
         is_over.store(true, Ordering::SeqCst);
     };
     let both = async { tokio::join!(taking, sending) };
     let ((), sent) = tokio::time::timeout(Duration::from_secs(180), both).await.expect("everything is sent");
-    assert_eq!(sent, in_order(&world.database.pool).await);
+    assert_eq!(sent, in_order(&env.database.pool).await);
 }
 
 /// Every alert of the ledger, by person and in the ledger's order.
@@ -175,12 +186,12 @@ async fn what_was_pending_before_there_were_queues_is_queued_once() {
 
 #[tokio::test]
 async fn a_new_leader_finds_queues_that_are_missing_or_wait_for_no_attempt() {
-    let world = World::new().await;
-    let store = Store::new(world.database.pool.clone());
+    let env = TestEnv::new().await;
+    let store = Store::new(env.database.pool.clone());
     store.keep(&[alert("a@example.org"), alert("b@example.org")]).await.expect("kept");
-    world.execute("DELETE FROM queues WHERE email = 'a@example.org'").await;
-    world.execute("UPDATE queues SET next_at = 'infinity'").await;
-    let term = begin_term(&world).await;
+    env.execute("DELETE FROM queues WHERE email = 'a@example.org'").await;
+    env.execute("UPDATE queues SET next_at = 'infinity'").await;
+    let term = begin_term(&env).await;
     assert!(store.due(&[], 10).await.expect("due").queues.is_empty());
     store.mend(&term).await.expect("mended");
     assert_eq!(store.due(&[], 10).await.expect("due").queues.len(), 2);
@@ -188,23 +199,23 @@ async fn a_new_leader_finds_queues_that_are_missing_or_wait_for_no_attempt() {
 
 #[tokio::test]
 async fn settling_a_long_queue_takes_several_steps_and_leaves_nothing() {
-    let world = World::new().await;
-    let store = Store::new(world.database.pool.clone());
+    let env = TestEnv::new().await;
+    let store = Store::new(env.database.pool.clone());
     let batch: Vec<_> = (0..6000).map(|_| alert("a@example.org")).collect();
     store.keep(&batch).await.expect("kept");
-    let term = begin_term(&world).await;
+    let term = begin_term(&env).await;
     let whose = ("a@example.org", None);
     for settled in [5000, 1000, 0] {
         let end = (Unsent::Undeliverable, Some(Reason::NoChat));
         assert_eq!(store.settle_unsent(&term, whose, Duration::ZERO, end).await.expect("settled"), settled);
     }
-    assert_eq!(world.count("pending").await, 0);
+    assert_eq!(env.count("pending").await, 0);
 }
 
 #[tokio::test]
 async fn a_round_costs_no_more_when_one_person_has_fifty_thousand_alerts_and_as_many_people_wait() {
-    let world = World::new().await;
-    let store = Store::new(world.database.pool.clone());
+    let env = TestEnv::new().await;
+    let store = Store::new(env.database.pool.clone());
     for sql in [
         "INSERT INTO alerts (event_id, email, content)
          SELECT gen_random_uuid(), 'one@example.org', '{\"airport_code\":\"LFPG\",\"condition\":\"x\"}'
@@ -215,7 +226,7 @@ async fn a_round_costs_no_more_when_one_person_has_fifty_thousand_alerts_and_as_
         "UPDATE queues SET next_at = now() + interval '1 hour' WHERE email <> 'one@example.org'",
         "ANALYZE",
     ] {
-        world.execute(sql).await;
+        env.execute(sql).await;
     }
     let mut took = Vec::new();
     for _ in 0..30 {
@@ -226,7 +237,7 @@ async fn a_round_costs_no_more_when_one_person_has_fifty_thousand_alerts_and_as_
         assert!(next.is_some() && round.queues.len() == 1 && round.queues[0].head.is_some());
     }
     // And with all of them due.
-    world.execute("UPDATE queues SET next_at = now() - interval '1 hour'").await;
+    env.execute("UPDATE queues SET next_at = now() - interval '1 hour'").await;
     for _ in 0..30 {
         let begun = Instant::now();
         let round = store.due(&[], 32).await.expect("due");

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use notifier::{
-    core::{pacing::ChatId, schedule::Schedule},
+    core::{rate_limiter::ChatId, schedule::Schedule},
     store::Store,
 };
 use proto::v1::UndeliveredReason;
@@ -11,23 +11,23 @@ use simulators::telegram::{Failure, Scope};
 
 use crate::{
     telegram::{gap, refusal},
-    world::{PATIENCE, Worker, World},
+    test_env::{PATIENCE, TestEnv, Worker},
 };
 
 #[tokio::test]
 async fn a_refused_message_is_tried_again_by_its_schedule_and_holds_nobody_else() {
-    let world = World::new().await;
-    let worker = world.start().await;
-    let (unlucky, other) = (world.person(), world.person());
+    let env = TestEnv::new().await;
+    let worker = env.start().await;
+    let (unlucky, other) = (env.person(), env.person());
     for _ in 0..2 {
-        world.telegram.next_in(unlucky.chat, refusal(400, "Bad Request: message text is empty"));
+        env.telegram.next_in(unlucky.chat, refusal(400, "Bad Request: message text is empty"));
     }
-    let id = world.tell(&unlucky, &["Try."]).await[0];
-    let fine = world.tell(&other, &["Fine."]).await[0];
-    world.wait_for_status(fine, "sent").await;
-    world.wait_for_status(id, "sent").await;
-    assert_eq!(world.ended(id).await, ["refused", "refused", "sent"]);
-    let calls: Vec<_> = world.telegram.sent().into_iter().filter(|call| call.chat_id == unlucky.chat).collect();
+    let id = env.tell(&unlucky, &["Try."]).await[0];
+    let fine = env.tell(&other, &["Fine."]).await[0];
+    env.wait_for_status(fine, "sent").await;
+    env.wait_for_status(id, "sent").await;
+    assert_eq!(env.ended(id).await, ["refused", "refused", "sent"]);
+    let calls: Vec<_> = env.telegram.sent().into_iter().filter(|call| call.chat_id == unlucky.chat).collect();
     assert!(gap(&calls[0], &calls[1]) >= Duration::from_millis(50));
     assert!(gap(&calls[1], &calls[2]) >= Duration::from_millis(300));
     worker.stop().await;
@@ -35,41 +35,39 @@ async fn a_refused_message_is_tried_again_by_its_schedule_and_holds_nobody_else(
 
 #[tokio::test]
 async fn a_message_is_given_up_after_its_schedule_and_the_next_one_follows() {
-    let world = World::new().await;
-    let mut config = world.config();
+    let env = TestEnv::new().await;
+    let mut config = env.config();
     config.sending.schedule = Schedule::scaled(0.0001);
     let worker = Worker::start(config).await;
-    let person = world.person();
-    world.telegram.fail_times(Scope::Chat(person.chat), refusal(400, "Bad Request: something new"), 7);
-    let ids = world.tell(&person, &["Hopeless.", "Fine."]).await;
-    world.wait_for_status(ids[0], "given_up").await;
-    world.wait_for_status(ids[1], "sent").await;
-    assert_eq!(world.ended(ids[0]).await, ["refused"; 7]);
+    let person = env.person();
+    env.telegram.fail_times(Scope::Chat(person.chat), refusal(400, "Bad Request: something new"), 7);
+    let ids = env.tell(&person, &["Hopeless.", "Fine."]).await;
+    env.wait_for_status(ids[0], "given_up").await;
+    env.wait_for_status(ids[1], "sent").await;
+    assert_eq!(env.ended(ids[0]).await, ["refused"; 7]);
     assert!(worker.metric("notifications_sent_total", "outcome=\"given_up\"") > 0.9);
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn a_schedule_survives_a_restart() {
-    let world = World::new().await;
-    let mut config = world.config();
+    let env = TestEnv::new().await;
+    let mut config = env.config();
     config.sending.schedule = Schedule::default();
     let worker = Worker::start(config).await;
-    let person = world.person();
-    world.telegram.next_in(person.chat, refusal(400, "Bad Request: something new"));
-    let id = world.tell(&person, &["Later."]).await[0];
-    testkit::wait_for("a failure", PATIENCE, async || {
-        world.row(id).await.is_some_and(|(_, failures, _)| failures == 1)
-    })
-    .await;
+    let person = env.person();
+    env.telegram.next_in(person.chat, refusal(400, "Bad Request: something new"));
+    let id = env.tell(&person, &["Later."]).await[0];
+    testkit::wait_for("a failure", PATIENCE, async || env.row(id).await.is_some_and(|(_, failures, _)| failures == 1))
+        .await;
     worker.stop().await;
-    let mut config = world.config();
+    let mut config = env.config();
     config.sending.schedule = Schedule::default();
     let worker = Worker::start(config).await;
-    world.wait_for_status(id, "sent").await;
-    let calls = world.telegram.sent();
+    env.wait_for_status(id, "sent").await;
+    let calls = env.telegram.sent();
     assert!(gap(&calls[0], &calls[1]) >= Duration::from_secs(5), "{:?}", gap(&calls[0], &calls[1]));
-    assert_eq!(world.row(id).await.map(|(_, failures, _)| failures), Some(1));
+    assert_eq!(env.row(id).await.map(|(_, failures, _)| failures), Some(1));
     worker.stop().await;
 }
 
@@ -90,27 +88,27 @@ fn unreachable() -> [(Failure, UndeliveredReason); 8] {
 
 #[tokio::test]
 async fn a_chat_that_cannot_be_reached_gets_everything_when_it_is_named_again() {
-    let world = World::new().await;
-    let mut config = world.config();
+    let env = TestEnv::new().await;
+    let mut config = env.config();
     // Nothing but the name wakes it.
     config.sending.schedule = Schedule::default();
-    config.sending.contact_patience = Duration::from_secs(86_400);
+    config.sending.contact_timeout = Duration::from_secs(86_400);
     let worker = Worker::start(config).await;
     for (failure, _) in unreachable() {
-        let person = world.person();
-        world.telegram.always_in(person.chat, failure.clone());
-        let ids = world.tell(&person, &["one", "two", "three"]).await;
-        testkit::wait_for("a try", PATIENCE, async || world.outcomes(ids[0]).await == [Some("chat_gone".into())]).await;
-        world.telegram.recover(Scope::Chat(person.chat));
-        let looks = world.people.questions();
-        testkit::wait_for("looks", PATIENCE, async || world.people.questions() >= looks + 3).await;
-        assert_eq!(world.telegram.calls_in(person.chat), 1, "{failure:?}");
-        world.people.register(&person.email, Some(person.chat));
+        let person = env.person();
+        env.telegram.always_in(person.chat, failure.clone());
+        let ids = env.tell(&person, &["one", "two", "three"]).await;
+        testkit::wait_for("a try", PATIENCE, async || env.outcomes(ids[0]).await == [Some("chat_gone".into())]).await;
+        env.telegram.recover(Scope::Chat(person.chat));
+        let looks = env.people.questions();
+        testkit::wait_for("looks", PATIENCE, async || env.people.questions() >= looks + 3).await;
+        assert_eq!(env.telegram.calls_in(person.chat), 1, "{failure:?}");
+        env.people.register(&person.email, Some(person.chat));
         for id in &ids {
-            world.wait_for_status(*id, "sent").await;
+            env.wait_for_status(*id, "sent").await;
         }
-        assert_eq!(world.ended(ids[0]).await, ["chat_gone", "sent"], "{failure:?}");
-        let read: Vec<_> = world.telegram.read_in(person.chat);
+        assert_eq!(env.ended(ids[0]).await, ["chat_gone", "sent"], "{failure:?}");
+        let read: Vec<_> = env.telegram.read_in(person.chat);
         let order: Vec<_> = read.iter().map(|text| text.lines().nth(1).expect("a condition")).collect();
         assert_eq!(order, ["one", "two", "three"]);
     }
@@ -119,40 +117,40 @@ async fn a_chat_that_cannot_be_reached_gets_everything_when_it_is_named_again() 
 
 #[tokio::test]
 async fn a_chat_that_cannot_be_reached_is_tried_again_by_itself_and_when_it_is_heard_of() {
-    let world = World::new().await;
-    let mut config = world.config();
-    config.sending.contact_patience = Duration::from_secs(86_400);
+    let env = TestEnv::new().await;
+    let mut config = env.config();
+    config.sending.contact_timeout = Duration::from_secs(86_400);
     let worker = Worker::start(config).await;
-    let (patient, heard) = (world.person(), world.person());
+    let (patient, heard) = (env.person(), env.person());
     for person in [&patient, &heard] {
-        world.telegram.next_in(person.chat, Failure::blocked());
-        let id = world.tell(person, &["one"]).await[0];
-        let tried = async || world.outcomes(id).await.first() == Some(&Some("chat_gone".into()));
+        env.telegram.next_in(person.chat, Failure::blocked());
+        let id = env.tell(person, &["one"]).await[0];
+        let tried = async || env.outcomes(id).await.first() == Some(&Some("chat_gone".into()));
         testkit::wait_for("a try", PATIENCE, tried).await;
         if person.chat == heard.chat {
-            let store = Store::new(world.database.pool.clone());
+            let store = Store::new(env.database.pool.clone());
             store.chat_was_heard(ChatId(person.chat)).await.expect("woken");
         }
-        world.wait_for_status(id, "sent").await;
-        assert_eq!(world.ended(id).await, ["chat_gone", "sent"]);
+        env.wait_for_status(id, "sent").await;
+        assert_eq!(env.ended(id).await, ["chat_gone", "sent"]);
     }
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn what_a_chat_could_not_be_told_for_its_time_is_given_up_and_reported_with_the_reason() {
-    let world = World::new().await;
-    let worker = world.start().await;
+    let env = TestEnv::new().await;
+    let worker = env.start().await;
     for (failure, reason) in unreachable() {
-        let person = world.person();
-        world.telegram.always_in(person.chat, failure.clone());
-        let ids = world.tell(&person, &["one", "two", "three"]).await;
+        let person = env.person();
+        env.telegram.always_in(person.chat, failure.clone());
+        let ids = env.tell(&person, &["one", "two", "three"]).await;
         for id in &ids {
-            world.wait_for_status(*id, "undeliverable").await;
+            env.wait_for_status(*id, "undeliverable").await;
         }
-        assert!(world.telegram.calls_in(person.chat) <= 6, "{failure:?}");
+        assert!(env.telegram.calls_in(person.chat) <= 6, "{failure:?}");
         let reported = async || {
-            let told = world.people.reports();
+            let told = env.people.reports();
             let last = told.iter().rfind(|report| report.user_id == person.id.to_string());
             last.is_some_and(|report| report.count == 3 && report.reason() == reason && report.last_at_unix_ms > 0)
         };
@@ -167,39 +165,39 @@ async fn what_a_chat_could_not_be_told_for_its_time_is_given_up_and_reported_wit
 
 #[tokio::test]
 async fn a_report_that_user_manager_does_not_take_is_made_again() {
-    let world = World::new().await;
-    let worker = world.start().await;
-    let person = world.stranger();
-    world.people.register(&person.email, None);
-    let id = world.tell(&person, &["one"]).await[0];
-    world.wait_for_status(id, "undeliverable").await;
-    world.people.refuse(Some(tonic::Code::Unimplemented));
+    let env = TestEnv::new().await;
+    let worker = env.start().await;
+    let person = env.stranger();
+    env.people.register(&person.email, None);
+    let id = env.tell(&person, &["one"]).await[0];
+    env.wait_for_status(id, "undeliverable").await;
+    env.people.refuse(Some(tonic::Code::Unimplemented));
     let tried = async || {
         let calls = sqlx::query_scalar("SELECT coalesce(max(calls), 0) FROM undelivered_reports");
-        calls.fetch_one(&world.database.pool).await.is_ok_and(|calls: i32| calls >= 1)
+        calls.fetch_one(&env.database.pool).await.is_ok_and(|calls: i32| calls >= 1)
     };
-    let told = async || tried().await || !world.people.reports().is_empty();
+    let told = async || tried().await || !env.people.reports().is_empty();
     testkit::wait_for("a call", PATIENCE, told).await;
-    world.people.refuse(None);
-    testkit::wait_for("a report", PATIENCE, async || !world.people.reports().is_empty()).await;
-    assert_eq!(world.people.reports()[0].reason(), UndeliveredReason::NoChat);
+    env.people.refuse(None);
+    testkit::wait_for("a report", PATIENCE, async || !env.people.reports().is_empty()).await;
+    assert_eq!(env.people.reports()[0].reason(), UndeliveredReason::NoChat);
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn whoever_is_told_that_it_is_over_is_told_what_was_missed() {
-    let world = World::new().await;
-    let worker = world.start().await;
-    let person = world.stranger();
-    world.people.register(&person.email, None);
-    let missed = world.tell_kinds(&person, &[("high", "Too many.")]).await[0];
-    world.wait_for_status(missed, "undeliverable").await;
-    world.people.register(&person.email, Some(person.chat));
+    let env = TestEnv::new().await;
+    let worker = env.start().await;
+    let person = env.stranger();
+    env.people.register(&person.email, None);
+    let missed = env.tell_kinds(&person, &[("high", "Too many.")]).await[0];
+    env.wait_for_status(missed, "undeliverable").await;
+    env.people.register(&person.email, Some(person.chat));
     let events = [("recovered", "It is over."), ("low", "Too few."), ("recovered", "Over again.")];
-    for id in world.tell_kinds(&person, &events).await {
-        world.wait_for_status(id, "sent").await;
+    for id in env.tell_kinds(&person, &events).await {
+        env.wait_for_status(id, "sent").await;
     }
-    let read = world.telegram.read_in(person.chat);
+    let read = env.telegram.read_in(person.chat);
     assert!(read[0].contains("It is over.\nNot delivered before: Too many.\n"), "{}", read[0]);
     assert!(read[1..].iter().all(|text| !text.contains("Not delivered before")), "{read:?}");
     worker.stop().await;
@@ -207,48 +205,48 @@ async fn whoever_is_told_that_it_is_over_is_told_what_was_missed() {
 
 #[tokio::test]
 async fn a_move_that_leads_nowhere_is_forgotten() {
-    let world = World::new().await;
-    let worker = world.start().await;
-    let group = world.group();
+    let env = TestEnv::new().await;
+    let worker = env.start().await;
+    let group = env.group();
     let nowhere = -1_009_999_999_999;
-    world.telegram.next_in(group.chat, Failure::migrated_to(nowhere));
-    world.telegram.always_in(nowhere, Failure::chat_not_found());
-    let id = world.tell(&group, &["Where?"]).await[0];
-    world.wait_for_status(id, "sent").await;
-    assert_eq!(world.ended(id).await, ["migrated", "chat_gone", "sent"]);
-    assert_eq!(world.telegram.read_in(group.chat).len(), 1);
+    env.telegram.next_in(group.chat, Failure::migrated_to(nowhere));
+    env.telegram.always_in(nowhere, Failure::chat_not_found());
+    let id = env.tell(&group, &["Where?"]).await[0];
+    env.wait_for_status(id, "sent").await;
+    assert_eq!(env.ended(id).await, ["migrated", "chat_gone", "sent"]);
+    assert_eq!(env.telegram.read_in(group.chat).len(), 1);
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn a_group_that_moved_is_followed_at_once_and_after_a_restart() {
-    let world = World::new().await;
-    let worker = world.start().await;
-    let group = world.group();
+    let env = TestEnv::new().await;
+    let worker = env.start().await;
+    let group = env.group();
     let new_id = -1_001_234_567_890;
-    world.telegram.always_in(group.chat, Failure::migrated_to(new_id));
-    let id = world.tell(&group, &["Where?"]).await[0];
-    world.wait_for_status(id, "sent").await;
-    assert_eq!(world.ended(id).await, ["migrated", "sent"]);
+    env.telegram.always_in(group.chat, Failure::migrated_to(new_id));
+    let id = env.tell(&group, &["Where?"]).await[0];
+    env.wait_for_status(id, "sent").await;
+    assert_eq!(env.ended(id).await, ["migrated", "sent"]);
     worker.stop().await;
-    let worker = world.start().await;
-    let id = world.tell(&group, &["There."]).await[0];
-    world.wait_for_status(id, "sent").await;
-    assert_eq!(world.ended(id).await, ["sent"]);
-    assert_eq!((world.telegram.calls_in(group.chat), world.telegram.read_in(new_id).len()), (1, 2));
+    let worker = env.start().await;
+    let id = env.tell(&group, &["There."]).await[0];
+    env.wait_for_status(id, "sent").await;
+    assert_eq!(env.ended(id).await, ["sent"]);
+    assert_eq!((env.telegram.calls_in(group.chat), env.telegram.read_in(new_id).len()), (1, 2));
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn markup_that_telegram_does_not_understand_goes_as_plain_text() {
-    let world = World::new().await;
-    let worker = world.start().await;
-    let person = world.person();
-    world.telegram.next_in(person.chat, Failure::cannot_parse());
-    let id = world.tell(&person, &["a < b"]).await[0];
-    world.wait_for_status(id, "sent").await;
-    assert_eq!(world.ended(id).await, ["plain_text", "sent"]);
-    let calls = world.telegram.sent();
+    let env = TestEnv::new().await;
+    let worker = env.start().await;
+    let person = env.person();
+    env.telegram.next_in(person.chat, Failure::cannot_parse());
+    let id = env.tell(&person, &["a < b"]).await[0];
+    env.wait_for_status(id, "sent").await;
+    assert_eq!(env.ended(id).await, ["plain_text", "sent"]);
+    let calls = env.telegram.sent();
     assert_eq!((calls[0].parse_mode.as_deref(), calls[1].parse_mode.as_deref()), (Some("HTML"), None));
     assert!(calls[1].text.contains("\na < b\n"), "{}", calls[1].text);
     assert!(worker.metric("notifications_sent_total", "outcome=\"plain_text\"") > 0.9);
@@ -257,73 +255,71 @@ async fn markup_that_telegram_does_not_understand_goes_as_plain_text() {
 
 #[tokio::test]
 async fn a_busy_chat_waits_as_long_as_it_is_told_and_nobody_else_does() {
-    let world = World::new().await;
-    let worker = world.start().await;
-    let (busy, other) = (world.person(), world.person());
-    world.telegram.next_in(busy.chat, Failure::TooManyRequests { retry_after: 2 });
+    let env = TestEnv::new().await;
+    let worker = env.start().await;
+    let (busy, other) = (env.person(), env.person());
+    env.telegram.next_in(busy.chat, Failure::TooManyRequests { retry_after: 2 });
     let begun = Instant::now();
-    let id = world.tell(&busy, &["Later."]).await[0];
-    testkit::wait_for("a refusal", PATIENCE, async || world.telegram.calls_in(busy.chat) == 1).await;
-    let fine = world.tell(&other, &["Now."]).await[0];
-    world.wait_for_status(fine, "sent").await;
+    let id = env.tell(&busy, &["Later."]).await[0];
+    testkit::wait_for("a refusal", PATIENCE, async || env.telegram.calls_in(busy.chat) == 1).await;
+    let fine = env.tell(&other, &["Now."]).await[0];
+    env.wait_for_status(fine, "sent").await;
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
-    world.wait_for_status(id, "sent").await;
+    env.wait_for_status(id, "sent").await;
     assert!(begun.elapsed() >= Duration::from_secs(2));
-    assert_eq!(world.ended(id).await, ["too_many", "sent"]);
-    assert_eq!(world.row(id).await.map(|(_, failures, _)| failures), Some(0));
+    assert_eq!(env.ended(id).await, ["too_many", "sent"]);
+    assert_eq!(env.row(id).await.map(|(_, failures, _)| failures), Some(0));
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn a_limit_of_the_whole_bot_silences_everybody_for_as_long_as_it_says() {
-    let world = World::new().await;
-    let worker = world.start().await;
-    let people: Vec<_> = (0..6).map(|_| world.person()).collect();
-    world.telegram.fail_always(Scope::All, Failure::TooManyRequests { retry_after: 2 });
+    let env = TestEnv::new().await;
+    let worker = env.start().await;
+    let people: Vec<_> = (0..6).map(|_| env.person()).collect();
+    env.telegram.fail_always(Scope::All, Failure::TooManyRequests { retry_after: 2 });
     let mut ids = Vec::new();
     for person in &people {
-        ids.extend(world.tell(person, &["Soon."]).await);
+        ids.extend(env.tell(person, &["Soon."]).await);
     }
-    testkit::wait_for("the channel to close", PATIENCE, async || worker.metric("telegram_channel_open", "") < 0.1)
-        .await;
-    world.telegram.recover(Scope::All);
-    let silent_from = world.telegram.sent().len();
-    world.wait_for_count("sent", 6).await;
-    let calls = world.telegram.sent();
+    testkit::wait_for("the breaker to open", PATIENCE, async || worker.metric("telegram_channel_open", "") < 0.1).await;
+    env.telegram.recover(Scope::All);
+    let silent_from = env.telegram.sent().len();
+    env.wait_for_count("sent", 6).await;
+    let calls = env.telegram.sent();
     let silence = gap(&calls[silent_from - 1], &calls[silent_from]);
     assert!(silence >= Duration::from_millis(1900), "{silence:?}");
     for id in ids {
-        assert_eq!(world.row(id).await.map(|(_, failures, _)| failures), Some(0));
+        assert_eq!(env.row(id).await.map(|(_, failures, _)| failures), Some(0));
     }
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn a_silence_of_the_whole_bot_outlasts_a_restart() {
-    let world = World::new().await;
-    let worker = world.start().await;
+    let env = TestEnv::new().await;
+    let worker = env.start().await;
     let told_off = Failure::TooManyRequests { retry_after: 6 };
-    let people = [world.person(), world.person(), world.person()];
+    let people = [env.person(), env.person(), env.person()];
     for person in &people[..2] {
-        world.telegram.next_in(person.chat, told_off.clone());
-        world.tell(person, &["Soon."]).await;
-        testkit::wait_for("a refusal", PATIENCE, async || world.telegram.calls_in(person.chat) == 1).await;
+        env.telegram.next_in(person.chat, told_off.clone());
+        env.tell(person, &["Soon."]).await;
+        testkit::wait_for("a refusal", PATIENCE, async || env.telegram.calls_in(person.chat) == 1).await;
     }
-    testkit::wait_for("the channel to close", PATIENCE, async || worker.metric("telegram_channel_open", "") < 0.1)
-        .await;
+    testkit::wait_for("the breaker to open", PATIENCE, async || worker.metric("telegram_channel_open", "") < 0.1).await;
     let kept = async || {
-        let row = sqlx::query_scalar("SELECT count(*) FROM silence").fetch_one(&world.database.pool).await;
+        let row = sqlx::query_scalar("SELECT count(*) FROM silence").fetch_one(&env.database.pool).await;
         row.is_ok_and(|count: i64| count == 1)
     };
     testkit::wait_for("the ledger to keep it", PATIENCE, kept).await;
     worker.stop().await;
-    let worker = world.start().await;
-    world.tell(&people[2], &["Soon."]).await;
+    let worker = env.start().await;
+    env.tell(&people[2], &["Soon."]).await;
     worker.wait_until_leading().await;
-    testkit::wait_for("the channel to be closed", PATIENCE, async || worker.metric("telegram_channel_open", "") < 0.1)
+    testkit::wait_for("the breaker to be open", PATIENCE, async || worker.metric("telegram_channel_open", "") < 0.1)
         .await;
-    world.wait_for_count("sent", 3).await;
-    let calls = world.telegram.sent();
+    env.wait_for_count("sent", 3).await;
+    let calls = env.telegram.sent();
     let silence = gap(&calls[1], &calls[2]);
     assert!(silence >= Duration::from_millis(5900), "{silence:?}");
     worker.stop().await;

@@ -1,4 +1,4 @@
-//! The stand-in for Telegram, with the verbs of these stories.
+//! The simulator for Telegram, with the verbs of these stories.
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
@@ -32,8 +32,8 @@ pub fn gap(earlier: &Sent, later: &Sent) -> Duration {
 impl Telegram {
     pub async fn start(limits: Option<Limits>) -> Self {
         let options = Options { token: TOKEN.to_owned(), limits, ..Options::new(Page::plain()) };
-        let stand_in = simulators::telegram::Telegram::start(options, &CancellationToken::new()).await;
-        Self(Arc::new(stand_in.expect("a stand-in for Telegram")))
+        let simulator = simulators::telegram::Telegram::start(options, &CancellationToken::new()).await;
+        Self(Arc::new(simulator.expect("a simulator for Telegram")))
     }
 
     /// The next message, whoever it is for, fails like this.

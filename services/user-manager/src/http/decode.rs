@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 use events::EmailAddress;
-use http_edge::{Fields, Given, Problem};
+use http_edge::{JsonFields, Patch, Problem};
 use serde_json::Value;
 
 use crate::core::user::{Change, Changes, ChatId, LONGEST_NAME, NewUser};
@@ -11,7 +11,7 @@ use crate::core::user::{Change, Changes, ChatId, LONGEST_NAME, NewUser};
 ///
 /// # Errors
 /// 400 when a required field is missing, else 422 with every field that is wrong.
-pub fn new_user(mut fields: Fields) -> Result<NewUser, Problem> {
+pub fn new_user(mut fields: JsonFields) -> Result<NewUser, Problem> {
     const MISSING: &str = "Missing required fields";
     refuse_missing(&fields, &["email", "first_name", "last_name"], MISSING)?;
     let email = fields.parsed("email").value();
@@ -32,11 +32,11 @@ pub fn new_user(mut fields: Fields) -> Result<NewUser, Problem> {
 ///
 /// # Errors
 /// 422 with every field that is wrong.
-pub fn changes(mut fields: Fields, email: &EmailAddress) -> Result<Changes, Problem> {
+pub fn changes(mut fields: JsonFields, email: &EmailAddress) -> Result<Changes, Problem> {
     match fields.parsed::<EmailAddress>("email") {
-        Given::Value(given) if given == *email => {}
-        Given::Absent => {}
-        Given::Null | Given::Value(_) => {
+        Patch::Value(given) if given == *email => {}
+        Patch::Absent => {}
+        Patch::Null | Patch::Value(_) => {
             fields.wrong::<()>("email", "cannot be changed");
         }
     }
@@ -48,18 +48,18 @@ pub fn changes(mut fields: Fields, email: &EmailAddress) -> Result<Changes, Prob
     Ok(Changes { first_name, last_name, tax_code, iban })
 }
 
-fn name(fields: &mut Fields, field: &str) -> Option<String> {
+fn name(fields: &mut JsonFields, field: &str) -> Option<String> {
     match fields.text(field, LONGEST_NAME) {
-        Given::Null => fields.wrong(field, "must not be null").value(),
+        Patch::Null => fields.wrong(field, "must not be null").value(),
         given => given.value(),
     }
 }
 
-fn change<T>(given: Given<T>) -> Change<T> {
+fn change<T>(given: Patch<T>) -> Change<T> {
     match given {
-        Given::Absent => Change::Keep,
-        Given::Null => Change::Clear,
-        Given::Value(value) => Change::Set(value),
+        Patch::Absent => Change::Keep,
+        Patch::Null => Change::Clear,
+        Patch::Value(value) => Change::Set(value),
     }
 }
 
@@ -67,7 +67,7 @@ fn change<T>(given: Given<T>) -> Change<T> {
 ///
 /// # Errors
 /// 400 when a field is missing, else 422 with every field that is wrong.
-pub fn chat_link(mut fields: Fields) -> Result<(EmailAddress, ChatId), Problem> {
+pub fn chat_link(mut fields: JsonFields) -> Result<(EmailAddress, ChatId), Problem> {
     const MISSING: &str = "Missing email or telegram_chat_id";
     refuse_missing(&fields, &["email", "telegram_chat_id"], MISSING)?;
     let email = fields.parsed("email").value();
@@ -77,19 +77,19 @@ pub fn chat_link(mut fields: Fields) -> Result<(EmailAddress, ChatId), Problem> 
 }
 
 /// A number, or a string of one.
-fn chat_id(fields: &mut Fields, field: &str) -> Given<ChatId> {
+fn chat_id(fields: &mut JsonFields, field: &str) -> Patch<ChatId> {
     let chat = match fields.raw(field) {
         Some(Value::String(text)) => text.parse().ok(),
         Some(value) => value.as_i64().and_then(|number| ChatId::new(number).ok()),
         None => None,
     };
     match chat {
-        Some(chat) => Given::Value(chat),
+        Some(chat) => Patch::Value(chat),
         None => fields.wrong(field, crate::core::user::WrongChatId.to_string()),
     }
 }
 
-fn refuse_missing(fields: &Fields, names: &[&str], error: &'static str) -> Result<(), Problem> {
+fn refuse_missing(fields: &JsonFields, names: &[&str], error: &'static str) -> Result<(), Problem> {
     if names.iter().any(|name| fields.is_missing(name)) { Err(bad_request(error)) } else { Ok(()) }
 }
 

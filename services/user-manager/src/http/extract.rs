@@ -2,7 +2,7 @@
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 use events::EmailAddress;
-use http_edge::{Problem, Segment, idempotency::Key};
+use http_edge::{PathParam, Problem, idempotency::Key};
 
 use super::not_found;
 
@@ -35,7 +35,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Addressed {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Segment(email) = Segment::from_request_parts(parts, state).await?;
+        let PathParam(email) = PathParam::from_request_parts(parts, state).await?;
         email.parse().map(Self).map_err(|_| not_found())
     }
 }

@@ -18,7 +18,7 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    Stored,
+    DbHandle,
     notifier::Notifier,
     store::{CHAT_TAKEN, EMAIL_TAKEN, Store, TAX_CODE_TAKEN},
 };
@@ -33,7 +33,7 @@ const TAKEN: [(&str, StatusCode, &str); 3] = [
 /// What every call is handed.
 #[derive(Clone)]
 struct App {
-    stored: Stored,
+    db: DbHandle,
     deleted: Arc<Notify>,
     notifier: Notifier,
 }
@@ -41,19 +41,19 @@ struct App {
 /// Every call of the service, without its prefix. `deleted` is notified after each deletion, and
 /// `notifier` told of each chat.
 #[must_use]
-pub fn routes(stored: Stored, deleted: Arc<Notify>, notifier: Notifier) -> Routes {
+pub fn routes(db: DbHandle, deleted: Arc<Notify>, notifier: Notifier) -> Routes {
     let (router, openapi) = OpenApiRouter::with_openapi(documents::Api::openapi())
         .routes(routes!(users::register, users::list))
         .routes(routes!(users::show, users::change, users::delete))
         .routes(routes!(users::link_chat))
-        .with_state(App { stored, deleted, notifier })
+        .with_state(App { db, deleted, notifier })
         .split_for_parts();
     Routes { router, openapi }
 }
 
 impl App {
     fn store(&self) -> Result<&Store, Problem> {
-        Ok(self.stored.reached()?)
+        Ok(self.db.reached()?)
     }
 
     /// Begins a mutation whose caller is known by `caller`'s e-mail address.

@@ -9,11 +9,11 @@ use axum::{
 use http_edge::{
     Body, PageQuery, Problem, ProblemBody,
     database::{problem, problem_on_constraint},
-    idempotency::{Answer, Attempt, Begun},
-    whole,
+    idempotency::{Answer, Begun, IdempotentTransaction},
+    read_body,
 };
 use pg::read;
-use runtime::{fault, trace::Cause};
+use runtime::{fault, trace::RequestContext};
 
 use super::{
     App, TAKEN, decode,
@@ -143,19 +143,19 @@ pub(super) async fn change(
 )]
 pub(super) async fn delete(
     State(app): State<App>,
-    Extension(cause): Extension<Cause>,
+    Extension(context): Extension<RequestContext>,
     RequiredKey(key): RequiredKey,
     Addressed(email): Addressed,
     body: body::Body,
 ) -> Result<Response, Problem> {
     // A body means nothing here, except that with another one it is another request.
-    let body = whole(body).await?;
+    let body = read_body(body).await?;
     let request = (Method::DELETE, &*format!("/users/{email}"), body.as_ref());
     let mut attempt = match app.begin(Some(key), email.as_str(), request).await? {
         Begun::Replayed(answer) => return Ok(answer),
         Begun::Fresh(attempt) => attempt,
     };
-    let deleted = store::delete(attempt.connection(), &email, &cause).await;
+    let deleted = store::delete(attempt.connection(), &email, &context).await;
     let effect =
         deleted.map(
             |deleted| {
@@ -185,7 +185,7 @@ pub(super) async fn delete(
 )]
 pub(super) async fn link_chat(
     State(app): State<App>,
-    Extension(cause): Extension<Cause>,
+    Extension(context): Extension<RequestContext>,
     OptionalKey(key): OptionalKey,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -200,12 +200,15 @@ pub(super) async fn link_chat(
         if linked { Ok(message(StatusCode::OK, "Telegram chat ID updated successfully")) } else { Err(not_found()) }
     });
     let answer = finish(attempt, effect).await?;
-    app.notifier.chat_was_linked(email.as_str(), &cause);
+    app.notifier.chat_was_linked(email.as_str(), &context);
     Ok(answer)
 }
 
 /// Commits the effect with its answer, or answers why there is none.
-async fn finish(attempt: Attempt, effect: sqlx::Result<Result<Answer, Problem>>) -> Result<Response, Problem> {
+async fn finish(
+    attempt: IdempotentTransaction,
+    effect: sqlx::Result<Result<Answer, Problem>>,
+) -> Result<Response, Problem> {
     fault::point("user-manager.effect-not-committed");
     attempt.finish(effect.unwrap_or_else(|error| Err(problem_on_constraint(&error, &TAKEN)))).await
 }

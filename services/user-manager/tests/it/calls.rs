@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use crate::world::{World, ada, fresh_key};
+use crate::test_env::{TestEnv, ada, fresh_key};
 
 const IBAN: &str = "IT60 X054 2811 1010 0000 0123 456";
 
 #[tokio::test]
 async fn somebody_registers_and_is_shown_with_every_field() {
-    let World { service, .. } = World::new().await;
+    let TestEnv { service, .. } = TestEnv::new().await;
     let user = json!({"email": " Ada@Example.org ", "first_name": " Ada ", "last_name": "Lovelace",
         "tax_code": "lvl daa-15t50", "iban": IBAN, "telegram_chat_id": 7, "unknown": true});
     let answer = service.call("POST", "/users").key("k").json(&user).send().await;
@@ -21,7 +21,7 @@ async fn somebody_registers_and_is_shown_with_every_field() {
 
 #[tokio::test]
 async fn what_may_be_left_out_is_null() {
-    let World { service, .. } = World::new().await;
+    let TestEnv { service, .. } = TestEnv::new().await;
     let user = json!({"email": "ada@example.org", "first_name": "Ada", "last_name": "L", "tax_code": null});
     service.call("POST", "/user-manager/users").key("k").json(&user).send().await.expect(201);
     let shown = service.call("GET", "/user-manager/users/ada@example.org").send().await.expect(200).body;
@@ -33,7 +33,7 @@ async fn what_may_be_left_out_is_null() {
 
 #[tokio::test]
 async fn registering_needs_a_key_then_fields_then_a_free_address_and_tax_code() {
-    let World { service, .. } = World::new().await;
+    let TestEnv { service, .. } = TestEnv::new().await;
     let post = |body: Value| service.call("POST", "/users").json(&body);
     let with_code = |email: &str| {
         let mut user = ada(email);
@@ -72,7 +72,7 @@ async fn registering_needs_a_key_then_fields_then_a_free_address_and_tax_code() 
 
 #[tokio::test]
 async fn everybody_is_listed_page_by_page_in_the_order_of_registration() {
-    let World { service, .. } = World::new().await;
+    let TestEnv { service, .. } = TestEnv::new().await;
     assert_eq!(service.call("GET", "/users").send().await.expect(200).body, json!([]));
     let emails: Vec<_> = (0..5).map(|number| format!("user{number}@example.org")).collect();
     for email in &emails {
@@ -97,7 +97,7 @@ async fn everybody_is_listed_page_by_page_in_the_order_of_registration() {
 
 #[tokio::test]
 async fn a_page_that_cannot_be_one_is_refused() {
-    let World { service, .. } = World::new().await;
+    let TestEnv { service, .. } = TestEnv::new().await;
     for query in ["limit=0", "limit=1001", "limit=-1", "limit=many", "limit=", "cursor=", "cursor=7", "cursor=a@b.c"] {
         service.call("GET", &format!("/users?{query}")).send().await.refuses(422, "Validation failed");
     }
@@ -105,7 +105,7 @@ async fn a_page_that_cannot_be_one_is_refused() {
 
 #[tokio::test]
 async fn somebody_unknown_is_not_found_whatever_is_asked() {
-    let World { service, .. } = World::new().await;
+    let TestEnv { service, .. } = TestEnv::new().await;
     for email in
         ["nobody@example.org", "no-address", "%00@example.org", "%FF%FE", "a%20b@example.org", "a%2Fb@example.org"]
     {
@@ -120,7 +120,7 @@ async fn somebody_unknown_is_not_found_whatever_is_asked() {
 
 #[tokio::test]
 async fn a_change_touches_what_it_names_and_null_clears() {
-    let World { service, .. } = World::new().await;
+    let TestEnv { service, .. } = TestEnv::new().await;
     let mut user = ada("ada@example.org");
     user["tax_code"] = json!("AB1");
     user["iban"] = json!(IBAN);
@@ -144,7 +144,7 @@ async fn a_change_touches_what_it_names_and_null_clears() {
 
 #[tokio::test]
 async fn a_change_that_cannot_be_is_refused_and_changes_nothing() {
-    let World { service, .. } = World::new().await;
+    let TestEnv { service, .. } = TestEnv::new().await;
     for (email, code) in [("ada@example.org", "A1"), ("bob@example.org", "B1")] {
         let mut user = ada(email);
         user["tax_code"] = json!(code);
@@ -171,7 +171,7 @@ async fn a_change_that_cannot_be_is_refused_and_changes_nothing() {
 
 #[tokio::test]
 async fn a_chat_is_linked_by_number_or_text_and_belongs_to_one_person() {
-    let World { service, .. } = World::new().await;
+    let TestEnv { service, .. } = TestEnv::new().await;
     service.register("ada@example.org").await;
     service.register("bob@example.org").await;
     let link = |body: Value| service.call("POST", "/users/telegram").json(&body).send();
@@ -189,7 +189,7 @@ async fn a_chat_is_linked_by_number_or_text_and_belongs_to_one_person() {
 
 #[tokio::test]
 async fn a_chat_needs_a_person_and_a_number() {
-    let World { service, .. } = World::new().await;
+    let TestEnv { service, .. } = TestEnv::new().await;
     service.register("ada@example.org").await;
     let link = |body: Value| service.call("POST", "/users/telegram").json(&body).send();
     for body in [
@@ -225,7 +225,7 @@ async fn a_chat_needs_a_person_and_a_number() {
 
 #[tokio::test]
 async fn somebody_deleted_is_gone_and_leaves_room_for_others() {
-    let World { service, .. } = World::new().await;
+    let TestEnv { service, .. } = TestEnv::new().await;
     let mut user = ada("ada@example.org");
     user["tax_code"] = json!("AB1");
     service.call("POST", "/users").key("k").json(&user).send().await.expect(201);
@@ -240,7 +240,7 @@ async fn somebody_deleted_is_gone_and_leaves_room_for_others() {
 
 #[tokio::test]
 async fn other_methods_and_paths_are_refused() {
-    let World { service, .. } = World::new().await;
+    let TestEnv { service, .. } = TestEnv::new().await;
     for (method, path) in
         [("PUT", "/users"), ("DELETE", "/users"), ("POST", "/users/a@b.cd"), ("GET", "/users/telegram")]
     {

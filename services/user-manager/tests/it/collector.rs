@@ -11,7 +11,7 @@ use proto::v1::{
     DeleteInterestsResponse, UserRequest,
     data_collector_service_server::{DataCollectorService, DataCollectorServiceServer},
 };
-use runtime::{Shell, clock::Clock, listen::Listen, trace::Cause};
+use runtime::{ServiceRuntime, clock::Clock, listen::Listen, trace::RequestContext};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status};
 pub struct Call {
     pub email: String,
     pub user_id: Option<String>,
-    pub cause: Cause,
+    pub context: RequestContext,
 }
 
 /// How a call goes wrong.
@@ -43,7 +43,7 @@ struct Record {
 pub struct Collector {
     pub addr: SocketAddr,
     record: Record,
-    shell: Shell,
+    runtime: ServiceRuntime,
 }
 
 impl Collector {
@@ -57,12 +57,12 @@ impl Collector {
     }
 
     async fn on(listen: Listen) -> Self {
-        let shell = Shell::new("data-collector", CancellationToken::new(), Clock::system());
+        let runtime = ServiceRuntime::new("data-collector", CancellationToken::new(), Clock::system());
         let record = Record::default();
         let service = DataCollectorServiceServer::new(record.clone());
-        let served = grpc_edge::serve(&shell, listen, service).await.expect("served");
+        let served = grpc_edge::serve(&runtime, listen, service).await.expect("served");
         served.set_serving().await;
-        Self { addr: served.addr, record, shell }
+        Self { addr: served.addr, record, runtime }
     }
 
     /// The next calls go wrong like this.
@@ -75,8 +75,8 @@ impl Collector {
     }
 
     pub async fn stop(self) {
-        self.shell.tasks.stopping().cancel();
-        self.shell.tasks.join().await.expect("a clean stop");
+        self.runtime.tasks.stopping().cancel();
+        self.runtime.tasks.join().await.expect("a clean stop");
     }
 }
 
@@ -86,9 +86,9 @@ impl DataCollectorService for Record {
         &self,
         request: Request<UserRequest>,
     ) -> Result<Response<DeleteInterestsResponse>, Status> {
-        let cause = grpc_edge::cause(request.metadata());
+        let context = grpc_edge::request_context(request.metadata());
         let UserRequest { email, user_id } = request.into_inner();
-        self.calls.lock().expect("a lock").push(Call { email, user_id, cause });
+        self.calls.lock().expect("a lock").push(Call { email, user_id, context });
         let fault = self.faults.lock().expect("a lock").pop_front();
         match fault {
             None => Ok(Response::new(DeleteInterestsResponse { success: true, deleted_count: 2 })),

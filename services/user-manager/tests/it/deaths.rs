@@ -3,36 +3,36 @@
 use rustix::process::Signal;
 use serde_json::json;
 use testkit::{free_addr, last_words};
+use user_manager::MIGRATOR;
 
 use crate::{
     collector::Collector,
     process::{Process, USER_MANAGER},
-    world::{PATIENCE, World, ada},
+    test_env::{PATIENCE, TestEnv, ada},
 };
-use user_manager::MIGRATOR;
 
 const POINT: &str = "FLIGHTBELL_FAULT_POINT";
 
-async fn process(world: &World, environment: &[(&str, &str)]) -> Process {
-    Process::start(&world.database.url, world.collector.addr, environment).await
+async fn process(env: &TestEnv, environment: &[(&str, &str)]) -> Process {
+    Process::start(&env.database.url, env.collector.addr, environment).await
 }
 
-/// A world whose only replica is the process that a test starts.
-async fn world_without_a_replica() -> World {
-    let world = World::new().await;
-    world.service.stop().await;
-    world
+/// An environment whose only replica is the process that a test starts.
+async fn world_without_a_replica() -> TestEnv {
+    let env = TestEnv::new().await;
+    env.service.stop().await;
+    env
 }
 
 #[tokio::test]
 async fn a_death_between_effect_and_commit_leaves_nothing_and_the_key_free() {
-    let world = world_without_a_replica().await;
-    let dying = process(&world, &[(POINT, "user-manager.effect-not-committed")]).await;
+    let env = world_without_a_replica().await;
+    let dying = process(&env, &[(POINT, "user-manager.effect-not-committed")]).await;
     let register = |process: &Process| process.call("POST", "/users").key("k").json(&ada("ada@example.org")).try_send();
     register(&dying).await.expect_err("it died before it answered");
     dying.itself.killed().await;
-    assert_eq!(world.count("SELECT count(*) FROM users").await, 0);
-    let next = process(&world, &[]).await;
+    assert_eq!(env.count("SELECT count(*) FROM users").await, 0);
+    let next = process(&env, &[]).await;
     let answered = async || {
         let answer = register(&next).await.expect("an answer");
         // The dead process's transaction may hold the key until the server has noticed.
@@ -47,19 +47,19 @@ async fn a_death_between_effect_and_commit_leaves_nothing_and_the_key_free() {
 
 #[tokio::test]
 async fn a_death_between_deletion_and_relay_is_relayed_at_the_next_start_and_replays() {
-    let world = World::new().await;
-    world.service.register("ada@example.org").await;
-    let id = world.id_of("ada@example.org").await.to_string();
-    world.service.stop().await;
-    let dying = process(&world, &[(POINT, "user-manager.deleted-not-relayed")]).await;
+    let env = TestEnv::new().await;
+    env.service.register("ada@example.org").await;
+    let id = env.id_of("ada@example.org").await.to_string();
+    env.service.stop().await;
+    let dying = process(&env, &[(POINT, "user-manager.deleted-not-relayed")]).await;
     let delete = |process: &Process| process.call("DELETE", "/users/ada@example.org").key("k").try_send();
     delete(&dying).await.expect_err("it died before it answered");
     dying.itself.killed().await;
-    assert_eq!(world.collector.calls(), []);
+    assert_eq!(env.collector.calls(), []);
 
-    let next = process(&world, &[]).await;
-    world.settled().await;
-    let calls = world.collector.calls();
+    let next = process(&env, &[]).await;
+    env.settled().await;
+    let calls = env.collector.calls();
     assert_eq!((calls.len(), calls[0].user_id.as_deref()), (1, Some(&*id)));
     let again = delete(&next).await.expect("an answer");
     again.says(200, "User deleted successfully");
@@ -69,21 +69,21 @@ async fn a_death_between_deletion_and_relay_is_relayed_at_the_next_start_and_rep
 
 #[tokio::test]
 async fn a_death_between_call_and_record_repeats_the_call_with_the_same_id() {
-    let world = World::new().await;
-    world.service.register("ada@example.org").await;
-    let id = world.id_of("ada@example.org").await.to_string();
-    world.service.stop().await;
-    let dying = process(&world, &[(POINT, "user-manager.relayed-not-recorded")]).await;
+    let env = TestEnv::new().await;
+    env.service.register("ada@example.org").await;
+    let id = env.id_of("ada@example.org").await.to_string();
+    env.service.stop().await;
+    let dying = process(&env, &[(POINT, "user-manager.relayed-not-recorded")]).await;
     // The answer and the death race each other.
     drop(dying.call("DELETE", "/users/ada@example.org").key("k").try_send().await);
     dying.itself.killed().await;
-    assert_eq!(world.collector.calls().len(), 1);
+    assert_eq!(env.collector.calls().len(), 1);
 
-    let next = process(&world, &[]).await;
+    let next = process(&env, &[]).await;
     // Between the two, the person registers again.
     next.call("POST", "/users").key("again").json(&ada("ada@example.org")).send().await.expect(201);
-    world.settled().await;
-    let calls = world.collector.calls();
+    env.settled().await;
+    let calls = env.collector.calls();
     assert_eq!(calls.len(), 2);
     assert!(calls.iter().all(|call| call.user_id.as_deref() == Some(&id)), "{calls:?}");
     next.call("GET", "/users/ada@example.org").send().await.expect(200);
@@ -92,9 +92,9 @@ async fn a_death_between_call_and_record_repeats_the_call_with_the_same_id() {
 
 #[tokio::test]
 async fn a_request_under_way_is_answered_before_the_process_ends() {
-    let world = world_without_a_replica().await;
-    let process = process(&world, &[]).await;
-    let mut other = world.database.pool.begin().await.expect("a transaction");
+    let env = world_without_a_replica().await;
+    let process = process(&env, &[]).await;
+    let mut other = env.database.pool.begin().await.expect("a transaction");
     let insert =
         "INSERT INTO users (id, email, first_name, last_name) VALUES (gen_random_uuid(), 'ada@example.org', 'A', 'L')";
     sqlx::query(insert).execute(&mut *other).await.expect("a row");
@@ -102,7 +102,7 @@ async fn a_request_under_way_is_answered_before_the_process_ends() {
     let stopping = async {
         let waiting =
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        testkit::wait_for("the call to wait", PATIENCE, async || world.count(waiting).await == 1).await;
+        testkit::wait_for("the call to wait", PATIENCE, async || env.count(waiting).await == 1).await;
         process.itself.signal(Signal::TERM);
         let unready = async || testkit::readyz(process.admin).await.contains("\"status\":\"stopping\"");
         testkit::wait_for("the process to stop taking", PATIENCE, unready).await;
@@ -111,13 +111,13 @@ async fn a_request_under_way_is_answered_before_the_process_ends() {
     let (answer, ()) = futures::join!(register, stopping);
     answer.says(201, "User created successfully");
     process.itself.clean_end().await;
-    assert_eq!(world.count("SELECT count(*) FROM users").await, 1);
+    assert_eq!(env.count("SELECT count(*) FROM users").await, 1);
 }
 
 #[tokio::test]
 async fn nothing_personal_reaches_the_log() {
-    let world = world_without_a_replica().await;
-    let process = process(&world, &[("RUST_LOG", "debug")]).await;
+    let env = world_without_a_replica().await;
+    let process = process(&env, &[("RUST_LOG", "debug")]).await;
     let mut user = ada("secret.person@example.org");
     user["first_name"] = json!("Confidentia");
     user["tax_code"] = json!("HUSHHUSH1");
@@ -139,9 +139,9 @@ async fn nothing_personal_reaches_the_log() {
                 .await,
         );
     }
-    world.collector.fail([crate::collector::Fault::Refused(tonic::Code::Internal)]);
+    env.collector.fail([crate::collector::Fault::Refused(tonic::Code::Internal)]);
     drop(process.call("DELETE", "/users/secret.person@example.org").key("d").send().await);
-    world.settled().await;
+    env.settled().await;
     let log = process.itself.stop().await;
     assert!(log.contains("/users/{email}") && log.contains("tell data-collector of a deletion"), "{log}");
     for secret in ["secret.person", "onfidentia", "HUSH", "IT60", "987654321"] {

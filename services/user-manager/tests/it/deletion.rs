@@ -1,50 +1,50 @@
 //! No interest outlives its user, and none of the next registration is touched.
 
-use runtime::trace::Cause;
+use runtime::trace::RequestContext;
 use tonic::Code;
 use user_manager::MIGRATOR;
 
 use crate::{
     collector::{Collector, Fault},
-    world::{PATIENCE, Service, World, fresh_key},
+    test_env::{PATIENCE, Service, TestEnv, fresh_key},
 };
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 #[tokio::test]
 async fn a_deletion_is_relayed_at_once_with_its_id_and_cause() {
-    let world = World::new().await;
-    world.service.register("ada@example.org").await;
-    let id = world.id_of("ada@example.org").await.to_string();
-    let call = world.service.call("DELETE", "/users/ada@example.org").key(&fresh_key());
+    let env = TestEnv::new().await;
+    env.service.register("ada@example.org").await;
+    let id = env.id_of("ada@example.org").await.to_string();
+    let call = env.service.call("DELETE", "/users/ada@example.org").key(&fresh_key());
     let begun = std::time::Instant::now();
     call.header("x-request-id", "req-7").header("traceparent", TRACE).send().await.expect(200);
-    testkit::wait_for("the call", PATIENCE, async || !world.collector.calls().is_empty()).await;
+    testkit::wait_for("the call", PATIENCE, async || !env.collector.calls().is_empty()).await;
     // Sooner than the relay would have looked by itself.
     assert!(begun.elapsed().as_secs() < 4, "{:?}", begun.elapsed());
-    world.settled().await;
-    let calls = world.collector.calls();
+    env.settled().await;
+    let calls = env.collector.calls();
     assert_eq!(calls.len(), 1);
     assert_eq!((calls[0].email.as_str(), calls[0].user_id.as_deref()), ("ada@example.org", Some(&*id)));
-    assert_eq!(calls[0].cause, Cause { request_id: Some("req-7".into()), traceparent: Some(TRACE.into()) });
+    assert_eq!(calls[0].context, RequestContext { request_id: Some("req-7".into()), traceparent: Some(TRACE.into()) });
     // The address is forgotten once nobody needs it.
-    assert_eq!(world.count("SELECT count(*) FROM deletions WHERE email IS NOT NULL").await, 0);
+    assert_eq!(env.count("SELECT count(*) FROM deletions WHERE email IS NOT NULL").await, 0);
 }
 
 #[tokio::test]
 async fn whatever_goes_wrong_the_call_is_repeated_until_it_succeeds() {
-    let world = World::new().await;
-    world.collector.fail([
+    let env = TestEnv::new().await;
+    env.collector.fail([
         Fault::Refused(Code::Unavailable),
         Fault::WithoutSuccess,
         Fault::Silent,
         Fault::Refused(Code::InvalidArgument),
     ]);
-    world.service.register("ada@example.org").await;
-    let id = world.id_of("ada@example.org").await.to_string();
-    world.service.delete("ada@example.org").await.expect(200);
-    world.settled().await;
-    let calls = world.collector.calls();
+    env.service.register("ada@example.org").await;
+    let id = env.id_of("ada@example.org").await.to_string();
+    env.service.delete("ada@example.org").await.expect(200);
+    env.settled().await;
+    let calls = env.collector.calls();
     assert_eq!(calls.len(), 5);
     assert!(calls.iter().all(|call| call.user_id.as_deref() == Some(&id)), "{calls:?}");
 }
@@ -68,27 +68,27 @@ async fn a_deletion_while_data_collector_is_down_succeeds_and_is_relayed_when_it
     service.stop().await;
     let collector = Collector::at(addr).await;
     let service = Service::start(&database.url, addr).await;
-    let world = World { database, collector, service };
-    world.settled().await;
-    let called: Vec<_> = world.collector.calls().into_iter().map(|call| call.user_id.expect("an id")).collect();
+    let env = TestEnv { database, collector, service };
+    env.settled().await;
+    let called: Vec<_> = env.collector.calls().into_iter().map(|call| call.user_id.expect("an id")).collect();
     assert_eq!(called, [old]);
-    world.service.show("ada@example.org").await.expect(200);
-    assert_eq!(world.service.check("ada@example.org", Some(&new)).await.expect("an answer").user_id, new);
+    env.service.show("ada@example.org").await.expect(200);
+    assert_eq!(env.service.check("ada@example.org", Some(&new)).await.expect("an answer").user_id, new);
 }
 
 #[tokio::test]
 async fn several_replicas_relay_each_deletion_once() {
-    let world = World::new().await;
-    let other = Service::start(&world.database.url, world.collector.addr).await;
+    let env = TestEnv::new().await;
+    let other = Service::start(&env.database.url, env.collector.addr).await;
     let emails: Vec<_> = (0..40).map(|number| format!("user{number}@example.org")).collect();
-    futures::future::join_all(emails.iter().map(|email| world.service.register(email))).await;
-    let services = [&world.service, &other];
+    futures::future::join_all(emails.iter().map(|email| env.service.register(email))).await;
+    let services = [&env.service, &other];
     let deletions = emails.iter().enumerate().map(|(number, email)| services[number % 2].delete(email));
     for answer in futures::future::join_all(deletions).await {
         answer.expect(200);
     }
-    world.settled().await;
-    let mut called: Vec<_> = world.collector.calls().into_iter().map(|call| call.email).collect();
+    env.settled().await;
+    let mut called: Vec<_> = env.collector.calls().into_iter().map(|call| call.email).collect();
     called.sort();
     let mut expected = emails;
     expected.sort();
@@ -114,16 +114,16 @@ async fn data_collector_being_down_is_named_and_does_not_decide() {
 
 #[tokio::test]
 async fn settled_deletions_are_kept_for_a_while_and_then_removed() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     for email in ["ada@example.org", "bob@example.org"] {
-        world.service.register(email).await;
-        world.service.delete(email).await.expect(200);
-        world.settled().await;
+        env.service.register(email).await;
+        env.service.delete(email).await.expect(200);
+        env.settled().await;
     }
     let aged = "UPDATE deletions SET settled_at = now() - interval '31 days' WHERE user_id = (SELECT min(user_id::text)::uuid FROM deletions)";
-    sqlx::query(aged).execute(&world.database.pool).await.expect("aged");
+    sqlx::query(aged).execute(&env.database.pool).await.expect("aged");
     // Cleaning happens at every start, and now and then.
-    let _other = Service::start(&world.database.url, world.collector.addr).await;
-    let left = async || world.count("SELECT count(*) FROM deletions").await;
+    let _other = Service::start(&env.database.url, env.collector.addr).await;
+    let left = async || env.count("SELECT count(*) FROM deletions").await;
     testkit::wait_for("the old one to go", PATIENCE, async || left().await == 1).await;
 }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::world::{World, ada};
+use crate::test_env::{TestEnv, ada};
 
 #[tokio::test]
 async fn the_document_lists_every_call_and_its_refusals() {
-    let World { service, .. } = World::new().await;
+    let TestEnv { service, .. } = TestEnv::new().await;
     let document = service.call("GET", "/user-manager/openapi.json").send().await.expect(200).body;
     let paths = document["paths"].as_object().expect("paths");
     let described: BTreeSet<_> = paths
@@ -38,7 +38,7 @@ async fn the_document_lists_every_call_and_its_refusals() {
 
 #[tokio::test]
 async fn metrics_count_calls_by_pattern_and_name_nobody() {
-    let World { service, .. } = World::new().await;
+    let TestEnv { service, .. } = TestEnv::new().await;
     service.call("POST", "/user-manager/users").key("k").json(&ada("ada@example.org")).send().await.expect(201);
     service.show("ada@example.org").await.expect(200);
     service.show("nobody@example.org").await.expect(404);
@@ -64,7 +64,7 @@ async fn metrics_count_calls_by_pattern_and_name_nobody() {
 
 #[tokio::test]
 async fn a_request_keeps_the_id_it_came_with() {
-    let World { service, .. } = World::new().await;
+    let TestEnv { service, .. } = TestEnv::new().await;
     let answer = service.call("GET", "/users").header("x-request-id", "req-9").send().await;
     assert_eq!(answer.headers["x-request-id"], "req-9");
     assert!(!service.call("GET", "/users").send().await.headers["x-request-id"].is_empty());

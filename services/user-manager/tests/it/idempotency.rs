@@ -2,21 +2,21 @@
 
 use serde_json::json;
 
-use crate::world::{World, ada};
+use crate::test_env::{TestEnv, ada};
 
 #[tokio::test]
 async fn a_registration_sent_twice_is_answered_twice_and_happens_once() {
-    let world = World::new().await;
-    let send = || world.service.call("POST", "/users").key("k").json(&ada("ada@example.org")).send();
+    let env = TestEnv::new().await;
+    let send = || env.service.call("POST", "/users").key("k").json(&ada("ada@example.org")).send();
     let (first, second) = (send().await, send().await);
     assert!(!first.is_replayed() && second.is_replayed());
     second.says(201, "User created successfully");
-    assert_eq!(world.count("SELECT count(*) FROM users").await, 1);
+    assert_eq!(env.count("SELECT count(*) FROM users").await, 1);
 }
 
 #[tokio::test]
 async fn a_key_reused_for_anything_else_is_refused() {
-    let World { service, .. } = World::new().await;
+    let TestEnv { service, .. } = TestEnv::new().await;
     service.call("POST", "/users").key("k").json(&ada("ada@example.org")).send().await.expect(201);
     let mut other = ada("ada@example.org");
     other["last_name"] = json!("Byron");
@@ -33,7 +33,7 @@ async fn a_key_reused_for_anything_else_is_refused() {
 
 #[tokio::test]
 async fn a_conflict_replays_as_a_conflict_even_when_its_cause_is_gone() {
-    let World { service, .. } = World::new().await;
+    let TestEnv { service, .. } = TestEnv::new().await;
     service.register("ada@example.org").await;
     let send = || service.call("POST", "/users").key("k").json(&ada("ada@example.org")).send();
     send().await.refuses(409, "User already exists");
@@ -45,21 +45,21 @@ async fn a_conflict_replays_as_a_conflict_even_when_its_cause_is_gone() {
 
 #[tokio::test]
 async fn a_deletion_replays_and_never_reaches_the_next_registration() {
-    let world = World::new().await;
-    world.service.register("ada@example.org").await;
-    let delete = |path: &'static str| world.service.call("DELETE", path).key("k").send();
+    let env = TestEnv::new().await;
+    env.service.register("ada@example.org").await;
+    let delete = |path: &'static str| env.service.call("DELETE", path).key("k").send();
     delete("/users/ada@example.org").await.says(200, "User deleted successfully");
-    world.service.register("ada@example.org").await;
+    env.service.register("ada@example.org").await;
     let again = delete("/user-manager/users/ADA@example.org").await;
     again.says(200, "User deleted successfully");
     assert!(again.is_replayed());
-    world.service.show("ada@example.org").await.expect(200);
-    assert_eq!(world.count("SELECT count(*) FROM deletions").await, 1);
+    env.service.show("ada@example.org").await.expect(200);
+    assert_eq!(env.count("SELECT count(*) FROM deletions").await, 1);
 }
 
 #[tokio::test]
 async fn a_deletion_of_nobody_is_remembered_too() {
-    let World { service, .. } = World::new().await;
+    let TestEnv { service, .. } = TestEnv::new().await;
     let delete = || service.call("DELETE", "/users/ada@example.org").key("k").send();
     delete().await.refuses(404, "User not found");
     service.register("ada@example.org").await;
@@ -70,7 +70,7 @@ async fn a_deletion_of_nobody_is_remembered_too() {
 
 #[tokio::test]
 async fn changes_and_links_honour_a_key_when_it_is_sent() {
-    let World { service, .. } = World::new().await;
+    let TestEnv { service, .. } = TestEnv::new().await;
     service.register("ada@example.org").await;
     let change = |name: &str, key: Option<&str>| {
         let call = service.call("PATCH", "/users/ada@example.org").json(&json!({"first_name": name}));
@@ -93,20 +93,20 @@ async fn changes_and_links_honour_a_key_when_it_is_sent() {
 
 #[tokio::test]
 async fn an_effect_whose_caller_hung_up_before_the_commit_is_undone_and_its_key_free() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     // Somebody else is registering the same address and has not committed: the call waits for them.
-    let mut other = world.database.pool.begin().await.expect("a transaction");
+    let mut other = env.database.pool.begin().await.expect("a transaction");
     let insert =
         "INSERT INTO users (id, email, first_name, last_name) VALUES (gen_random_uuid(), 'ada@example.org', 'A', 'L')";
     sqlx::query(insert).execute(&mut *other).await.expect("a row");
-    let send = || world.service.call("POST", "/users").key("k").json(&ada("ada@example.org"));
+    let send = || env.service.call("POST", "/users").key("k").json(&ada("ada@example.org"));
     let waiting =
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     {
         let mut call = std::pin::pin!(send().send());
         tokio::select! {
             answer = &mut call => panic!("answered {answer:?}"),
-            () = testkit::wait_for("the call to wait", crate::world::PATIENCE, async || world.count(waiting).await == 1) => {}
+            () = testkit::wait_for("the call to wait", crate::test_env::PATIENCE, async || env.count(waiting).await == 1) => {}
         }
         send().send().await.refuses(409, "Request with this Idempotency-Key is already in progress");
     }
@@ -122,6 +122,6 @@ async fn an_effect_whose_caller_hung_up_before_the_commit_is_undone_and_its_key_
             true
         }
     };
-    testkit::wait_for("the key to be free", crate::world::PATIENCE, again).await;
-    assert_eq!(world.count("SELECT count(*) FROM users").await, 1);
+    testkit::wait_for("the key to be free", crate::test_env::PATIENCE, again).await;
+    assert_eq!(env.count("SELECT count(*) FROM users").await, 1);
 }

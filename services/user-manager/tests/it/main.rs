@@ -1,9 +1,9 @@
-//! user-manager on a real PostgreSQL, with a stand-in for data-collector's gRPC.
+//! user-manager on a real PostgreSQL, with a simulator for data-collector's gRPC.
 #![cfg(test)]
 
 mod collector;
 mod process;
-mod world;
+mod test_env;
 
 mod calls;
 mod deaths;

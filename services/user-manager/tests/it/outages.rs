@@ -10,15 +10,15 @@ use user_manager::{MIGRATOR, start};
 
 use crate::{
     collector::Collector,
-    world::{Call, PATIENCE, Service, World, ada, config, fresh_key, shell},
+    test_env::{Call, PATIENCE, Service, TestEnv, ada, config, fresh_key, runtime},
 };
 
-async fn world_on_a_wire() -> (World, Proxy) {
+async fn env_on_a_wire() -> (TestEnv, Proxy) {
     let database = testkit::database(&MIGRATOR).await;
     let wire = Proxy::to_postgres().await;
     let collector = Collector::start().await;
     let service = Service::start(&database.url_at(wire.addr()), collector.addr).await;
-    (World { database, collector, service }, wire)
+    (TestEnv { database, collector, service }, wire)
 }
 
 /// Every call answers that it cannot, in time, and says when to try again.
@@ -51,17 +51,17 @@ async fn a_start_waits_for_the_database_and_answers_meanwhile_that_it_does() {
     let wire = Proxy::to_postgres().await;
     wire.cut();
     let collector = Collector::start().await;
-    let shell = shell();
+    let runtime = runtime();
     let config = config(&database.url_at(wire.addr()), collector.addr);
     let addr = |listen: &runtime::listen::Listen| listen.addr().expect("an address");
-    let service = Service::at(shell.clone(), addr(&config.http_addr), addr(&config.grpc_addr));
+    let service = Service::at(runtime.clone(), addr(&config.http_addr), addr(&config.grpc_addr));
     let waiting = async {
         everything_is_unavailable(&service).await;
         assert_eq!(service.check("a@b.cd", None).await.expect_err("nobody can say").code(), Code::Unavailable);
         assert_eq!(service.health().await, [ServingStatus::NotServing; 2], "nothing can be served yet");
         wire.heal();
     };
-    let (started, ()) = futures::join!(start(config, &shell), waiting);
+    let (started, ()) = futures::join!(start(config, &runtime), waiting);
     started.expect("a start");
     assert_eq!(service.health().await, [ServingStatus::Serving; 2]);
     service.register("ada@example.org").await;
@@ -71,72 +71,72 @@ async fn a_start_waits_for_the_database_and_answers_meanwhile_that_it_does() {
 #[tokio::test]
 async fn a_stop_while_the_start_waits_is_a_clean_end() {
     let nowhere = testkit::free_addr();
-    let shell = shell();
+    let runtime = runtime();
     let config = config(&format!("postgres://nobody@{nowhere}/nothing"), nowhere);
     let stop = async {
-        let waiting = async || format!("{:?}", shell.readiness.report().await).contains("cannot be reached");
+        let waiting = async || format!("{:?}", runtime.readiness.report().await).contains("cannot be reached");
         testkit::wait_for("the start to wait", PATIENCE, waiting).await;
-        shell.tasks.stopping().cancel();
+        runtime.tasks.stopping().cancel();
     };
-    let (started, ()) = futures::join!(start(config, &shell), stop);
+    let (started, ()) = futures::join!(start(config, &runtime), stop);
     assert!(started.expect_err("it was stopped").is::<StoppedEarly>());
-    shell.tasks.join().await.expect("a clean stop");
+    runtime.tasks.join().await.expect("a clean stop");
 }
 
 #[tokio::test]
 async fn without_the_database_everything_is_unavailable_and_nothing_is_lost() {
-    let (world, wire) = world_on_a_wire().await;
-    world.service.register("ada@example.org").await;
+    let (env, wire) = env_on_a_wire().await;
+    env.service.register("ada@example.org").await;
     wire.cut();
-    everything_is_unavailable(&world.service).await;
+    everything_is_unavailable(&env.service).await;
     wire.heal();
-    let back = async || world.service.show("ada@example.org").await.status == 200;
+    let back = async || env.service.show("ada@example.org").await.status == 200;
     testkit::wait_for("the database to be used again", PATIENCE, back).await;
     // The relay has come through it too.
-    world.service.delete("ada@example.org").await.expect(200);
-    world.settled().await;
-    assert_eq!(world.collector.calls().len(), 1);
+    env.service.delete("ada@example.org").await.expect(200);
+    env.settled().await;
+    assert_eq!(env.collector.calls().len(), 1);
 }
 
 #[tokio::test]
 async fn a_frozen_database_holds_nobody_for_long() {
-    let (world, wire) = world_on_a_wire().await;
-    world.service.register("ada@example.org").await;
+    let (env, wire) = env_on_a_wire().await;
+    env.service.register("ada@example.org").await;
     wire.freeze();
-    everything_is_unavailable(&world.service).await;
+    everything_is_unavailable(&env.service).await;
     wire.heal();
-    let back = async || world.service.show("ada@example.org").await.status == 200;
+    let back = async || env.service.show("ada@example.org").await.status == 200;
     testkit::wait_for("the database to be used again", PATIENCE, back).await;
     let again =
-        async || world.service.call("POST", "/users").key("k").json(&ada("bob@example.org")).send().await.status == 201;
+        async || env.service.call("POST", "/users").key("k").json(&ada("bob@example.org")).send().await.status == 201;
     testkit::wait_for("a registration", PATIENCE, again).await;
 }
 
 #[tokio::test]
 async fn connections_that_the_server_ended_are_replaced() {
-    let world = World::new().await;
-    world.service.register("ada@example.org").await;
+    let env = TestEnv::new().await;
+    env.service.register("ada@example.org").await;
     let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'user-manager'";
-    assert!(world.count(end).await > 0);
-    let back = async || world.service.show("ada@example.org").await.status == 200;
+    assert!(env.count(end).await > 0);
+    let back = async || env.service.show("ada@example.org").await.status == 200;
     testkit::wait_for("the database to be used again", PATIENCE, back).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_who_reads_or_registers_sees_that_postgresql_restarted() {
-    let world = World::new().await;
-    world.service.register("ada@example.org").await;
+    let env = TestEnv::new().await;
+    env.service.register("ada@example.org").await;
     for round in 0..3 {
         // Every connection of the pool has just been used, so none is tested before it is lent again.
-        let reading = (0..16).map(|_| world.service.show("ada@example.org"));
+        let reading = (0..16).map(|_| env.service.show("ada@example.org"));
         futures::future::join_all(reading).await.into_iter().for_each(|answer| drop(answer.expect(200)));
         let ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                      WHERE datname = current_database() AND application_name = 'user-manager'";
-        assert!(world.count(ended).await > 1);
-        let reading = (0..16).map(|_| world.service.show("ada@example.org"));
+        assert!(env.count(ended).await > 1);
+        let reading = (0..16).map(|_| env.service.show("ada@example.org"));
         let email = format!("eve{round}@example.org");
-        let (read, ()) = tokio::join!(futures::future::join_all(reading), world.service.register(&email));
+        let (read, ()) = tokio::join!(futures::future::join_all(reading), env.service.register(&email));
         read.into_iter().for_each(|answer| drop(answer.expect(200)));
-        assert!(world.service.check("ada@example.org", None).await.expect("an answer").exists);
+        assert!(env.service.check("ada@example.org", None).await.expect("an answer").exists);
     }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use testkit::free_addr;
 
-use crate::world::Call;
+use crate::test_env::Call;
 
 pub const USER_MANAGER: &str = env!("CARGO_BIN_EXE_user-manager");
 

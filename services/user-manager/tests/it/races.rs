@@ -4,7 +4,7 @@ use std::future::Future;
 
 use serde_json::json;
 
-use crate::world::{Answer, PATIENCE, Service, World, ada, fresh_key};
+use crate::test_env::{Answer, PATIENCE, Service, TestEnv, ada, fresh_key};
 
 const AT_ONCE: usize = 24;
 
@@ -18,10 +18,10 @@ fn count(answers: &[Answer], status: u16) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_registrations_of_one_address_one_succeeds() {
-    let world = World::new().await;
-    let other = Service::start(&world.database.url, world.collector.addr).await;
+    let env = TestEnv::new().await;
+    let other = Service::start(&env.database.url, env.collector.addr).await;
     let calls = (0..AT_ONCE).map(|number| {
-        let service = if number % 2 == 0 { &world.service } else { &other };
+        let service = if number % 2 == 0 { &env.service } else { &other };
         service.call("POST", "/users").key(&fresh_key()).json(&ada("ada@example.org")).send()
     });
     let answers = all(calls).await;
@@ -31,7 +31,7 @@ async fn of_many_registrations_of_one_address_one_succeeds() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_registrations_with_one_tax_code_one_succeeds() {
-    let World { service, .. } = World::new().await;
+    let TestEnv { service, .. } = TestEnv::new().await;
     let answers = all((0..AT_ONCE).map(|number| {
         let mut user = ada(&format!("user{number}@example.org"));
         user["tax_code"] = json!("AB1");
@@ -45,9 +45,9 @@ async fn of_many_registrations_with_one_tax_code_one_succeeds() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_one_request_sent_many_times_one_takes_effect() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let answers =
-        all((0..AT_ONCE).map(|_| world.service.call("POST", "/users").key("k").json(&ada("ada@example.org")).send()))
+        all((0..AT_ONCE).map(|_| env.service.call("POST", "/users").key("k").json(&ada("ada@example.org")).send()))
             .await;
     let fresh = answers.iter().filter(|answer| answer.status == 201 && !answer.is_replayed()).count();
     assert_eq!(fresh, 1);
@@ -55,22 +55,22 @@ async fn of_one_request_sent_many_times_one_takes_effect() {
         answer.refuses(409, "Request with this Idempotency-Key is already in progress");
         assert!(answer.headers.contains_key("retry-after"));
     }
-    assert_eq!(world.count("SELECT count(*) FROM users").await, 1);
+    assert_eq!(env.count("SELECT count(*) FROM users").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_deletions_one_succeeds_and_one_is_relayed() {
-    let world = World::new().await;
-    world.service.register("ada@example.org").await;
-    let answers = all((0..AT_ONCE).map(|_| world.service.delete("ada@example.org"))).await;
+    let env = TestEnv::new().await;
+    env.service.register("ada@example.org").await;
+    let answers = all((0..AT_ONCE).map(|_| env.service.delete("ada@example.org"))).await;
     assert_eq!((count(&answers, 200), count(&answers, 404)), (1, AT_ONCE - 1));
-    world.settled().await;
-    assert_eq!(world.collector.calls().len(), 1);
+    env.settled().await;
+    assert_eq!(env.collector.calls().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_people_who_want_one_chat_one_gets_it() {
-    let World { service, .. } = World::new().await;
+    let TestEnv { service, .. } = TestEnv::new().await;
     for number in 0..8 {
         service.register(&format!("user{number}@example.org")).await;
     }
@@ -81,8 +81,8 @@ async fn of_many_people_who_want_one_chat_one_gets_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_people_who_swap_codes_and_chats_never_wait_for_each_other() {
-    let world = World::new().await;
-    let service = &world.service;
+    let env = TestEnv::new().await;
+    let service = &env.service;
     for (email, code, chat) in [("ada@example.org", "A1", 1), ("bob@example.org", "B1", 2)] {
         let mut user = ada(email);
         user["tax_code"] = json!(code);
@@ -96,10 +96,10 @@ async fn two_people_who_swap_codes_and_chats_never_wait_for_each_other() {
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     for round in 0..30 {
         // Both are let go at the same moment.
-        let mut held = world.database.pool.begin().await.expect("a transaction");
+        let mut held = env.database.pool.begin().await.expect("a transaction");
         sqlx::query("SELECT FROM users FOR UPDATE").execute(&mut *held).await.expect("locks");
         let release = async {
-            testkit::wait_for("both to wait", PATIENCE, async || world.count(waiting).await == 2).await;
+            testkit::wait_for("both to wait", PATIENCE, async || env.count(waiting).await == 2).await;
             held.rollback().await.expect("a rollback");
         };
         let answers = if round % 2 == 0 {
@@ -115,8 +115,8 @@ async fn two_people_who_swap_codes_and_chats_never_wait_for_each_other() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_storm_on_three_people_ends_without_a_fault_of_ours() {
-    let world = World::new().await;
-    let service = &world.service;
+    let env = TestEnv::new().await;
+    let service = &env.service;
     let storm = (0..120usize).map(|number| async move {
         let email = format!("user{}@example.org", number % 3);
         match number % 5 {
@@ -136,7 +136,7 @@ async fn a_storm_on_three_people_ends_without_a_fault_of_ours() {
     for answer in all(storm).await {
         assert!([200, 201, 404, 409].contains(&answer.status), "{}", answer.body);
     }
-    let deletions = world.count("SELECT count(*) FROM deletions").await;
-    world.settled().await;
-    assert_eq!(i64::try_from(world.collector.calls().len()).expect("few"), deletions);
+    let deletions = env.count("SELECT count(*) FROM deletions").await;
+    env.settled().await;
+    assert_eq!(i64::try_from(env.collector.calls().len()).expect("few"), deletions);
 }

@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use crate::world::{World, ada, fresh_key};
+use crate::test_env::{TestEnv, ada, fresh_key};
 
 const JSON: &str = "application/json";
 
 #[tokio::test]
 async fn a_body_that_is_no_json_in_utf8_is_refused_by_every_mutation() {
-    let World { service, .. } = World::new().await;
+    let TestEnv { service, .. } = TestEnv::new().await;
     let large = json!({"first_name": "x".repeat(65 * 1024)}).to_string().into_bytes();
     let deep = [vec![b'['; 10_000], vec![b']'; 10_000]].concat();
     let cases: [(&str, Vec<u8>, u16); 13] = [
@@ -39,7 +39,7 @@ async fn a_body_that_is_no_json_in_utf8_is_refused_by_every_mutation() {
 
 #[tokio::test]
 async fn every_wrong_field_is_told_at_once() {
-    let World { service, .. } = World::new().await;
+    let TestEnv { service, .. } = TestEnv::new().await;
     let user = json!({"email": 7, "first_name": ["A"], "last_name": "x".repeat(101), "tax_code": "A_B", "iban": {}});
     let answer = service.call("POST", "/users").key("k").json(&user).send().await;
     answer.refuses(422, "Validation failed");
@@ -50,7 +50,7 @@ async fn every_wrong_field_is_told_at_once() {
 
 #[tokio::test]
 async fn a_wrong_field_is_refused_wherever_it_stands() {
-    let World { service, .. } = World::new().await;
+    let TestEnv { service, .. } = TestEnv::new().await;
     service.register("ada@example.org").await;
     let wrong: [(&str, Vec<Value>); 4] = [
         (
@@ -81,7 +81,7 @@ async fn a_wrong_field_is_refused_wherever_it_stands() {
 
 #[tokio::test]
 async fn of_a_repeated_field_the_last_counts() {
-    let World { service, .. } = World::new().await;
+    let TestEnv { service, .. } = TestEnv::new().await;
     let body =
         r#"{"email":"bob@example.org","email":"ada@example.org","first_name":null,"first_name":"Ada","last_name":"L"}"#;
     service.call("POST", "/users").key("k").bytes(JSON, body).send().await.expect(201);
@@ -91,7 +91,7 @@ async fn of_a_repeated_field_the_last_counts() {
 
 #[tokio::test]
 async fn a_key_that_cannot_be_one_is_refused() {
-    let World { service, .. } = World::new().await;
+    let TestEnv { service, .. } = TestEnv::new().await;
     let long = "k".repeat(256);
     for key in ["é", long.as_str()] {
         let answer = service.call("POST", "/users").key(key).json(&ada("ada@example.org")).send().await;
@@ -106,7 +106,7 @@ async fn a_key_that_cannot_be_one_is_refused() {
 
 #[tokio::test]
 async fn a_validation_failure_leaves_the_key_free() {
-    let World { service, .. } = World::new().await;
+    let TestEnv { service, .. } = TestEnv::new().await;
     let mut user = ada("ada@example.org");
     user["iban"] = json!("wrong");
     service.call("POST", "/users").key("k").json(&user).send().await.expect(422);

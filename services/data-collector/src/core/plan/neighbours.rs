@@ -1,10 +1,10 @@
 //! Which airports share a box.
 
 use super::LiveNeed;
-use crate::core::boxes::{self, BoxCall};
+use crate::core::boxes::{self, BoundingBoxQuery};
 
 /// The boxes around the airports at `chosen`; their airports are places in `chosen`.
-pub(super) fn boxes_around(needs: &[LiveNeed], chosen: &[usize]) -> Vec<BoxCall> {
+pub(super) fn boxes_around(needs: &[LiveNeed], chosen: &[usize]) -> Vec<BoundingBoxQuery> {
     let (alone, together): (Vec<usize>, Vec<usize>) = (0..chosen.len()).partition(|place| needs[chosen[*place]].alone);
     let calls = |places: &[usize]| {
         let positions: Vec<_> = places.iter().map(|place| needs[chosen[*place]].position).collect();

@@ -27,7 +27,7 @@ fn situation(now: DateTime<Utc>) -> Situation {
         yesterday_published_at: None,
         before_published_at: None,
         probed_at: None,
-        probe_put_off_at: None,
+        probe_deferred_at: None,
     }
 }
 
@@ -59,7 +59,9 @@ fn nothing_watched_sleeps_to_the_end_of_the_day() {
 fn one_cycle_takes_neighbours_in_one_box() {
     let mut situation = situation(at("10:00:00"));
     situation.live = vec![live("LFPG", PARIS, None), live("LFPO", ORLY, None)];
-    let Some(Step::Live { airports, calls, regular: true }) = plan(&situation).step else { panic!("a cycle") };
+    let Some(CollectionStep::Live { airports, calls, regular: true }) = plan(&situation).step else {
+        panic!("a cycle")
+    };
     assert_eq!((airports, calls.len(), boxes::cost(&calls)), (vec![0, 1], 1, 1));
 }
 
@@ -80,7 +82,7 @@ fn a_request_is_served_between_cycles_alone_and_joins_a_later_cycle() {
     situation.cycle_begun_at = Some(at("10:00:00"));
     situation.live = vec![live("LFPG", PARIS, Some(at("10:00:00"))), live("LFPO", ORLY, None)];
     situation.live[1].requested = true;
-    let Some(Step::Live { airports, regular: false, .. }) = plan(&situation).step else { panic!("at once") };
+    let Some(CollectionStep::Live { airports, regular: false, .. }) = plan(&situation).step else { panic!("at once") };
     assert_eq!(airports, [1]);
     situation.live[1] = live("LFPO", ORLY, Some(at("10:02:00")));
     let next: Vec<_> = plan(&situation).next_at.into_iter().map(|(_, _, at)| at).collect();
@@ -97,7 +99,7 @@ fn scarce_credits_stretch_the_cycle_over_the_day() {
     // 34 less a reserve of 10 leaves 24 cycles for twelve hours.
     let plan = plan(&situation);
     assert_eq!(plan.wake_at, at("12:30:00"));
-    assert_eq!(plan.outlook[0].lasts_until, end_of_day(situation.now));
+    assert_eq!(plan.budget_report[0].lasts_until, end_of_day(situation.now));
 }
 
 #[test]
@@ -118,11 +120,21 @@ fn a_new_airport_is_asked_for_yesterday_first() {
     situation.daily = vec![DailyNeed { requested: true, ..daily("KSFO", [None, None], None) }];
     let step = plan(&situation).step;
     let directions = Direction::ALL.to_vec();
-    assert_eq!(step, Some(Step::Daily { airport: 0, directions: directions.clone(), days: AskFor::Newest }));
-    // Another airport has looked for that day in vain, which says nothing about this one.
+    assert_eq!(
+        step,
+        Some(CollectionStep::Daily { airport: 0, directions: directions.clone(), days: DaySelection::Newest })
+    );
+    // Another airport has found that day unpublished, which says nothing about this one.
     situation.probed_at = Some(at("09:59:00"));
     let step = plan(&situation).step;
-    assert_eq!(step, Some(Step::Daily { airport: 0, directions: directions.clone(), days: AskFor::NewestForWaiting }));
+    assert_eq!(
+        step,
+        Some(CollectionStep::Daily {
+            airport: 0,
+            directions: directions.clone(),
+            days: DaySelection::NewestForWaiting
+        })
+    );
     // The request may come later than the plan.
     situation.daily[0].requested = false;
     assert_eq!(plan(&situation).step, step);
@@ -130,7 +142,7 @@ fn a_new_airport_is_asked_for_yesterday_first() {
     // Only where it was itself asked a moment ago.
     situation.daily[0].probed = Probed { at: Some(at("09:59:00")), times: 1 };
     let step = plan(&situation).step;
-    assert_eq!(step, Some(Step::Daily { airport: 0, directions, days: AskFor::DayBefore }));
+    assert_eq!(step, Some(CollectionStep::Daily { airport: 0, directions, days: DaySelection::DayBefore }));
 }
 
 #[test]
@@ -144,7 +156,9 @@ fn the_search_for_a_new_day_moves_on_from_an_airport_that_has_nothing_to_say() {
     }
     let mut probed = Vec::new();
     for _ in 0..9 {
-        let Some(Step::Daily { airport, days: AskFor::Probe, .. }) = plan(&situation).step else { panic!("a probe") };
+        let Some(CollectionStep::Daily { airport, days: DaySelection::Probe, .. }) = plan(&situation).step else {
+            panic!("a probe")
+        };
         probed.push(airport);
         situation.daily[airport].probed.times += 1;
     }
@@ -159,18 +173,18 @@ fn stored_times_ahead_of_the_clock_keep_nothing_from_being_asked() {
     situation.cycle_begun_at = ahead;
     situation.live = vec![live("LFPG", PARIS, ahead)];
     situation.daily = vec![daily("KSFO", [held, held], ahead)];
-    (situation.probed_at, situation.probe_put_off_at) = (ahead, ahead);
+    (situation.probed_at, situation.probe_deferred_at) = (ahead, ahead);
     situation.daily[0].probed.at = ahead;
     assert!(plan(&situation).step.is_none(), "which is what they would do");
     let mended = situation.without_times_ahead();
-    assert!(matches!(plan(&mended).step, Some(Step::Live { .. })));
+    assert!(matches!(plan(&mended).step, Some(CollectionStep::Live { .. })));
     let daily_alone = Situation { live: Vec::new(), ..mended };
-    assert!(matches!(plan(&daily_alone).step, Some(Step::Daily { days: AskFor::Probe, .. })));
+    assert!(matches!(plan(&daily_alone).step, Some(CollectionStep::Daily { days: DaySelection::Probe, .. })));
     // A day stays published.
     let published = Situation { yesterday_published_at: ahead, before_published_at: ahead, ..daily_alone };
     let published = published.without_times_ahead();
     assert_eq!(published.yesterday_published_at, Some(at("00:00:00")));
-    assert!(matches!(plan(&published).step, Some(Step::Daily { days: AskFor::Newest, .. })));
+    assert!(matches!(plan(&published).step, Some(CollectionStep::Daily { days: DaySelection::Newest, .. })));
 }
 
 #[test]
@@ -182,9 +196,9 @@ fn what_is_held_needs_no_call_for_whoever_waits() {
     let step = plan(&situation).step;
     assert_eq!(
         step,
-        Some(Step::Daily { airport: 0, directions: Vec::new(), days: AskFor::Newest }).map(|step| {
-            let Step::Daily { airport, directions, .. } = step else { panic!("a daily step") };
-            Step::Daily { airport, directions, days: AskFor::DayBefore }
+        Some(CollectionStep::Daily { airport: 0, directions: Vec::new(), days: DaySelection::Newest }).map(|step| {
+            let CollectionStep::Daily { airport, directions, .. } = step else { panic!("a daily step") };
+            CollectionStep::Daily { airport, directions, days: DaySelection::DayBefore }
         })
     );
 }
@@ -196,14 +210,17 @@ fn an_unpublished_day_is_looked_for_at_the_busiest_airport_before_anything_is_as
     situation.flights = Credits { seen_cost: Some(4), ..situation.flights };
     situation.daily = vec![daily("LICC", [held, held], None), daily("KSFO", [held, held], None)];
     situation.daily[1].traffic = 900;
-    let probe = Step::Daily { airport: 1, directions: vec![Direction::Arrival], days: AskFor::Probe };
+    let probe = CollectionStep::Daily { airport: 1, directions: vec![Direction::Arrival], days: DaySelection::Probe };
     assert_eq!(plan(&situation).step, Some(probe));
     // Where nothing could be asked, it is looked for an interval later.
-    situation.probe_put_off_at = Some(situation.now);
-    assert_eq!(DailyDue::of(&situation).probe_at, Some(situation.now + situation.interval));
+    situation.probe_deferred_at = Some(situation.now);
+    assert_eq!(DailySchedule::of(&situation).probe_at, Some(situation.now + situation.interval));
     situation.probed_at = Some(situation.now);
     let step = plan(&situation).step;
-    assert_eq!(step, Some(Step::Daily { airport: 0, directions: Direction::ALL.to_vec(), days: AskFor::DayBefore }));
+    assert_eq!(
+        step,
+        Some(CollectionStep::Daily { airport: 0, directions: Direction::ALL.to_vec(), days: DaySelection::DayBefore })
+    );
 }
 
 #[test]
@@ -213,7 +230,10 @@ fn a_published_day_is_collected_wherever_it_is_missing() {
     let (old, new) = (Some(date("2026-11-19")), Some(date("2026-11-20")));
     situation.daily = vec![daily("KSFO", [new, old], Some(at("09:00:00")))];
     let step = plan(&situation).step;
-    assert_eq!(step, Some(Step::Daily { airport: 0, directions: vec![Direction::Departure], days: AskFor::Newest }));
+    assert_eq!(
+        step,
+        Some(CollectionStep::Daily { airport: 0, directions: vec![Direction::Departure], days: DaySelection::Newest })
+    );
     // A failed attempt is not repeated at once.
     situation.daily[0].attempted_at = Some(at("09:58:00"));
     let plan = plan(&situation);
@@ -231,7 +251,7 @@ fn a_day_that_is_held_is_asked_again_only_as_credits_allow() {
     assert_eq!(plan(&situation).next_at[0].2, expected);
     situation.flights.remaining = 80;
     let plan = plan(&situation);
-    assert_eq!((plan.next_at[0].2, plan.outlook[1].pace), (end_of_day(situation.now), None));
+    assert_eq!((plan.next_at[0].2, plan.budget_report[1].pace), (end_of_day(situation.now), None));
     // With credits enough, as a feeder's account has, the setting decides.
     situation.flights = Credits { remaining: 8_000, seen_cost: Some(4), ..situation.flights };
     assert_eq!(super::plan(&situation).next_at[0].2, at("12:05:00"));
@@ -256,7 +276,7 @@ fn credits_that_do_not_suffice_for_all_who_wait_serve_some_of_them() {
     situation.live.iter_mut().for_each(|need| need.requested = true);
     situation.states.remaining = 1;
     let plan = plan(&situation);
-    let Some(Step::Live { airports, calls, regular: false }) = plan.step else { panic!("a call") };
+    let Some(CollectionStep::Live { airports, calls, regular: false }) = plan.step else { panic!("a call") };
     assert_eq!((airports, boxes::cost(&calls)), (vec![1], 1));
     assert_eq!([plan.next_at[0].2, plan.next_at[1].2], [end_of_day(situation.now), situation.now]);
 }
@@ -267,7 +287,7 @@ fn an_airport_whose_shared_box_was_refused_has_its_own() {
     let beauvais = Position { latitude: 49.4544, longitude: 2.1128 };
     situation.live = vec![live("LFPG", PARIS, None), live("LFPO", ORLY, None), live("LFOB", beauvais, None)];
     situation.live[1].alone = true;
-    let Some(Step::Live { mut calls, .. }) = plan(&situation).step else { panic!("a cycle") };
+    let Some(CollectionStep::Live { mut calls, .. }) = plan(&situation).step else { panic!("a cycle") };
     calls.sort_by_key(|call| call.airports.clone());
     let airports: Vec<_> = calls.into_iter().map(|call| call.airports).collect();
     assert_eq!(airports, [vec![0, 2], vec![1]]);
@@ -304,16 +324,16 @@ fn more_airports_than_credits_are_collected_one_by_one_through_the_day() {
     situation.daily = (0..300).map(|_| daily("XXXX", [old, old], Some(at("00:00:00") - TimeDelta::days(1)))).collect();
     situation.daily[7].attempted_at = Some(at("00:00:00") - TimeDelta::days(2));
     let first = plan(&situation);
-    assert!(matches!(first.step, Some(Step::Daily { airport: 7, .. })), "{:?}", first.step);
+    assert!(matches!(first.step, Some(CollectionStep::Daily { airport: 7, .. })), "{:?}", first.step);
     situation.daily[7].attempted_at = Some(situation.now);
     // 3,800 credits are 63 airports of 60.
     let turn = TimeDelta::days(1) / 63;
     let next = plan(&situation);
     assert_eq!((next.step, next.wake_at), (None, situation.now + turn));
-    let flights = next.outlook[1];
+    let flights = next.budget_report[1];
     assert_eq!((flights.lasts_until, flights.pace), (end_of_day(situation.now), None), "one by one they last the day");
     assert_eq!(next.next_at[1].2, situation.now + turn * 2);
     // Somebody who comes now does not wait for them.
     situation.daily[9].requested = true;
-    assert!(matches!(plan(&situation).step, Some(Step::Daily { airport: 9, .. })));
+    assert!(matches!(plan(&situation).step, Some(CollectionStep::Daily { airport: 9, .. })));
 }

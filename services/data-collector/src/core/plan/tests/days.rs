@@ -38,7 +38,7 @@ proptest! {
         let end = end_of_day(begin);
         for _ in 0..20_000 {
             let plan = plan(&situation);
-            if let Some(Step::Live { airports, calls, .. }) = plan.step {
+            if let Some(CollectionStep::Live { airports, calls, .. }) = plan.step {
                 let cost = boxes::cost(&calls);
                 prop_assert!(cost <= situation.states.remaining);
                 situation.states = situation.states.after_call(cost, None, situation.now);
@@ -101,7 +101,7 @@ impl Day {
     fn run_until(&mut self, end: DateTime<Utc>) -> Result<(), TestCaseError> {
         for _ in 0..20_000 {
             let plan = plan(&self.situation);
-            if let Some(Step::Daily { airport, directions, days }) = plan.step {
+            if let Some(CollectionStep::Daily { airport, directions, days }) = plan.step {
                 self.collect(airport, &directions, days)?;
                 continue;
             }
@@ -116,20 +116,20 @@ impl Day {
     }
 
     /// Does one step as the collector does it.
-    fn collect(&mut self, place: usize, directions: &[Direction], days: AskFor) -> Result<(), TestCaseError> {
+    fn collect(&mut self, place: usize, directions: &[Direction], days: DaySelection) -> Result<(), TestCaseError> {
         let now = self.situation.now;
         let (yesterday, left) = (day::yesterday(now), self.situation.flights.remaining);
         // A day that a probe finds is collected at once.
-        let is_first = days == AskFor::Probe || self.is_first(place);
+        let is_first = days == DaySelection::Probe || self.is_first(place);
         let mut queue = directions.to_vec();
-        let (mut turn, mut in_vain, mut failed) = (0, false, false);
+        let (mut turn, mut unpublished, mut failed) = (0, false, false);
         while let Some(direction) = queue.get(turn).copied().filter(|_| !failed) {
             turn += 1;
             let tried = match days {
-                AskFor::Probe => vec![yesterday],
-                AskFor::DayBefore => vec![day::before(yesterday)],
-                AskFor::Newest | AskFor::NewestForWaiting if in_vain => vec![day::before(yesterday)],
-                AskFor::Newest | AskFor::NewestForWaiting => vec![yesterday, day::before(yesterday)],
+                DaySelection::Probe => vec![yesterday],
+                DaySelection::DayBefore => vec![day::before(yesterday)],
+                DaySelection::Newest | DaySelection::NewestForWaiting if unpublished => vec![day::before(yesterday)],
+                DaySelection::Newest | DaySelection::NewestForWaiting => vec![yesterday, day::before(yesterday)],
             };
             for asked in tried {
                 let answer = self.ask(place, direction, asked)?;
@@ -137,23 +137,23 @@ impl Day {
                 if answer == Some(true) {
                     let need = &mut self.situation.daily[place];
                     need.directions.iter_mut().filter(|of| of.0 == direction).for_each(|of| of.1 = Some(asked));
-                    if days == AskFor::Probe && turn == 1 {
+                    if days == DaySelection::Probe && turn == 1 {
                         queue = Direction::ALL.to_vec();
                     }
                 }
-                in_vain |= asked == yesterday && answer == Some(false);
+                unpublished |= asked == yesterday && answer == Some(false);
                 if answer != Some(false) {
                     break;
                 }
             }
         }
-        if in_vain || (failed && days == AskFor::Probe) {
+        if unpublished || (failed && days == DaySelection::Probe) {
             self.situation.probed_at = Some(now);
             let probed = &mut self.situation.daily[place].probed;
             *probed = Probed { at: Some(now), times: probed.times + 1 };
         }
         let spent = left - self.situation.flights.remaining;
-        if days == AskFor::Probe && (in_vain || failed) {
+        if days == DaySelection::Probe && (unpublished || failed) {
             return Ok(());
         }
         if is_first {

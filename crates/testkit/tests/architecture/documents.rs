@@ -1,0 +1,215 @@
+//! What README.md, ARCHITECTURE.md and CONTRIBUTING.md claim is so.
+
+use std::{collections::BTreeSet, path::Path};
+
+use events::topics::{TO_ALERT_SYSTEM, TO_NOTIFIER};
+
+use super::{code, files, read, root, services};
+
+const DOCUMENTS: [&str; 4] = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"];
+
+/// The words of `text` that stand in backticks, outside blocks of code.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split("```").step_by(2).flat_map(|prose| prose.split('`').skip(1).step_by(2))
+}
+
+/// The lines of the blocks of code in `text`.
+fn code_lines(text: &str) -> impl Iterator<Item = &str> {
+    text.split("```").skip(1).step_by(2).flat_map(str::lines)
+}
+
+/// What stands under the README's heading, up to the next one.
+fn section<'a>(readme: &'a str, heading: &str) -> &'a str {
+    let (_, rest) = readme.split_once(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("no section {heading}"));
+    rest.split("\n## ").next().unwrap_or_default()
+}
+
+/// The names in the first column of the table in `section`.
+fn first_column(section: &str) -> BTreeSet<String> {
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    rows.flat_map(quoted).map(str::to_owned).collect()
+}
+
+/// The code that people run: without tests and what serves only tests.
+fn shipped() -> Vec<(String, String)> {
+    let all = files("services", ".rs").into_iter().chain(files("crates", ".rs")).chain(files("proto", ".rs"));
+    let relative = |path: &Path| path.strip_prefix(root()).expect("inside").to_string_lossy().into_owned();
+    let shipped = all.map(|path| (relative(&path), code(&path)));
+    let serves_people =
+        |path: &str| path.contains("/src/") && !path.ends_with("_tests.rs") && !path.contains("testkit");
+    shipped.filter(|(path, _)| serves_people(path)).collect()
+}
+
+/// The words in quotation marks in `code` that `is_wanted`, each with what stands before it.
+fn literals(code: &str, is_wanted: impl Fn(&str) -> bool) -> Vec<(&str, &str)> {
+    let marks: Vec<usize> = code.match_indices('"').map(|(at, _)| at).collect();
+    let between = marks.windows(2).map(|pair| (code[..pair[0]].trim_end(), &code[pair[0] + 1..pair[1]]));
+    between.filter(|(_, word)| is_wanted(word)).collect()
+}
+
+fn is_key(word: &str) -> bool {
+    let capital = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    word.contains('_') && word.starts_with(|first: char| first.is_ascii_uppercase()) && word.bytes().all(capital)
+}
+
+/// The environment keys that the code asks for. What it sets for somebody else is not among them.
+fn keys_in_code() -> BTreeSet<String> {
+    let sets = [".with(", ".with_default(", ".without(", ".env(", "env!(", "vec![("];
+    // Names of other things, and the demo's list of keys that it does not use.
+    let other = ["PG_VERSION", "SASL_PLAINTEXT", "SASL_SSL"];
+    let of_the_system = ["XDG_CACHE_HOME", "XDG_DATA_HOME"];
+    let mut keys = BTreeSet::new();
+    for (path, code) in shipped().iter().filter(|(path, _)| path != "services/flightbell/src/demo.rs") {
+        for (before, key) in literals(code, is_key) {
+            let is_file_of_secret = key.ends_with("_FILE") && key != "KAFKA_CA_FILE";
+            let is_other =
+                other.contains(&key) || of_the_system.contains(&key) || path == "crates/runtime/src/fault.rs";
+            if !sets.iter().any(|set| before.ends_with(set)) && !is_other && !is_file_of_secret {
+                keys.insert(key.to_owned());
+            }
+        }
+    }
+    keys.extend(databases().map(|database| format!("{}_DATABASE_URL", database.to_uppercase())));
+    keys
+}
+
+/// The databases that `up` gives to services: each that has migrations has one of its name.
+fn databases() -> impl Iterator<Item = String> {
+    folders("migrations").into_iter().map(|service| service.replace('-', "_"))
+}
+
+#[test]
+fn the_table_of_settings_names_what_the_code_reads_and_nothing_else() {
+    let readme = read("README.md");
+    let told = first_column(section(&readme, "Settings"));
+    let read = keys_in_code();
+    assert!(read.len() > 25, "only {read:?} were found: the test looks in the wrong place");
+    assert_eq!(told, read, "left: the README's table; right: the code");
+    for line in code_lines(&readme) {
+        let Some((key, _)) = line.strip_prefix("export ").and_then(|rest| rest.split_once('=')) else { continue };
+        assert!(told.contains(key) || readme.contains(&format!("${key}")), "nobody reads {key}");
+    }
+}
+
+/// The names of metrics that the code makes.
+fn metrics_in_code() -> BTreeSet<String> {
+    let makes = ["Opts::new(", "Gauge::new(", "Counter::new(", "of_topic(", "of_group(", "gauge("];
+    let is_name = |word: &str| word.contains('_') && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let shipped = shipped();
+    let found = shipped.iter().flat_map(|(_, code)| literals(code, is_name));
+    found
+        .filter(|(before, _)| makes.iter().any(|make| before.ends_with(make)))
+        .map(|(_, name)| name.to_owned())
+        .collect()
+}
+
+#[test]
+fn the_table_of_metrics_names_what_the_code_counts_and_nothing_else() {
+    let told = first_column(section(&read("README.md"), "Metrics"));
+    assert_eq!(told, metrics_in_code(), "left: the README's table; right: the code");
+    assert!(told.len() > 15, "only {told:?}");
+}
+
+/// The targets of the Makefile.
+fn targets(makefile: &str) -> BTreeSet<String> {
+    let is_name = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+    let named = makefile.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name);
+    named.filter(|name| is_name(name)).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_make_target_that_is_named_exists_and_is_phony() {
+    let makefile = read("Makefile");
+    let targets = targets(&makefile);
+    let phony = makefile.lines().find_map(|line| line.strip_prefix(".PHONY: ")).expect("a list");
+    assert_eq!(phony.split(' ').map(str::to_owned).collect::<BTreeSet<_>>(), targets, "left: .PHONY");
+    let ci = read(".ci/run");
+    let mut named = 0;
+    for document in DOCUMENTS {
+        let text = read(document);
+        for line in quoted(&text).chain(code_lines(&text)).chain(ci.lines()) {
+            let Some(rest) = line.strip_prefix("make ") else { continue };
+            let target = rest.split_whitespace().next().unwrap_or_default();
+            assert!(targets.contains(target), "{document} or .ci/run names make {target}");
+            named += 1;
+        }
+    }
+    assert!(named > 8, "only {named} were found: the test looks in the wrong place");
+}
+
+#[test]
+fn the_map_shows_every_folder_and_the_ports_databases_and_topics_that_are_so() {
+    let text = read("ARCHITECTURE.md");
+    let map: Vec<&str> = text.split("```").nth(1).unwrap_or_default().lines().collect();
+    for (parent, names) in [("services", services()), ("crates", folders("crates"))] {
+        for name in names {
+            assert!(
+                map.iter().any(|line| line.starts_with(&format!("  {name}/ "))),
+                "{parent}/{name} is not on the map"
+            );
+        }
+    }
+    // What tools keep in the root is no part of the project.
+    let is_room = |name: &String| name == ".ci" || !(name.starts_with('.') || name.starts_with("target"));
+    for name in folders("").into_iter().filter(is_room) {
+        assert!(map.iter().any(|line| line.starts_with(&format!("{name}/ ")) || *line == format!("{name}/")), "{name}");
+    }
+    for line in &map {
+        let Some((name, _)) = line.trim_start().split_once("/ ") else { continue };
+        let parents = [".", "services", "crates"];
+        assert!(parents.iter().any(|parent| root().join(parent).join(name).exists()), "{name} is on the map only");
+        if services().iter().any(|service| service == name) {
+            its_ports_and_database_are_so(name, line);
+        }
+    }
+    for document in DOCUMENTS {
+        let topics = [TO_ALERT_SYSTEM, TO_NOTIFIER];
+        for topic in quoted(&read(document)).filter(|word| word.starts_with("to-")) {
+            assert!(topics.contains(&topic), "{document} names a topic {topic}");
+        }
+    }
+}
+
+fn folders(parent: &str) -> Vec<String> {
+    let entries = root().join(parent).read_dir().expect("a folder").map(|entry| entry.expect("an entry").path());
+    let folders = entries.filter(|path| path.is_dir());
+    folders.map(|path| path.file_name().expect("a name").to_string_lossy().into_owned()).collect()
+}
+
+/// The ports in a service's line of the map are its defaults, and `up` gives it a database of that name.
+fn its_ports_and_database_are_so(service: &str, line: &str) {
+    let config = root().join(format!("services/{service}/src/config.rs"));
+    let ports = ["HTTP ", "gRPC "].into_iter().filter_map(|kind| line.split_once(kind)?.1.get(..5));
+    for port in ports.map(|port| port.trim_end_matches(',')) {
+        assert!(code(&config).contains(&format!("[0, 0, 0, 0], {port})")), "{service} does not listen on {port}");
+    }
+    if let Some((_, database)) = line.split_once("database ") {
+        assert!(databases().any(|known| known == database), "{service}'s database is not {database}");
+    }
+}
+
+#[test]
+fn every_file_and_program_that_is_named_is_there() {
+    let mut named = 0;
+    for document in DOCUMENTS {
+        let text = read(document);
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        let links = links.filter(|link| !link.contains("://") && !link.starts_with('#'));
+        let parents = ["services/", "crates/", "packaging/", "migrations/", "docs/", "proto/"];
+        let paths = quoted(&text).filter(|word| parents.iter().any(|parent| word.starts_with(parent)));
+        for path in links.chain(paths) {
+            assert!(root().join(path).exists(), "{document} names {path}");
+            named += 1;
+        }
+        for program in text.split("target/debug/").skip(1) {
+            let name: String = program.chars().take_while(|next| next.is_ascii_lowercase() || *next == '-').collect();
+            assert!(services().contains(&name), "{document} names a program {name}");
+        }
+        for anchor in text.split("](#").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let headings = text.lines().filter(|line| line.starts_with('#'));
+            let mut anchors = headings.map(|line| line.trim_start_matches(['#', ' ']).to_lowercase().replace(' ', "-"));
+            assert!(anchors.any(|known| known == anchor), "{document} points to #{anchor}");
+        }
+    }
+    assert!(named > 15, "only {named} were found: the test looks in the wrong place");
+}
