@@ -131,7 +131,7 @@ async fn start(
     };
     let services = settings::configure(setup.services, &vars, &addresses)?;
     let upstreams = listeners.upstreams()?;
-    let admin = http_edge::admin::serve(&process, config.admin_addr).await?;
+    let admin = http_edge::admin::serve(process, config.admin_addr).await?;
     data.write_addresses(&Addresses { admin: admin.to_string(), kafka: addresses.kafka, databases })?;
     runtimes.start(services, listeners, setup.source.as_deref()).await?;
     let certificates = data.path().join("tls");
