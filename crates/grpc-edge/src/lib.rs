@@ -1,5 +1,7 @@
 //! What all our gRPC edges share.
 
+mod identity;
+
 use std::{
     convert::Infallible,
     net::SocketAddr,
@@ -14,21 +16,9 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use http_edge::{ConnectionLimits, TOO_MANY, bounded_or, serve_connections_within};
-use runtime::{
-    ServiceRuntime,
-    config::{Reader, without_password},
-    listen::Listen,
-    readiness::Criticality,
-    trace::RequestContext,
-};
 use tonic::{
-    Request, Status,
-    body::Body,
-    metadata::MetadataMap,
-    server::NamedService,
-    service::Routes,
-    transport::{Channel, Endpoint},
+    Request, Status, body::Body, metadata::MetadataMap, server::NamedService, service::Routes,
+    service::interceptor::InterceptedService, transport::Endpoint,
 };
 use tonic_health::{
     ServingStatus,
@@ -38,6 +28,19 @@ use tonic_health::{
 use tower::{Service, ServiceExt};
 use tower_http::catch_panic::CatchPanicLayer;
 use url::Url;
+
+pub use self::identity::{IdentifiedChannel, ServiceIdentity, principal};
+
+use http_edge::{ConnectionLimits, TOO_MANY, bounded_or, serve_connections_within};
+use runtime::{
+    ServiceRuntime,
+    config::{Reader, without_password},
+    listen::Listen,
+    readiness::Criticality,
+    trace::RequestContext,
+};
+
+use self::identity::identify;
 
 /// How long a caller waits for an answer.
 pub const DEADLINE: Duration = Duration::from_secs(3);
@@ -134,6 +137,7 @@ where
     let health_service = health_service.map_request(|request: axum::extract::Request| request.map(Body::new));
     let app = calls
         .route_service(&format!("/{HEALTH_SERVICE}/{{method}}"), health_service)
+        .layer(middleware::from_fn_with_state(S::NAME, identify))
         .layer(middleware::from_fn(within_deadline))
         .layer(CatchPanicLayer::custom(|_| Status::internal("Internal error").into_http::<Body>()));
     let (following, stopping) = (health.clone().follow(runtime.clone()), runtime.tasks.stopping().clone());
@@ -186,21 +190,22 @@ pub fn endpoint(reader: &mut Reader<'_>, key: &str, service: &str, example: &str
     endpoint.map_err(|error| reader.problem(format!("{key}={shown:?} cannot be used: {error}"))).ok()
 }
 
-/// One channel to another service: connects when first used, again when the connection broke, and
-/// carries every call of the process.
+/// One channel of the service `caller` to another one: connects when first used, again when the connection broke,
+/// and carries every call of the process, each with the caller's name.
 #[must_use]
-pub fn channel(endpoint: Endpoint) -> Channel {
-    endpoint
+pub fn channel(caller: &str, endpoint: Endpoint) -> IdentifiedChannel {
+    let channel = endpoint
         .connect_timeout(CONNECT_LIMIT)
         .timeout(DEADLINE)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(CONNECT_LIMIT)
-        .connect_lazy()
+        .connect_lazy();
+    InterceptedService::new(channel, ServiceIdentity::of(caller))
 }
 
 /// Names another service in `/readyz`, by the health that it answers on `channel`. Whoever asks stays
 /// ready when it is down.
-pub fn name_in_readiness(runtime: &ServiceRuntime, name: &'static str, channel: Channel) {
+pub fn name_in_readiness(runtime: &ServiceRuntime, name: &'static str, channel: IdentifiedChannel) {
     runtime.readiness.check(name, Criticality::Optional, move || {
         let mut health = HealthClient::new(channel.clone());
         async move {

@@ -1,20 +1,21 @@
 //! A mutation that is sent twice happens once.
 //!
-//! A key belongs to its caller. The effect, the key and the answer are written in one transaction,
+//! A key belongs to its caller: to the principal who asks, or, while nobody has signed in, to the e-mail address that
+//! an anonymous request names. So two principals with the same key never meet. The effect, the key and the answer are written in one transaction,
 //! so a crash leaves all of them or none. While a first attempt runs, others are answered at once:
 //! an advisory lock of the transaction says so without waiting. Validation failures are not stored;
 //! client errors that reached the business rules are, and replay as they were.
 //!
 //! Every service that uses this has the table `idempotency_keys` in its migrations.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use axum::{
     Json,
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use runtime::{ServiceRuntime, periodic::every};
+use runtime::{ServiceRuntime, periodic::every, principal::Principal};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sqlx::{PgConnection, PgExecutor, PgPool, Postgres, Row, Transaction};
@@ -39,7 +40,9 @@ pub struct Key(String);
 /// What makes a request the same as an earlier one.
 #[derive(Clone, Copy, Debug)]
 pub struct Fingerprint<'a> {
-    /// Whose key it is: of an unauthenticated request the e-mail address in its body or path.
+    /// Whose key it is.
+    pub principal: &'a Principal,
+    /// Whose key it is when the principal is anonymous: the e-mail address in the request's body or path.
     pub caller: &'a str,
     /// The method.
     pub method: &'a Method,
@@ -64,6 +67,7 @@ pub struct IdempotentTransaction {
 }
 
 struct StoredKey {
+    principal: Cow<'static, str>,
     /// [`nameless`].
     caller: String,
     key: String,
@@ -111,7 +115,7 @@ impl Key {
 /// 409 while an earlier attempt runs, 422 when the key was used for another request, 503 when the
 /// database is away.
 pub async fn begin(pool: &PgPool, key: Option<Key>, request: Fingerprint<'_>) -> Result<Begun, Problem> {
-    let mut transaction = pg::begin(pool).await?;
+    let mut transaction = pg::begin_as(pool, request.principal).await?;
     let Some(Key(key)) = key else { return Ok(Begun::Fresh(IdempotentTransaction { transaction, key: None })) };
     let stored = StoredKey::of(key, request);
     let earlier = find(&mut transaction, &stored).await?;
@@ -165,7 +169,9 @@ impl Earlier {
 
 impl StoredKey {
     fn of(key: String, request: Fingerprint<'_>) -> Self {
-        Self { caller: nameless(request.caller), key, request: fingerprint(request) }
+        let principal = request.principal.key();
+        let caller = if *request.principal == Principal::Anonymous { request.caller } else { &principal };
+        Self { caller: nameless(caller), principal, key, request: fingerprint(request) }
     }
 }
 
@@ -184,8 +190,9 @@ async fn find(connection: &mut PgConnection, key: &StoredKey) -> sqlx::Result<Ea
 async fn stored(connection: impl PgExecutor<'_>, key: &StoredKey) -> sqlx::Result<Earlier> {
     let row = sqlx::query(
         "SELECT request, status, body FROM idempotency_keys
-         WHERE caller = $1 AND key = $2 AND created_at > now() - interval '24 hours'",
+         WHERE principal = $1 AND caller = $2 AND key = $3 AND created_at > now() - interval '24 hours'",
     )
+    .bind(&*key.principal)
     .bind(&key.caller)
     .bind(&key.key)
     .fetch_optional(connection)
@@ -205,7 +212,7 @@ fn stored_response(status: StatusCode, body: String) -> Response {
     (status, [(header::CONTENT_TYPE, kind)], body).into_response()
 }
 
-/// The caller as the table knows them: keys outlive a deletion by a day, and addresses should not.
+/// A caller as the table knows them: keys outlive a deletion by a day, and addresses should not.
 fn nameless(caller: &str) -> String {
     format!("{:x}", Sha256::digest(caller))
 }
@@ -255,10 +262,12 @@ impl IdempotentTransaction {
             sqlx::query("ROLLBACK TO SAVEPOINT effect").execute(&mut *self.transaction).await?;
         }
         sqlx::query(
-            "INSERT INTO idempotency_keys (caller, key, request, status, body) VALUES ($1, $2, $3, $4, $5)
+            "INSERT INTO idempotency_keys (principal, caller, key, request, status, body)
+             VALUES ($1, $2, $3, $4, $5, $6)
              ON CONFLICT (caller, key) DO UPDATE
              SET request = excluded.request, status = excluded.status, body = excluded.body, created_at = now()",
         )
+        .bind(&*key.principal)
         .bind(&key.caller)
         .bind(&key.key)
         .bind(&key.request)

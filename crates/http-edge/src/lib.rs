@@ -6,11 +6,13 @@ pub mod admin;
 pub mod idempotency;
 pub mod metrics;
 
+mod access;
 mod body;
 mod connections;
 pub mod database;
 mod in_flight;
 mod middleware;
+mod mutation;
 mod observe;
 mod page;
 mod path_param;
@@ -18,11 +20,13 @@ mod problem;
 mod server;
 mod strict;
 
+pub use access::{Access, CurrentPrincipal, POLICY, Policy, RouteAccess, RouteTable, differences as route_differences};
 pub use body::{Body, JsonFields, Patch, read_body};
 pub use connections::{ConnectionLimits, TOO_MANY, serve_connections, serve_connections_within};
 pub use in_flight::{bounded, bounded_or};
 pub use middleware::with_middleware;
 pub(crate) use middleware::with_problems;
+pub use mutation::{Mutation, Settled};
 pub use page::{Page, PageQuery};
 pub use path_param::PathParam;
 pub use problem::{FieldError, Problem, ProblemBody};

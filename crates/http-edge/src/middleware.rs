@@ -7,39 +7,63 @@ use axum::{
     Router,
     extract::Request,
     http::{HeaderMap, StatusCode, header},
-    middleware::{self, Next},
+    middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
 };
 use runtime::ServiceRuntime;
+use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
-    Problem,
+    Problem, RouteTable,
+    access::authorize,
     observe::{Observer, observe},
     strict::refuse_ambiguous,
 };
 use crate::metrics::HttpMetrics;
 
-/// `routes` behind the middleware that all our edges share: every request has an id and a span, is
-/// counted, and is answered within `answer_limit`; every error is a [`Problem`], also one for a path
-/// or a method that nobody serves.
+/// `routes` with the layers of every edge, the outermost first. Limits of connections lie before all of them
+/// ([`super::ConnectionLimits`]), those of requests in flight behind them, where probes are not meant
+/// ([`super::bounded`]).
 ///
 /// # Errors
 /// When the runtime's registry counts another edge already.
-pub fn with_middleware(runtime: &ServiceRuntime, routes: Router, answer_limit: Duration) -> anyhow::Result<Router> {
+pub fn with_middleware(
+    runtime: &ServiceRuntime,
+    routes: Router,
+    answer_limit: Duration,
+    access: RouteTable,
+) -> anyhow::Result<Router> {
     let metrics = HttpMetrics::register(&runtime.registry).context("register the HTTP metrics")?;
     let observer = Observer { service: runtime.service, metrics, answer_limit };
-    Ok(with_problems(routes).layer(middleware::from_fn_with_state(observer, observe)))
+    let layers = ServiceBuilder::new()
+        // An id, a span and a trace; counts and durations; 503 after `answer_limit`.
+        .layer(from_fn_with_state(observer, observe))
+        // Every error is a `Problem`.
+        .layer(from_fn(as_problem))
+        // A panic is an error as well.
+        .layer(CatchPanicLayer::custom(panicked))
+        // 400 for what two servers could read differently.
+        .layer(from_fn(refuse_ambiguous))
+        // Who asks, and whether they may.
+        .layer(from_fn_with_state(access, authorize));
+    Ok(with_fallbacks(routes).layer(layers))
 }
 
-/// `routes` whose every error is a [`Problem`].
+/// `routes` whose every error is a [`Problem`], without the other layers.
 pub(crate) fn with_problems(routes: Router) -> Router {
+    let layers = ServiceBuilder::new()
+        .layer(from_fn(as_problem))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(refuse_ambiguous));
+    with_fallbacks(routes).layer(layers)
+}
+
+/// A path that no route matches, and a method that its route does not have, are answered in our form.
+fn with_fallbacks(routes: Router) -> Router {
     routes
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "Not found"))
         .method_not_allowed_fallback(async || Problem::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"))
-        .layer(middleware::from_fn(refuse_ambiguous))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn(as_problem))
 }
 
 /// What was refused before a call of ours was reached, in the framework's own words, takes the one

@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use runtime::trace::{RequestContext, follow};
-use tracing::Instrument;
+use tracing::{Instrument, field};
 use uuid::Uuid;
 
 use super::Problem;
@@ -32,7 +32,14 @@ pub(super) async fn observe(State(observer): State<Observer>, mut request: Reque
     let endpoint = endpoint_of(&request, observer.service);
     let context = request_context_of(&request);
     let id = context.request_id.clone().unwrap_or_default();
-    let span = tracing::info_span!("request", otel.kind = "server", %method, %endpoint, request_id = %id);
+    let span = tracing::info_span!(
+        "request",
+        otel.kind = "server",
+        %method,
+        %endpoint,
+        request_id = %id,
+        principal = field::Empty
+    );
     if let Some(traceparent) = text(&request, &TRACEPARENT) {
         follow(&span, traceparent);
     }
@@ -71,7 +78,7 @@ fn text<'a>(request: &'a Request, name: &HeaderName) -> Option<&'a str> {
 
 /// The route's pattern without the service's own prefix: never the raw path, whose values are
 /// unbounded and personal.
-fn endpoint_of(request: &Request, service: &str) -> String {
+pub(super) fn endpoint_of(request: &Request, service: &str) -> String {
     let Some(path) = request.extensions().get::<MatchedPath>() else { return "unmatched".to_owned() };
     let path = path.as_str();
     let own = path.strip_prefix('/').and_then(|path| path.strip_prefix(service));

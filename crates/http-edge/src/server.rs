@@ -1,6 +1,6 @@
 use std::{net::SocketAddr, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use axum::{
     Json, Router,
     http::{HeaderValue, StatusCode, header},
@@ -10,7 +10,9 @@ use axum::{
 use runtime::{ServiceRuntime, listen::Listen};
 use utoipa::openapi::OpenApi;
 
-use super::{PathParam, Problem, bounded, serve_connections, with_middleware};
+use super::{
+    PathParam, Problem, RouteAccess, RouteTable, bounded, route_differences, serve_connections, with_middleware,
+};
 use crate::admin;
 
 /// How long an answer may take before the caller is told to try again.
@@ -26,13 +28,15 @@ pub struct Routes {
     pub router: Router,
     /// Their description.
     pub openapi: OpenApi,
+    /// What each of them needs.
+    pub access: &'static [RouteAccess],
 }
 
 /// Serves `routes` with and without the service's prefix, beside `/ping`, the API's description and
 /// the admin routes, until the service stops. Answers the address.
 ///
 /// # Errors
-/// When the address cannot be bound.
+/// When a call does not say what it needs, or the address cannot be bound.
 pub async fn serve(runtime: &ServiceRuntime, listen: Listen, routes: Routes) -> anyhow::Result<SocketAddr> {
     let app = app(runtime, routes)?;
     let (listener, addr) = listen.bind("HTTP").await?;
@@ -45,6 +49,8 @@ pub async fn serve(runtime: &ServiceRuntime, listen: Listen, routes: Routes) -> 
 }
 
 fn app(runtime: &ServiceRuntime, routes: Routes) -> anyhow::Result<Router> {
+    let differences = route_differences(&routes.openapi, routes.access);
+    ensure!(differences.is_empty(), "the table of routes is incomplete: {}", differences.join("; "));
     let document = serde_json::to_string(&routes.openapi).context("write the OpenAPI document")?;
     // Probes, metrics and the description are answered however busy the service is.
     let own = bounded(routes.router, IN_FLIGHT, usize::MAX);
@@ -55,7 +61,7 @@ fn app(runtime: &ServiceRuntime, routes: Routes) -> anyhow::Result<Router> {
         .nest(&format!("/{}", runtime.service), own.clone())
         .merge(own)
         .merge(admin::metrics(vec![runtime.clone()]));
-    with_middleware(runtime, all, ANSWER_LIMIT)
+    with_middleware(runtime, all, ANSWER_LIMIT, RouteTable::of_service(runtime.service, routes.access))
 }
 
 /// `/openapi.json`, and `/docs` to browse it.

@@ -6,6 +6,7 @@ mod listen;
 mod migration;
 mod pooler;
 mod retry;
+mod transaction;
 
 use std::{
     sync::{Arc, OnceLock},
@@ -20,6 +21,7 @@ pub use self::{
     listen::listen,
     migration::{MigrationError, check, migrate},
     retry::{begin, read},
+    transaction::begin_as,
 };
 
 use runtime::{ServiceRuntime, StoppedEarly, readiness::Criticality};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use reqwest::{ClientBuilder, NoProxy, Proxy};
+use reqwest::{ClientBuilder, NoProxy, Proxy, Response};
 use url::{Host, Url};
 
 use crate::config::{Reader, without_password};
@@ -113,6 +113,33 @@ fn is_on_this_machine(address: &Url) -> bool {
         Some(Host::Ipv6(ip)) => ip.is_loopback(),
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         None => false,
+    }
+}
+
+/// Why an answer's body was not read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// It is longer than the caller takes.
+    #[error("the answer is too large")]
+    TooLarge,
+    /// It broke off, or did not arrive in time.
+    #[error("the answer broke off")]
+    Broken(#[source] reqwest::Error),
+}
+
+/// The body of an answer, of at most `limit` bytes: what others serve may be endless. Errors name no address.
+///
+/// # Errors
+/// When the body is longer, breaks off or does not arrive in time.
+pub async fn read_capped(mut response: Response, limit: usize) -> Result<Vec<u8>, BodyError> {
+    let mut body = Vec::new();
+    loop {
+        let chunk = response.chunk().await.map_err(|error| BodyError::Broken(error.without_url()))?;
+        let Some(chunk) = chunk else { return Ok(body) };
+        if body.len() + chunk.len() > limit {
+            return Err(BodyError::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
     }
 }
 

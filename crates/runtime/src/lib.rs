@@ -17,6 +17,8 @@ pub mod readiness;
 pub mod tasks;
 pub mod trace;
 
+pub mod error;
+pub mod principal;
 mod process;
 mod telemetry;
 

@@ -1,6 +1,6 @@
 //! The gRPC edge: `flightbell.v1.DataCollectorService`.
 
-use grpc_edge::request_context;
+use grpc_edge::{principal, request_context};
 use proto::v1::{
     DeleteInterestsResponse, UserRequest,
     data_collector_service_server::{DataCollectorService, DataCollectorServiceServer},
@@ -35,18 +35,18 @@ impl DataCollectorService for CollectorGrpc {
         &self,
         request: Request<UserRequest>,
     ) -> Result<Response<DeleteInterestsResponse>, Status> {
-        let context = request_context(request.metadata());
+        let (principal, context) = (principal(&request), request_context(request.metadata()));
         let UserRequest { email, user_id } = request.into_inner();
         let deleted = match user_id.filter(|id| !id.is_empty()) {
             // The id alone names a registration: its address may be somebody else's by now.
             Some(id) => {
                 let id: Uuid = id.parse().map_err(|_| Status::invalid_argument("user_id is not a UUID"))?;
-                let deleted = self.store()?.delete_user(id, self.clock.now(), &context).await;
+                let deleted = self.store()?.delete_user(&principal, id, self.clock.now(), &context).await;
                 deleted.inspect(|deleted| tracing::info!(user.id = %id, "deleted the {deleted} interests of a user"))
             }
             None => {
                 let email = email.parse().map_err(|_| Status::invalid_argument("email is not an e-mail address"))?;
-                let deleted = self.store()?.remove_under(&email, &context).await;
+                let deleted = self.store()?.remove_under(&principal, &email, &context).await;
                 deleted.inspect(|deleted| tracing::info!("deleted the {deleted} interests under an address"))
             }
         };

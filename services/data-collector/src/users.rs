@@ -1,15 +1,16 @@
 //! Asks user-manager who somebody is.
 
 use events::EmailAddress;
+use grpc_edge::IdentifiedChannel;
 use proto::v1::{UserRequest, user_service_client::UserServiceClient};
 use runtime::{ServiceRuntime, trace::RequestContext};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 use uuid::Uuid;
 
 /// The one channel to user-manager.
 #[derive(Clone)]
 pub struct Users {
-    client: UserServiceClient<Channel>,
+    client: UserServiceClient<IdentifiedChannel>,
 }
 
 /// user-manager could not say.
@@ -28,7 +29,7 @@ impl Users {
     /// was collected is shown, and brought to those who watch, also while it is down.
     #[must_use]
     pub fn new(runtime: &ServiceRuntime, endpoint: Endpoint) -> Self {
-        let channel = grpc_edge::channel(endpoint);
+        let channel = grpc_edge::channel(runtime.service, endpoint);
         grpc_edge::name_in_readiness(runtime, "user-manager", channel.clone());
         Self { client: UserServiceClient::new(channel) }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use reqwest::{Client, Response, header::RETRY_AFTER, redirect::Policy};
-use runtime::http_client::{Proxies, client_for};
+use runtime::http_client::{BodyError, Proxies, client_for, read_capped};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use url::Url;
@@ -114,19 +114,14 @@ impl Telegram {
     }
 }
 
-async fn send_result(mut response: Response) -> SendResult {
+async fn send_result(response: Response) -> SendResult {
     let status = response.status().as_u16();
     let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    let mut body = Vec::new();
-    loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() <= LONGEST_ANSWER => body.extend_from_slice(&chunk),
-            Ok(None) => return classify(status, retry_after, &body),
-            // An endless answer, or one that ended early, is one that cannot be read.
-            Ok(Some(_)) => return classify(status, retry_after, b""),
-            Err(error) if (200..300).contains(&status) => return SendResult::TelegramDown(fault(&error.without_url())),
-            Err(_) => return classify(status, retry_after, b""),
-        }
+    match read_capped(response, LONGEST_ANSWER).await {
+        Ok(body) => classify(status, retry_after, &body),
+        Err(BodyError::Broken(error)) if (200..300).contains(&status) => SendResult::TelegramDown(fault(&error)),
+        // An endless answer, or one that ended early, is one that cannot be read.
+        Err(BodyError::TooLarge | BodyError::Broken(_)) => classify(status, retry_after, b""),
     }
 }
 

@@ -3,16 +3,14 @@
 use std::sync::{Arc, Mutex};
 
 use anyhow::anyhow;
+use grpc_edge::IdentifiedChannel;
 use proto::v1::{UndeliveredReason, UndeliveredReport, UserRequest, user_service_client::UserServiceClient};
 use runtime::{
     ServiceRuntime,
     readiness::{Criticality, HealthPart},
     trace::RequestContext,
 };
-use tonic::{
-    Status,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Status, transport::Endpoint};
 use uuid::Uuid;
 
 use crate::{
@@ -44,7 +42,7 @@ pub enum Contact {
 /// `UNIMPLEMENTED`. Only an answer can say that a person is not there.
 #[derive(Clone)]
 pub struct UserClient {
-    client: UserServiceClient<Channel>,
+    client: UserServiceClient<IdentifiedChannel>,
     part: Arc<Mutex<HealthPart>>,
 }
 
@@ -54,7 +52,10 @@ impl UserClient {
     pub fn new(runtime: &ServiceRuntime, endpoint: Endpoint) -> Self {
         let part = runtime.readiness.part("user-manager", Criticality::Optional, "not asked yet");
         part.up_with("not asked yet");
-        Self { client: UserServiceClient::new(grpc_edge::channel(endpoint)), part: Arc::new(Mutex::new(part)) }
+        Self {
+            client: UserServiceClient::new(grpc_edge::channel(runtime.service, endpoint)),
+            part: Arc::new(Mutex::new(part)),
+        }
     }
 
     /// Where the person with this address, and this id where one is known, reads messages.

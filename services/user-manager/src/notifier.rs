@@ -5,9 +5,10 @@
 
 use std::time::Duration;
 
+use grpc_edge::IdentifiedChannel;
 use proto::v1::{UserRequest, notifier_service_client::NotifierServiceClient};
 use runtime::{ServiceRuntime, tasks::Tasks, trace::RequestContext};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 
 use crate::core::retry::wait_after;
 
@@ -19,7 +20,7 @@ const CALL_LIMIT: Duration = Duration::from_secs(1);
 /// The notifier, where its address is known.
 #[derive(Clone)]
 pub struct Notifier {
-    client: Option<NotifierServiceClient<Channel>>,
+    client: Option<NotifierServiceClient<IdentifiedChannel>>,
     tasks: Tasks,
 }
 
@@ -27,7 +28,7 @@ impl Notifier {
     /// Connects when it is first called.
     #[must_use]
     pub fn new(runtime: &ServiceRuntime, endpoint: Option<Endpoint>) -> Self {
-        let client = endpoint.map(|endpoint| NotifierServiceClient::new(grpc_edge::channel(endpoint)));
+        let client = endpoint.map(|endpoint| NotifierServiceClient::new(grpc_edge::channel(runtime.service, endpoint)));
         Self { client, tasks: runtime.tasks.clone() }
     }
 

@@ -9,11 +9,12 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::bail;
+use grpc_edge::IdentifiedChannel;
 use proto::v1::{UserRequest, data_collector_service_client::DataCollectorServiceClient};
 use runtime::{ServiceRuntime, fault, periodic::every, trace::RequestContext};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 use tracing::Instrument;
 
 use crate::{
@@ -37,7 +38,7 @@ const TURN_LIMIT: Duration = Duration::from_secs(15);
 /// The relay of deletions of one replica.
 pub struct Relay {
     store: Store,
-    data_collector: DataCollectorServiceClient<Channel>,
+    data_collector: DataCollectorServiceClient<IdentifiedChannel>,
     deleted: Arc<Notify>,
     stopping: CancellationToken,
 }
@@ -57,7 +58,7 @@ impl Relay {
     /// data-collector from now on, without deciding by it.
     #[must_use]
     pub fn new(runtime: &ServiceRuntime, store: Store, data_collector: Endpoint, deleted: Arc<Notify>) -> Self {
-        let channel = grpc_edge::channel(data_collector);
+        let channel = grpc_edge::channel(runtime.service, data_collector);
         grpc_edge::name_in_readiness(runtime, "data-collector", channel.clone());
         let data_collector = DataCollectorServiceClient::new(channel);
         Self { store, data_collector, deleted, stopping: runtime.tasks.stopping().clone() }

@@ -6,14 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use grpc_edge::{Served, channel, name_in_readiness, serve};
+use grpc_edge::{IdentifiedChannel, Served, channel, name_in_readiness, principal, serve};
 use runtime::{ServiceRuntime, clock::Clock, listen::Listen, readiness::Criticality};
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    body::Body,
-    server::NamedService,
-    transport::{Channel, Endpoint},
-};
+use tonic::{body::Body, server::NamedService, transport::Endpoint};
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse,
     health_check_response::ServingStatus::{NotServing, Serving},
@@ -42,11 +38,11 @@ impl tower::Service<http::Request<Body>> for Silent {
     }
 }
 
-async fn served() -> (ServiceRuntime, Served, Channel) {
+async fn served() -> (ServiceRuntime, Served, IdentifiedChannel) {
     let runtime = ServiceRuntime::new("test", CancellationToken::new(), Clock::system());
     let served = serve(&runtime, Listen::on_loopback().expect("a port"), Silent).await.expect("served");
     let endpoint = Endpoint::from_shared(format!("http://{}", served.addr)).expect("an address");
-    (runtime, served, channel(endpoint))
+    (runtime, served, channel("test", endpoint))
 }
 
 fn about(service: &str) -> HealthCheckRequest {
@@ -148,8 +144,8 @@ impl tower::Service<http::Request<Body>> for Stuck {
 async fn a_call_is_broken_off_in_time_and_one_too_many_is_refused_at_once() {
     let runtime = ServiceRuntime::new("test", CancellationToken::new(), Clock::system());
     let served = serve(&runtime, Listen::on_loopback().expect("a port"), Stuck).await.expect("served");
-    let connect = || channel(Endpoint::from_shared(format!("http://{}", served.addr)).expect("an address"));
-    let call = async |channel: Channel| {
+    let connect = || channel("test", Endpoint::from_shared(format!("http://{}", served.addr)).expect("an address"));
+    let call = async |channel: IdentifiedChannel| {
         let mut client = tonic::client::Grpc::new(channel);
         client.ready().await.expect("connected");
         let path = http::uri::PathAndQuery::from_static("/test.v1.Stuck/Call");
@@ -166,4 +162,43 @@ async fn a_call_is_broken_off_in_time_and_one_too_many_is_refused_at_once() {
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     let refused = codes.iter().filter(|code| **code == tonic::Code::Unavailable).count();
     assert!(refused > 0 && refused < 400, "{codes:?}");
+}
+
+/// A service that answers each call with the kind of its caller, as a status.
+#[derive(Clone)]
+struct Who;
+
+impl NamedService for Who {
+    const NAME: &'static str = "test.v1.Who";
+}
+
+impl tower::Service<http::Request<Body>> for Who {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let (parts, _) = request.into_parts();
+        let request = tonic::Request::from_parts(Default::default(), parts.extensions, ());
+        std::future::ready(Ok(tonic::Status::aborted(format!("{:?}", principal(&request))).into_http()))
+    }
+}
+
+#[tokio::test]
+async fn a_handler_learns_which_service_calls() {
+    let runtime = ServiceRuntime::new("test", CancellationToken::new(), Clock::system());
+    let served = serve(&runtime, Listen::on_loopback().expect("a port"), Who).await.expect("served");
+    let endpoint = || Endpoint::from_shared(format!("http://{}", served.addr)).expect("an address");
+    for (caller, expected) in [("data-collector", "Service(data-collector)"), ("no name of ours", "anonymous")] {
+        let mut client = tonic::client::Grpc::new(channel(caller, endpoint()));
+        client.ready().await.expect("connected");
+        let path = http::uri::PathAndQuery::from_static("/test.v1.Who/Call");
+        let codec = tonic_prost::ProstCodec::<HealthCheckRequest, HealthCheckResponse>::default();
+        let answer = client.unary(tonic::Request::new(about("")), path, codec).await.map(drop).expect_err("a status");
+        assert_eq!((answer.code(), answer.message()), (tonic::Code::Aborted, expected));
+    }
 }

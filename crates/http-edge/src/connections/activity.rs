@@ -4,7 +4,10 @@ use std::{
     collections::HashMap,
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -16,6 +19,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Instant,
 };
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 
 /// An answer is handed out in pieces of this size in bytes, so that it can be seen whether the caller
 /// takes them.
@@ -27,7 +31,15 @@ const MOST_ABANDONED: u64 = 100;
 
 /// What goes on in one connection.
 #[derive(Default)]
-pub(super) struct Activity(Mutex<State>);
+pub(super) struct Activity {
+    state: Mutex<State>,
+    /// Whether the connection speaks another protocol than HTTP from now on, such as WebSocket.
+    is_upgraded: AtomicBool,
+    /// Cancelled when an upgraded connection is to break: its socket belongs to a handler then.
+    broken: CancellationToken,
+    /// Cancelled when the socket has been closed.
+    closed: CancellationToken,
+}
 
 #[derive(Default)]
 struct State {
@@ -67,6 +79,9 @@ impl Activity {
 
     /// Whether nothing is under way, so that the connection can be closed without harm.
     pub(super) fn is_idle(&self) -> bool {
+        if self.is_upgraded() {
+            return false;
+        }
         let state = self.state();
         state.running == 0 && state.answers.is_empty() && state.blocked.is_none()
     }
@@ -84,8 +99,27 @@ impl Activity {
         state.abandoned > MOST_ABANDONED && state.abandoned * 2 > state.asked
     }
 
+    /// From now on the connection speaks another protocol than HTTP.
+    pub(super) fn upgrade(&self) {
+        self.is_upgraded.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_upgraded(&self) -> bool {
+        self.is_upgraded.load(Ordering::Relaxed)
+    }
+
+    /// Lets every read and write of the upgraded connection fail, once the guard is dropped.
+    pub(super) fn break_guard(&self) -> DropGuard {
+        self.broken.clone().drop_guard()
+    }
+
+    /// Ends when the socket has been closed.
+    pub(super) async fn closed(&self) {
+        self.closed.cancelled().await;
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -96,6 +130,11 @@ pub(super) struct Running {
 }
 
 impl Running {
+    /// The answer makes the connection one of another protocol.
+    pub(super) fn upgraded(&self) {
+        self.activity.upgrade();
+    }
+
     /// The request is answered with `body`.
     pub(super) fn answered<B>(mut self, body: B) -> Answer<B> {
         self.is_answered = true;
@@ -181,15 +220,19 @@ impl<B> Drop for Answer<B> {
     }
 }
 
-/// A socket that notes since when no more bytes are taken.
+/// A socket that notes since when no more bytes are taken, and when it is closed. It can be broken after an upgrade,
+/// when it belongs to a handler.
 pub(super) struct Watched<S> {
     stream: S,
     activity: Arc<Activity>,
+    /// Each wakes one task, and reader and writer may be two.
+    broken_to_reader: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    broken_to_writer: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
 impl<S> Watched<S> {
     pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
-        Self { stream, activity }
+        Self { stream, activity, broken_to_reader: None, broken_to_writer: None }
     }
 
     fn noted<T>(&self, polled: Poll<T>) -> Poll<T> {
@@ -202,19 +245,47 @@ impl<S> Watched<S> {
     }
 }
 
+/// Fails once the connection is to break, and has the task woken then. Costs nothing before an upgrade.
+fn check(
+    activity: &Activity,
+    broken: &mut Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    cx: &mut Context<'_>,
+) -> io::Result<()> {
+    if !activity.is_upgraded() {
+        return Ok(());
+    }
+    let broken = broken.get_or_insert_with(|| Box::pin(activity.broken.clone().cancelled_owned()));
+    match broken.as_mut().poll(cx) {
+        Poll::Ready(()) => Err(io::ErrorKind::ConnectionAborted.into()),
+        Poll::Pending => Ok(()),
+    }
+}
+
+impl<S> Drop for Watched<S> {
+    fn drop(&mut self) {
+        self.activity.closed.cancel();
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        check(&this.activity, &mut this.broken_to_reader, cx)?;
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        check(&this.activity, &mut this.broken_to_writer, cx)?;
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.noted(polled)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        check(&this.activity, &mut this.broken_to_writer, cx)?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
@@ -227,6 +298,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        check(&this.activity, &mut this.broken_to_writer, cx)?;
         let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
         self.noted(polled)
     }

@@ -4,11 +4,14 @@
 //! a socket and some memory. So there is a bound to how many connections there are, and each step has
 //! its time: the handshake, the first request's head, every later head, and each piece of an answer.
 //! Bodies have theirs further in.
+//!
+//! A connection that is upgraded to another protocol, such as WebSocket, belongs to the handler from then on. It keeps
+//! its place, and is still closed when its caller takes nothing or when we stop.
 
 mod activity;
 mod slots;
 
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -16,7 +19,7 @@ use axum::{
     extract::{ConnectInfo, Request},
     response::IntoResponse,
 };
-use hyper::{Version, body::Incoming};
+use hyper::{StatusCode, Version, body::Incoming};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
@@ -58,7 +61,7 @@ pub struct ConnectionLimits {
     /// The time for taking a piece of an answer. An answer that takes its time to come, such as a
     /// stream of events, is not meant: only what the caller lets lie.
     pub answer: Duration,
-    /// The time for what is under way when we stop.
+    /// The time for what is under way when we stop. An upgraded connection has half of it.
     pub drain: Duration,
     /// HTTP/2 alone, on connections that may rest for ever: callers are other services of ours.
     pub is_grpc: bool,
@@ -225,7 +228,7 @@ impl Refusals {
 }
 
 async fn answer_unavailable(mut stream: TcpStream) -> std::io::Result<()> {
-    let problem = Problem::new(http::StatusCode::SERVICE_UNAVAILABLE, TOO_MANY).retry_after(RETRY_AFTER);
+    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, TOO_MANY).retry_after(RETRY_AFTER);
     let body = problem.body();
     let response = problem.into_response();
     let mut text = format!("HTTP/1.1 {}\r\nconnection: close\r\ncontent-length: {}\r\n", response.status(), body.len());
@@ -289,11 +292,18 @@ where
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
             let answer = app.clone().oneshot(request);
-            async move { answer.await.map(|response| response.map(|body| running.answered(body))) }
+            async move {
+                let response = answer.await?;
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    running.upgraded();
+                }
+                Ok::<_, Infallible>(response.map(|body| running.answered(body)))
+            }
         })
     };
     let builder = builder(limits);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(answering)));
+    let answering = TowerToHyperService::new(answering);
+    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), answering));
     let (mut last_call, mut overdue) = (pin!(last_call(&stopping)), pin!(overdue(activity, limits)));
     let mut looks = interval(limits.head.min(limits.answer) / 8);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -305,6 +315,8 @@ where
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
                     tracing::debug!("a connection broke: {error}");
+                } else if activity.is_upgraded() {
+                    until_closed(activity, &stopping, limits).await;
                 }
                 return;
             }
@@ -328,6 +340,29 @@ where
         ending = Some(Instant::now());
         connection.as_mut().graceful_shutdown();
     }
+}
+
+/// Watches a connection that was upgraded, until its handler closes it. It breaks when its caller takes no more bytes
+/// for as long as of an answer, and half of the drain's time after `stopping`, so that handlers can say goodbye.
+async fn until_closed(activity: &Activity, stopping: &CancellationToken, limits: ConnectionLimits) {
+    let guard = activity.break_guard();
+    let mut looks = interval(limits.answer / 8);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut goodbyes = pin!(async {
+        stopping.cancelled().await;
+        sleep(limits.drain / 2).await;
+    });
+    loop {
+        tokio::select! {
+            biased;
+            () = activity.closed() => return,
+            () = goodbyes.as_mut() => break,
+            _ = looks.tick() => if activity.is_stalled(limits.answer) { break },
+        }
+    }
+    tracing::debug!("break an upgraded connection");
+    drop(guard);
+    activity.closed().await;
 }
 
 fn builder(limits: ConnectionLimits) -> Builder<TokioExecutor> {

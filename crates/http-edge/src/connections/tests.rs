@@ -1,9 +1,12 @@
+mod upgrades;
+
 use std::{
     net::SocketAddr,
     sync::atomic::{AtomicUsize, Ordering},
 };
 
 use axum::routing::get;
+use runtime::tasks::Tasks;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
@@ -58,6 +61,7 @@ async fn server_within(limits: ConnectionLimits) -> Server {
         .route("/ping", get(async || "pong"))
         .route("/large", get(async || vec![b'x'; LARGE]))
         .route("/events", get(async || events()))
+        .route("/upgrade", get(async |request: Request| upgrades::upgrade(Tasks::default(), request).await))
         .route(
             "/slow",
             get(async move || {

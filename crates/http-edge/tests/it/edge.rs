@@ -3,9 +3,10 @@ use std::net::SocketAddr;
 use axum::{
     Json,
     extract::Path,
+    http::Method,
     routing::{get, post},
 };
-use http_edge::{Body, Problem, Routes, serve};
+use http_edge::{Access, Body, Problem, RouteAccess, Routes, serve};
 use runtime::{
     ServiceRuntime,
     clock::Clock,
@@ -16,7 +17,7 @@ use runtime::{
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
-use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 #[derive(OpenApi)]
 struct Api;
@@ -31,7 +32,9 @@ async fn service() -> SocketAddr {
     let (router, openapi) = OpenApiRouter::with_openapi(Api::openapi()).split_for_parts();
     let router =
         router.route("/things/{id}", post(echo)).route("/broken", post(broken)).route("/word/{word}", get(word));
-    serve(&runtime, Listen::on_loopback().expect("a port"), Routes { router, openapi }).await.expect("served")
+    serve(&runtime, Listen::on_loopback().expect("a port"), Routes { router, openapi, access: &[] })
+        .await
+        .expect("served")
 }
 
 async fn word(Path(word): Path<String>) -> String {
@@ -56,6 +59,23 @@ async fn send(
         request.header("content-type", kind).header("x-request-id", "r-1").body(body).send().await.expect("answered");
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     (status, serde_json::from_slice(&response.bytes().await.expect("a body")).unwrap_or(Value::Null), headers)
+}
+
+/// A call of the document.
+#[utoipa::path(get, path = "/things", responses((status = 200)))]
+async fn things() {}
+
+#[tokio::test]
+async fn a_service_with_a_call_that_does_not_say_what_it_needs_does_not_start() {
+    static LISTED: [RouteAccess; 1] = [RouteAccess::new(Method::GET, "/things", Access::Public)];
+    let start = async |service: &'static str, access| {
+        let runtime = ServiceRuntime::new(service, CancellationToken::new(), Clock::system());
+        let (router, openapi) = OpenApiRouter::new().routes(routes!(things)).split_for_parts();
+        serve(&runtime, Listen::on_loopback().expect("a port"), Routes { router, openapi, access }).await
+    };
+    let refused = start("careless", &[]).await.expect_err("no row").to_string();
+    assert!(refused.contains("GET /things has no row"), "{refused}");
+    start("careful", &LISTED).await.expect("a start");
 }
 
 #[tokio::test]
@@ -205,8 +225,9 @@ async fn the_public_port_names_what_is_down_and_the_admin_port_says_why() {
         Err("password authentication failed for user \"ada\"".to_owned())
     });
     let (router, openapi) = OpenApiRouter::with_openapi(Api::openapi()).split_for_parts();
-    let addr =
-        serve(&runtime, Listen::on_loopback().expect("a port"), Routes { router, openapi }).await.expect("served");
+    let addr = serve(&runtime, Listen::on_loopback().expect("a port"), Routes { router, openapi, access: &[] })
+        .await
+        .expect("served");
     for path in ["/readyz", "/echo/readyz"] {
         let response = testkit::http_client().get(format!("http://{addr}{path}")).send().await.expect("answered");
         assert_eq!(response.status(), 503);

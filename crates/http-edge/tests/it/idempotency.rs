@@ -2,21 +2,22 @@ use std::time::Duration;
 
 use axum::{
     http::{HeaderMap, HeaderValue, Method, StatusCode},
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use http_body_util::BodyExt;
 use http_edge::{
-    Problem,
+    Mutation, Problem,
     idempotency::{Answer, Begun, Fingerprint, IdempotentTransaction, Key, begin, clean_up, replay},
 };
-use runtime::{ServiceRuntime, clock::Clock};
+use runtime::{ServiceRuntime, clock::Clock, principal::Principal};
 use serde_json::json;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 const TABLES: &str = "CREATE TABLE idempotency_keys (caller text NOT NULL, key text NOT NULL, request bytea NOT NULL, \
                       status smallint NOT NULL, body text NOT NULL, created_at timestamptz NOT NULL DEFAULT now(), \
-                      PRIMARY KEY (caller, key))";
+                      principal text NOT NULL DEFAULT 'anonymous', PRIMARY KEY (caller, key))";
 
 async fn pool() -> PgPool {
     let database = testkit::empty_database().await;
@@ -34,7 +35,13 @@ fn key(value: &str) -> Option<Key> {
 }
 
 fn request(body: &[u8]) -> Fingerprint<'_> {
-    Fingerprint { caller: "ada@example.org", method: &Method::POST, path: "/users", body }
+    Fingerprint {
+        principal: &Principal::Anonymous,
+        caller: "ada@example.org",
+        method: &Method::POST,
+        path: "/users",
+        body,
+    }
 }
 
 async fn fresh(pool: &PgPool, body: &[u8]) -> IdempotentTransaction {
@@ -90,6 +97,67 @@ async fn another_caller_may_use_the_same_key() {
     fresh(&pool, b"{}").await.finish(Ok(created())).await.expect("answered");
     let other = Fingerprint { caller: "bob@example.org", ..request(b"{}") };
     assert!(matches!(begin(&pool, key("k"), other).await, Ok(Begun::Fresh(_))));
+}
+
+#[tokio::test]
+async fn principals_with_the_same_key_do_not_meet() {
+    let pool = pool().await;
+    let (ada, bob) = (Principal::User(Uuid::from_u128(1)), Principal::User(Uuid::from_u128(2)));
+    let notifier = Principal::Service("notifier".parse().expect("a name"));
+    let principals = [&ada, &bob, &notifier, &Principal::Anonymous];
+    // The same request under the same key, about the same person.
+    let asked = |principal| Fingerprint { principal, ..request(b"{}") };
+    let mut running = Vec::new();
+    for principal in principals {
+        let Begun::Fresh(mut attempt) = begin(&pool, key("k"), asked(principal)).await.expect("begun") else {
+            panic!("{principal:?} was answered with another's answer")
+        };
+        effect(&mut attempt).await;
+        running.push(attempt);
+    }
+    for (attempt, number) in running.into_iter().zip(0..) {
+        let answer = Answer { status: StatusCode::CREATED, body: json!({"number": number}) };
+        attempt.finish(Ok(answer)).await.expect("answered");
+    }
+    assert_eq!(effects(&pool).await, 4);
+    for (principal, number) in principals.into_iter().zip(0..) {
+        let again = replay(&pool, &key("k").expect("a key"), asked(principal)).await.expect("found");
+        assert_eq!(text(again.expect("an answer")).await, json!({"number": number}).to_string());
+    }
+    // A principal's key is one key, whomever the request is about.
+    let about_another = Fingerprint { caller: "bob@example.org", ..asked(&ada) };
+    assert!(matches!(begin(&pool, key("k"), about_another).await, Ok(Begun::Replayed(_))));
+}
+
+#[tokio::test]
+async fn a_key_from_before_there_were_principals_is_an_anonymous_callers() {
+    let pool = pool().await;
+    fresh(&pool, b"{}").await.finish(Ok(created())).await.expect("answered");
+    // As an older replica writes it.
+    let copied = "INSERT INTO idempotency_keys (caller, key, request, status, body)
+                  SELECT caller, 'old', request, status, body FROM idempotency_keys";
+    sqlx::query(copied).execute(&pool).await.expect("a row");
+    assert!(matches!(begin(&pool, key("old"), request(b"{}")).await, Ok(Begun::Replayed(_))));
+    let ada = Principal::User(Uuid::from_u128(1));
+    let asked = Fingerprint { principal: &ada, ..request(b"{}") };
+    assert!(matches!(begin(&pool, key("old"), asked).await, Ok(Begun::Fresh(_))));
+}
+
+#[tokio::test]
+async fn the_effect_is_had_in_the_name_of_whoever_asks() {
+    let pool = pool().await;
+    let ada = Principal::User(Uuid::from_u128(1));
+    for keyed in [None, key("k")] {
+        let mutation = Mutation { key: keyed, request: Fingerprint { principal: &ada, ..request(b"{}") } };
+        let settled = mutation.settle(&pool, async |connection| {
+            let name: String =
+                sqlx::query_scalar("SELECT current_setting('flightbell.principal')").fetch_one(connection).await?;
+            Ok(Answer { status: StatusCode::OK, body: json!(name) })
+        });
+        let settled = settled.await.expect("settled");
+        assert!(settled.is_done());
+        assert_eq!(text(settled.into_response()).await, json!(ada.key()).to_string());
+    }
 }
 
 #[tokio::test]

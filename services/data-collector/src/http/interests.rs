@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{
     Api, bad_request,
-    mutation::{Mutation, Target, thresholds},
+    mutation::{InterestRequest, Target, thresholds},
     not_found,
 };
 use crate::{
@@ -98,7 +98,10 @@ struct InterestBody {
         (status = 503, description = "The user cannot be checked now", body = http_edge::ProblemBody),
     )
 )]
-pub(super) async fn add(State(api): State<Api>, Mutation { mut fields, call }: Mutation) -> Result<Response, Problem> {
+pub(super) async fn add(
+    State(api): State<Api>,
+    InterestRequest { mut fields, call }: InterestRequest,
+) -> Result<Response, Problem> {
     let given = thresholds(&mut fields);
     let target = Target::read(fields)?;
     let [high, low] = given.map(Patch::value);
@@ -138,7 +141,7 @@ pub(super) async fn add(State(api): State<Api>, Mutation { mut fields, call }: M
 )]
 pub(super) async fn change(
     State(api): State<Api>,
-    Mutation { mut fields, call }: Mutation,
+    InterestRequest { mut fields, call }: InterestRequest,
 ) -> Result<Response, Problem> {
     let given = thresholds(&mut fields);
     let target = Target::read(fields)?;
@@ -179,7 +182,10 @@ pub(super) async fn change(
         (status = 503, description = "The user cannot be checked now", body = http_edge::ProblemBody),
     )
 )]
-pub(super) async fn remove(State(api): State<Api>, Mutation { fields, call }: Mutation) -> Result<Response, Problem> {
+pub(super) async fn remove(
+    State(api): State<Api>,
+    InterestRequest { fields, call }: InterestRequest,
+) -> Result<Response, Problem> {
     let target = Target::read(fields)?;
     call.answer(&api, &target, NO_INTEREST, async |connection, named| {
         if interests::remove(connection, named, &call.context).await? {

@@ -1,5 +1,6 @@
 //! The HTTP edge.
 
+mod access;
 mod flights;
 mod interests;
 mod mutation;
@@ -58,7 +59,7 @@ pub fn routes(api: Api) -> Routes {
         .routes(routes!(readings::list))
         .with_state(api)
         .split_for_parts();
-    Routes { router, openapi }
+    Routes { router, openapi, access: &access::ROUTES }
 }
 
 impl Api {

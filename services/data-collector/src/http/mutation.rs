@@ -1,19 +1,21 @@
 //! What additions, changes and removals of interests share: how a request is read, and the steps from
 //! its key to its answer.
 
+use std::convert::Infallible;
+
 use axum::{
     Extension, RequestExt as _,
     body::Bytes,
     extract::{FromRequest, Request},
     http::{HeaderMap, Method},
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use events::{EmailAddress, Metric};
 use http_edge::{
-    Body, JsonFields, Patch, Problem,
-    idempotency::{self, Answer, Begun, Fingerprint, Key},
+    Body, CurrentPrincipal, JsonFields, Mutation, Patch, Problem,
+    idempotency::{Answer, Fingerprint, Key},
 };
-use runtime::{fault, trace::RequestContext};
+use runtime::{fault, principal::Principal, trace::RequestContext};
 
 use super::{Api, airport, bad_request, not_found};
 use crate::{core::interest::HIGHEST_THRESHOLD, store::interests::Named};
@@ -21,7 +23,7 @@ use crate::{core::interest::HIGHEST_THRESHOLD, store::interests::Named};
 const MISSING: &str = "Missing email or airport_code";
 
 /// A request that is to change somebody's interests.
-pub(super) struct Mutation {
+pub(super) struct InterestRequest {
     /// What it says.
     pub fields: JsonFields,
     /// The rest of it.
@@ -32,6 +34,7 @@ pub(super) struct Mutation {
 pub(super) struct MutationRequest {
     /// What caused it.
     pub context: RequestContext,
+    principal: Principal,
     method: Method,
     headers: HeaderMap,
     bytes: Bytes,
@@ -45,7 +48,7 @@ pub(super) struct Target {
     metric: Metric,
 }
 
-impl<S: Send + Sync> FromRequest<S> for Mutation {
+impl<S: Send + Sync> FromRequest<S> for InterestRequest {
     type Rejection = Problem;
 
     async fn from_request(mut request: Request, state: &S) -> Result<Self, Problem> {
@@ -53,9 +56,11 @@ impl<S: Send + Sync> FromRequest<S> for Mutation {
             .extract_parts::<Extension<RequestContext>>()
             .await
             .map_or_else(|_| RequestContext::none(), |context| context.0);
+        let CurrentPrincipal(principal) =
+            request.extract_parts().await.unwrap_or_else(|never: Infallible| match never {});
         let (method, headers) = (request.method().clone(), request.headers().clone());
         let Body { bytes, fields } = Body::from_request(request, state).await?;
-        Ok(Self { fields, call: MutationRequest { context, method, headers, bytes } })
+        Ok(Self { fields, call: MutationRequest { context, principal, method, headers, bytes } })
     }
 }
 
@@ -101,32 +106,24 @@ impl MutationRequest {
     where
         F: AsyncFnOnce(&mut sqlx::PgConnection, Named<'_>) -> Result<Answer, Problem>,
     {
-        let key = Key::optional(&self.headers)?;
         let caller = target.email.as_str();
-        let fingerprint = Fingerprint { caller, method: &self.method, path: "/interests", body: &self.bytes };
+        let (principal, method) = (&self.principal, &self.method);
+        let request = Fingerprint { principal, caller, method, path: "/interests", body: &self.bytes };
+        let mutation = Mutation { key: Key::optional(&self.headers)?, request };
         let pool = api.store()?.pool();
-        if let Some(key) = &key
-            && let Some(answer) = idempotency::replay(pool, key, fingerprint).await?
-        {
+        if let Some(answer) = mutation.replay(pool).await? {
             return Ok(answer);
         }
         let user_id = api.user(&target.email, &self.context).await?;
-        if key.is_none() && user_id.is_none() {
+        if mutation.key.is_none() && user_id.is_none() {
             return Err(not_found(nobody));
         }
-        let mut attempt = match idempotency::begin(pool, key, fingerprint).await? {
-            Begun::Replayed(answer) => return Ok(answer),
-            Begun::Fresh(attempt) => attempt,
-        };
-        let outcome = match user_id {
-            Some(user_id) => {
-                let named = Named { user_id, airport: &target.airport, metric: target.metric };
-                effect(attempt.connection(), named).await
-            }
-            None => Err(not_found(nobody)),
-        };
-        let answer = attempt.finish(outcome).await;
+        let settling = mutation.settle(pool, async |connection| {
+            let user_id = user_id.ok_or_else(|| not_found(nobody))?;
+            effect(connection, Named { user_id, airport: &target.airport, metric: target.metric }).await
+        });
+        let settled = settling.await;
         fault::point("data-collector.interest-committed-not-answered");
-        answer
+        settled.map(IntoResponse::into_response)
     }
 }

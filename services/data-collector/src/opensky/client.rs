@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use reqwest::{Response, StatusCode, redirect::Policy};
-use runtime::http_client::{Proxies, client_for};
+use runtime::http_client::{BodyError, Proxies, client_for, read_capped};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, timeout};
 use url::Url;
@@ -200,17 +200,13 @@ fn number(response: &Response, header: &str) -> Option<u64> {
     response.headers().get(header)?.to_str().ok()?.trim().parse().ok()
 }
 
-async fn body(mut response: Response) -> Result<Vec<u8>, CallError> {
-    let mut body = Vec::new();
-    loop {
-        let chunk = response.chunk().await;
-        let chunk = chunk.map_err(|error| CallError::Unreadable(Unreadable::Broken(error.without_url())))?;
-        let Some(chunk) = chunk else { return Ok(body) };
-        if body.len() + chunk.len() > LARGEST_BODY {
-            return Err(CallError::Unreadable(Unreadable::TooLarge));
-        }
-        body.extend_from_slice(&chunk);
-    }
+async fn body(response: Response) -> Result<Vec<u8>, CallError> {
+    read_capped(response, LARGEST_BODY).await.map_err(|error| {
+        CallError::Unreadable(match error {
+            BodyError::TooLarge => Unreadable::TooLarge,
+            BodyError::Broken(error) => Unreadable::Broken(error),
+        })
+    })
 }
 
 impl ApiRequest<'_> {

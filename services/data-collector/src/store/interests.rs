@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use events::{EmailAddress, Metric};
-use runtime::trace::RequestContext;
+use pg::begin_as;
+use runtime::{principal::Principal, trace::RequestContext};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -333,8 +334,14 @@ impl Store {
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn delete_user(&self, user_id: Uuid, now: DateTime<Utc>, context: &RequestContext) -> sqlx::Result<u64> {
-        let mut transaction = self.begin().await?;
+    pub async fn delete_user(
+        &self,
+        principal: &Principal,
+        user_id: Uuid,
+        now: DateTime<Utc>,
+        context: &RequestContext,
+    ) -> sqlx::Result<u64> {
+        let mut transaction = begin_as(self.pool(), principal).await?;
         lock_user(&mut transaction, user_id).await?;
         sqlx::query!(
             "INSERT INTO deleted_users (user_id, deleted_at) VALUES ($1, $2) ON CONFLICT DO NOTHING",
@@ -353,8 +360,13 @@ impl Store {
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn remove_under(&self, email: &EmailAddress, context: &RequestContext) -> sqlx::Result<u64> {
-        let mut transaction = self.begin().await?;
+    pub async fn remove_under(
+        &self,
+        principal: &Principal,
+        email: &EmailAddress,
+        context: &RequestContext,
+    ) -> sqlx::Result<u64> {
+        let mut transaction = begin_as(self.pool(), principal).await?;
         let found = sqlx::query_scalar!(
             "SELECT DISTINCT user_id FROM interests WHERE user_email = $1 ORDER BY user_id",
             email.as_str(),

@@ -277,7 +277,10 @@ impl App {
     pub async fn delete_user(&self, email: &str, user_id: Option<Uuid>) -> Result<i64, Status> {
         let request = UserRequest { email: email.to_owned(), user_id: user_id.map(|id| id.to_string()) };
         let address = format!("http://{}", self.running.grpc).parse().expect("an address");
-        let channel = grpc_edge::channel(tonic::transport::Endpoint::new::<http::Uri>(address).expect("an address"));
+        let channel = grpc_edge::channel(
+            "user-manager",
+            tonic::transport::Endpoint::new::<http::Uri>(address).expect("an address"),
+        );
         let mut client = proto::v1::data_collector_service_client::DataCollectorServiceClient::new(channel);
         client.delete_user_interests(request).await.map(|answer| answer.into_inner().deleted_count)
     }

@@ -12,7 +12,7 @@ use data_collector::{
 };
 use events::{EmailAddress, Metric};
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use runtime::trace::RequestContext;
+use runtime::{principal::Principal, trace::RequestContext};
 use sqlx::{PgPool, postgres::PgListener};
 use testkit::Database;
 use uuid::Uuid;
@@ -63,7 +63,10 @@ async fn after_many_changes_at_once_the_watched_series_are_those_of_the_interest
                         45..90 => remove(&pool, users[place], airport, metric).await,
                         _ => {
                             let store = Store::new(pool.clone());
-                            store.remove_under(&email(place), &RequestContext::none()).await.expect("removed");
+                            store
+                                .remove_under(&Principal::Anonymous, &email(place), &RequestContext::none())
+                                .await
+                                .expect("removed");
                         }
                     }
                 }
@@ -73,7 +76,10 @@ async fn after_many_changes_at_once_the_watched_series_are_those_of_the_interest
         assert_eq!(watched(&pool).await, of_interests(&pool).await, "round {round}");
     }
     for user in &users {
-        Store::new(pool.clone()).delete_user(*user, Utc::now(), &RequestContext::none()).await.expect("deleted");
+        Store::new(pool.clone())
+            .delete_user(&Principal::Anonymous, *user, Utc::now(), &RequestContext::none())
+            .await
+            .expect("deleted");
     }
     assert_eq!(watched(&pool).await, BTreeSet::new());
 }

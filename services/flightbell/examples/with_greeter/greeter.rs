@@ -7,8 +7,12 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::{Json, extract::State, http::StatusCode};
-use http_edge::{Problem, Routes};
+use axum::{
+    Json,
+    extract::State,
+    http::{Method, StatusCode},
+};
+use http_edge::{Access, Problem, RouteAccess, Routes};
 use pg::{Database, DbHandle};
 use runtime::{
     ServiceRuntime,
@@ -75,10 +79,16 @@ struct Greeting {
     name: String,
 }
 
+/// Who may call what.
+static ACCESS: [RouteAccess; 2] = [
+    RouteAccess::new(Method::GET, "/greetings", Access::Public),
+    RouteAccess::new(Method::POST, "/greetings", Access::Public),
+];
+
 fn routes(db: DbHandle<PgPool>) -> Routes {
     let router = OpenApiRouter::new().routes(routes!(greeted, greet)).with_state(db);
     let (router, openapi) = router.split_for_parts();
-    Routes { router, openapi }
+    Routes { router, openapi, access: &ACCESS }
 }
 
 /// Greet somebody

@@ -1,5 +1,7 @@
 use std::fmt;
 
+use runtime::error::chain_text;
+
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Finding {
@@ -36,13 +38,7 @@ impl Finding {
 
     /// A failure whose own words say how to mend it.
     pub(super) fn told(what: &'static str, error: &dyn std::error::Error) -> Self {
-        let mut says = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            says = format!("{says}: {cause}");
-            source = cause.source();
-        }
-        Self { severity: Severity::Wrong, what, says, mend: None }
+        Self { severity: Severity::Wrong, what, says: chain_text(error), mend: None }
     }
 }
 

@@ -5,6 +5,7 @@
 mod certificate;
 mod forwarded;
 mod proxy;
+mod websocket;
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
@@ -17,11 +18,12 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{any, get},
 };
-use http_edge::{ConnectionLimits, Problem, bounded, serve_connections_within, with_middleware};
+use http_edge::{ConnectionLimits, Problem, RouteTable, bounded, serve_connections_within, with_middleware};
 use runtime::{
     Process, ServiceRuntime,
     clock::Clock,
     config::{Reader, RuntimeConfig, Vars},
+    tasks::Tasks,
     trace::RequestContext,
 };
 use tokio::net::TcpListener;
@@ -89,7 +91,12 @@ pub async fn serve(
 ) -> anyhow::Result<SocketAddr> {
     let tls = certificate::load_or_make(certificates, listen)?.server_config()?;
     let (listener, addr) = bind(listen, "HTTPS").await?;
-    let mut app = with_middleware(runtime, routes(&upstreams), ANSWER_LIMIT)?;
+    let mut app = with_middleware(
+        runtime,
+        routes(&upstreams, &runtime.tasks),
+        ANSWER_LIMIT,
+        RouteTable::of_a_proxy(runtime.service),
+    )?;
     if let Some(source) = source {
         let source = HeaderValue::from_str(source).context("name the source in a header")?;
         app = app.layer(map_response_with_state(source, with_source));
@@ -140,12 +147,12 @@ pub(crate) async fn bind(listen: SocketAddr, what: &str) -> anyhow::Result<(TcpL
 }
 
 /// A route for each service, so that metrics know which one was asked, and for nothing else.
-fn routes(upstreams: &Upstreams) -> Router {
+fn routes(upstreams: &Upstreams, tasks: &Tasks) -> Router {
     let ping = Router::new().route("/ping", get(async || axum::Json(serde_json::json!({"message": "pong"}))));
     let passed_on = upstreams.services().fold(Router::new(), |router, service| {
-        let (name, client) = (service.name.clone(), upstreams.clone());
+        let (name, client, tasks) = (service.name.clone(), upstreams.clone(), tasks.clone());
         let pass_on = any(async move |Extension(context): Extension<RequestContext>, request: Request| {
-            proxy::pass_on(&client, &service, &context, request).await
+            proxy::pass_on(&client, &service, (&context, &tasks), request).await
         });
         router.route(&format!("/{name}"), pass_on.clone()).route(&format!("/{name}/{{*path}}"), pass_on)
     });

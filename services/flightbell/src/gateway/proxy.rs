@@ -11,9 +11,12 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use runtime::{ServiceRuntime, readiness::Criticality, trace::RequestContext};
+use runtime::{ServiceRuntime, error::chain_text, readiness::Criticality, tasks::Tasks, trace::RequestContext};
 
-use super::forwarded::{forward, is_unambiguous};
+use super::{
+    forwarded::{forward, is_unambiguous},
+    websocket,
+};
 
 /// How long a service may take to take a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
@@ -77,7 +80,8 @@ impl Upstreams {
                 let (client, at) = (client.clone(), service.at.clone());
                 async move {
                     let uri = uri(&at, "/livez".to_owned()).map_err(|_| "has an address that is none".to_owned())?;
-                    let answer = client.get(uri).await.map_err(|error| format!("does not answer: {}", told(&error)))?;
+                    let answer =
+                        client.get(uri).await.map_err(|error| format!("does not answer: {}", chain_text(&error)))?;
                     let status = answer.status();
                     if status.is_success() { Ok(()) } else { Err(format!("answers {status}")) }
                 }
@@ -86,24 +90,35 @@ impl Upstreams {
     }
 }
 
-/// Passes a request on to the service that owns its path.
+/// Passes a request on to the service that owns its path. One that asks for a WebSocket is given it where the service
+/// agrees; `tasks` keep it then.
 pub(super) async fn pass_on(
     upstreams: &Upstreams,
     service: &Service,
-    context: &RequestContext,
-    request: Request,
+    (context, tasks): (&RequestContext, &Tasks),
+    mut request: Request,
 ) -> Response {
-    let outgoing = match rewritten(&service.at, context, request).await {
+    let caller = websocket::asked_for(&mut request);
+    let mut outgoing = match rewritten(&service.at, context, request).await {
         Ok(outgoing) => outgoing,
         Err(problem) => return problem.into_response(),
     };
+    if caller.is_some() {
+        websocket::ask(outgoing.headers_mut());
+    }
     match tokio::time::timeout(ANSWER_LIMIT, upstreams.client.request(outgoing)).await {
-        Ok(Ok(response)) => {
-            let (mut parts, body) = response.into_parts();
-            strip_connection_headers(&mut parts.headers);
-            Response::from_parts(parts, Body::new(body))
+        Ok(Ok(mut response)) => {
+            strip_connection_headers(response.headers_mut());
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                let Some(caller) = caller else {
+                    return Problem::new(StatusCode::BAD_GATEWAY, "The service cannot be understood").into_response();
+                };
+                websocket::join(tasks, caller, hyper::upgrade::on(&mut response));
+                websocket::ask(response.headers_mut());
+            }
+            response.map(Body::new)
         }
-        Ok(Err(error)) => Problem::unavailable(&service.name, &told(&error)).into_response(),
+        Ok(Err(error)) => Problem::unavailable(&service.name, &chain_text(&error)).into_response(),
         Err(_) => Problem::unavailable(&service.name, &"no answer in time").into_response(),
     }
 }
@@ -137,12 +152,6 @@ async fn rewritten(at: &Authority, context: &RequestContext, request: Request) -
 fn uri(at: &Authority, path: String) -> Result<Uri, Problem> {
     let built = Uri::builder().scheme("http").authority(at.clone()).path_and_query(path).build();
     built.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "Malformed path"))
-}
-
-/// An error with its causes: the client's own words say little.
-fn told(error: &dyn std::error::Error) -> String {
-    let words: Vec<_> = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect();
-    words.join(": ")
 }
 
 fn strip_connection_headers(headers: &mut HeaderMap) {

@@ -1,5 +1,7 @@
 //! The HTTPS entry as a process of its own, in front of a service that tells what reached it.
 
+mod websockets;
+
 use std::net::SocketAddr;
 
 use axum::{
@@ -30,7 +32,7 @@ struct Gateway {
     plain: SocketAddr,
     admin: String,
     client: Client,
-    _folder: testkit::Folder,
+    folder: testkit::Folder,
 }
 
 impl Gateway {
@@ -46,7 +48,7 @@ impl Gateway {
         let mut program = program::start("flightbell", &arguments, &[("ADMIN_ADDR", admin.clone())]).await;
         let base = program.says("ready ").await;
         let client = client(&folder.path().join("cert.pem")).await;
-        Self { program, base, plain, admin, client, _folder: folder }
+        Self { program, base, plain, admin, client, folder }
     }
 
     async fn get(&self, path: &str) -> Response {

@@ -1,5 +1,6 @@
 //! The HTTP edge.
 
+mod access;
 mod decode;
 mod documents;
 mod extract;
@@ -7,12 +8,11 @@ mod users;
 
 use std::sync::Arc;
 
-use axum::http::{Method, StatusCode};
-use http_edge::{
-    Problem, Routes,
-    idempotency::{self, Answer, Begun, Fingerprint, Key},
-};
+use axum::http::StatusCode;
+use http_edge::{Mutation, Problem, Routes, Settled, idempotency::Answer};
+use runtime::fault;
 use serde_json::json;
+use sqlx::PgConnection;
 use tokio::sync::Notify;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -48,7 +48,7 @@ pub fn routes(db: DbHandle, deleted: Arc<Notify>, notifier: Notifier) -> Routes 
         .routes(routes!(users::link_chat))
         .with_state(App { db, deleted, notifier })
         .split_for_parts();
-    Routes { router, openapi }
+    Routes { router, openapi, access: &access::ROUTES }
 }
 
 impl App {
@@ -56,14 +56,17 @@ impl App {
         Ok(self.db.reached()?)
     }
 
-    /// Begins a mutation whose caller is known by `caller`'s e-mail address.
-    async fn begin(
-        &self,
-        key: Option<Key>,
-        caller: &str,
-        (method, path, body): (Method, &str, &[u8]),
-    ) -> Result<Begun, Problem> {
-        idempotency::begin(self.store()?.pool(), key, Fingerprint { caller, method: &method, path, body }).await
+    /// Has `effect` once, in one transaction with its key and its answer.
+    async fn settle<F>(&self, mutation: Mutation<'_>, effect: F) -> Result<Settled, Problem>
+    where
+        F: AsyncFnOnce(&mut PgConnection) -> Result<Answer, Problem>,
+    {
+        let settled = mutation.settle(self.store()?.pool(), async |connection| {
+            let outcome = effect(connection).await;
+            fault::point("user-manager.effect-not-committed");
+            outcome
+        });
+        settled.await
     }
 }
 

@@ -6,14 +6,15 @@ use axum::{
     http::{Method, StatusCode},
     response::{IntoResponse, Response},
 };
+use events::EmailAddress;
 use http_edge::{
-    Body, PageQuery, Problem, ProblemBody,
+    Body, CurrentPrincipal, Mutation, PageQuery, Problem, ProblemBody, Settled,
     database::{problem, problem_on_constraint},
-    idempotency::{Answer, Begun, IdempotentTransaction},
+    idempotency::{Answer, Fingerprint},
     read_body,
 };
 use pg::read;
-use runtime::{fault, trace::RequestContext};
+use runtime::{fault, principal::Principal, trace::RequestContext};
 
 use super::{
     App, TAKEN, decode,
@@ -39,17 +40,17 @@ use crate::{core::user::UserId, store};
 )]
 pub(super) async fn register(
     State(app): State<App>,
+    CurrentPrincipal(principal): CurrentPrincipal,
     RequiredKey(key): RequiredKey,
     body: Body,
-) -> Result<Response, Problem> {
+) -> Result<Settled, Problem> {
     let user = decode::new_user(body.fields)?;
-    let request = (Method::POST, "/users", body.bytes.as_ref());
-    let mut attempt = match app.begin(Some(key), user.email.as_str(), request).await? {
-        Begun::Replayed(answer) => return Ok(answer),
-        Begun::Fresh(attempt) => attempt,
-    };
-    let effect = store::register(attempt.connection(), &user).await;
-    finish(attempt, effect.map(|()| Ok(message(StatusCode::CREATED, "User created successfully")))).await
+    let request = request(&principal, &user.email, &Method::POST, "/users", &body.bytes);
+    let registering = app.settle(Mutation { key: Some(key), request }, async |connection| {
+        store::register(connection, &user).await.map_err(refused)?;
+        Ok(message(StatusCode::CREATED, "User created successfully"))
+    });
+    registering.await
 }
 
 /// Everybody who is registered, in the order of registration
@@ -109,18 +110,19 @@ pub(super) async fn show(State(app): State<App>, Addressed(email): Addressed) ->
 )]
 pub(super) async fn change(
     State(app): State<App>,
+    CurrentPrincipal(principal): CurrentPrincipal,
     OptionalKey(key): OptionalKey,
     Addressed(email): Addressed,
     body: Body,
-) -> Result<Response, Problem> {
+) -> Result<Settled, Problem> {
     let changes = decode::changes(body.fields, &email)?;
-    let request = (Method::PATCH, &*format!("/users/{email}"), body.bytes.as_ref());
-    let mut attempt = match app.begin(key, email.as_str(), request).await? {
-        Begun::Replayed(answer) => return Ok(answer),
-        Begun::Fresh(attempt) => attempt,
-    };
-    let effect = store::change(attempt.connection(), &email, &changes).await;
-    finish(attempt, effect.map(|changed| changed.map(shown).ok_or_else(not_found))).await
+    let path = format!("/users/{email}");
+    let request = request(&principal, &email, &Method::PATCH, &path, &body.bytes);
+    let changing = app.settle(Mutation { key, request }, async |connection| {
+        let changed = store::change(connection, &email, &changes).await.map_err(refused)?;
+        changed.map(shown).ok_or_else(not_found)
+    });
+    changing.await
 }
 
 /// Delete somebody, and in the end all their interests
@@ -143,29 +145,29 @@ pub(super) async fn change(
 )]
 pub(super) async fn delete(
     State(app): State<App>,
+    CurrentPrincipal(principal): CurrentPrincipal,
     Extension(context): Extension<RequestContext>,
     RequiredKey(key): RequiredKey,
     Addressed(email): Addressed,
     body: body::Body,
-) -> Result<Response, Problem> {
+) -> Result<Settled, Problem> {
     // A body means nothing here, except that with another one it is another request.
     let body = read_body(body).await?;
-    let request = (Method::DELETE, &*format!("/users/{email}"), body.as_ref());
-    let mut attempt = match app.begin(Some(key), email.as_str(), request).await? {
-        Begun::Replayed(answer) => return Ok(answer),
-        Begun::Fresh(attempt) => attempt,
-    };
-    let deleted = store::delete(attempt.connection(), &email, &context).await;
-    let effect =
-        deleted.map(
-            |deleted| {
-                if deleted { Ok(message(StatusCode::OK, "User deleted successfully")) } else { Err(not_found()) }
-            },
-        );
-    let answer = finish(attempt, effect).await?;
-    fault::point("user-manager.deleted-not-relayed");
-    app.deleted.notify_one();
-    Ok(answer)
+    let path = format!("/users/{email}");
+    let request = request(&principal, &email, &Method::DELETE, &path, &body);
+    let deleting = app.settle(Mutation { key: Some(key), request }, async |connection| {
+        if store::delete(connection, &email, &context).await.map_err(refused)? {
+            Ok(message(StatusCode::OK, "User deleted successfully"))
+        } else {
+            Err(not_found())
+        }
+    });
+    let settled = deleting.await?;
+    if settled.is_done() {
+        fault::point("user-manager.deleted-not-relayed");
+        app.deleted.notify_one();
+    }
+    Ok(settled)
 }
 
 /// Note where somebody reads Telegram
@@ -185,32 +187,41 @@ pub(super) async fn delete(
 )]
 pub(super) async fn link_chat(
     State(app): State<App>,
+    CurrentPrincipal(principal): CurrentPrincipal,
     Extension(context): Extension<RequestContext>,
     OptionalKey(key): OptionalKey,
     body: Body,
-) -> Result<Response, Problem> {
+) -> Result<Settled, Problem> {
     let (email, chat) = decode::chat_link(body.fields)?;
-    let request = (Method::POST, "/users/telegram", body.bytes.as_ref());
-    let mut attempt = match app.begin(key, email.as_str(), request).await? {
-        Begun::Replayed(answer) => return Ok(answer),
-        Begun::Fresh(attempt) => attempt,
-    };
-    let linked = store::link_chat(attempt.connection(), &email, chat).await;
-    let effect = linked.map(|linked| {
-        if linked { Ok(message(StatusCode::OK, "Telegram chat ID updated successfully")) } else { Err(not_found()) }
+    let request = request(&principal, &email, &Method::POST, "/users/telegram", &body.bytes);
+    let linking = app.settle(Mutation { key, request }, async |connection| {
+        if store::link_chat(connection, &email, chat).await.map_err(refused)? {
+            Ok(message(StatusCode::OK, "Telegram chat ID updated successfully"))
+        } else {
+            Err(not_found())
+        }
     });
-    let answer = finish(attempt, effect).await?;
-    app.notifier.chat_was_linked(email.as_str(), &context);
-    Ok(answer)
+    let settled = linking.await?;
+    if settled.is_done() {
+        app.notifier.chat_was_linked(email.as_str(), &context);
+    }
+    Ok(settled)
 }
 
-/// Commits the effect with its answer, or answers why there is none.
-async fn finish(
-    attempt: IdempotentTransaction,
-    effect: sqlx::Result<Result<Answer, Problem>>,
-) -> Result<Response, Problem> {
-    fault::point("user-manager.effect-not-committed");
-    attempt.finish(effect.unwrap_or_else(|error| Err(problem_on_constraint(&error, &TAKEN)))).await
+/// What makes a mutation of the person `email` the same as an earlier one.
+fn request<'a>(
+    principal: &'a Principal,
+    email: &'a EmailAddress,
+    method: &'a Method,
+    path: &'a str,
+    body: &'a [u8],
+) -> Fingerprint<'a> {
+    Fingerprint { principal, caller: email.as_str(), method, path, body }
+}
+
+/// Why the database refused a change.
+fn refused(error: sqlx::Error) -> Problem {
+    problem_on_constraint(&error, &TAKEN)
 }
 
 fn shown(user: crate::core::user::User) -> Answer {
