@@ -60,8 +60,8 @@ impl Default for BatchLimit {
 }
 
 impl Relay {
-    /// Judges new and changed interests by the newest reading, or has their airports collected where
-    /// there is none. Answers whether there were any.
+    /// Judges new and changed interests by the reading that [`outbox::judged`] tells, or has their airports
+    /// collected where there is none. Answers whether there were any.
     ///
     /// # Errors
     /// When the database or Kafka is away: done again, with the same event ids.

@@ -19,7 +19,7 @@ use super::{
 /// Removals that are told together at most.
 const BATCH: i64 = 500;
 
-/// A claimed row: an interest that was added or changed is to be judged by the newest reading.
+/// A claimed row: an interest that was added or changed is to be judged by what is known.
 pub struct Evaluation {
     /// The row.
     pub id: i64,
@@ -31,7 +31,7 @@ pub struct Evaluation {
     pub context: RequestContext,
 }
 
-/// An interest as it is now, and the newest reading of its series that has a value, however old.
+/// An interest as it is now, and the reading with a value that it is judged by, however old.
 pub struct Judged {
     /// The interest.
     pub interest: Interest,
@@ -94,6 +94,11 @@ impl From<EvaluationRow> for Evaluation {
 /// What the claimed evaluations are about, by interest; those of interests that were removed since are not there.
 /// One that cannot be read has its own error.
 ///
+/// An interest is judged by the newest reading, but never ahead of one that was stored after the interest was
+/// added or changed and still waits for the fan-out: that one would come late and count as stale, and nobody
+/// would be told what it says. Only the oldest that waits may be the judge, since its page may be on its way
+/// without the interest; both then send the same message.
+///
 /// # Errors
 /// When the database is away.
 pub async fn judged(
@@ -110,8 +115,16 @@ pub async fn judged(
                   r.window_end AS "window_end?", r.observed_at AS "observed_at?", r.source AS "source?"
            FROM interests i
            LEFT JOIN series s ON s.airport_code = i.airport_code AND s.metric = i.metric
-           LEFT JOIN readings r
-               ON r.airport_code = i.airport_code AND r.metric = i.metric AND r.seq = s.newest_valued_seq
+           LEFT JOIN LATERAL (
+               SELECT greatest(min(f.seq), i.judged_from) AS seq
+               FROM fan_outs f WHERE f.airport_code = i.airport_code AND f.metric = i.metric HAVING count(*) > 0
+           ) last ON true
+           LEFT JOIN LATERAL (
+               SELECT * FROM readings
+               WHERE readings.airport_code = i.airport_code AND readings.metric = i.metric AND readings.value IS NOT NULL
+                 AND readings.seq <= least(s.newest_valued_seq, last.seq)
+               ORDER BY readings.seq DESC LIMIT 1
+           ) r ON true
            WHERE i.id = ANY ($1)"#,
         &ids,
     )

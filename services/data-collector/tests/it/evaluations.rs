@@ -1,8 +1,12 @@
-//! One evaluation that cannot be carried out does not hold up the others.
+//! One evaluation that cannot be carried out does not hold up the others, and none overtakes a reading.
 
+use data_collector::store::outbox;
 use uuid::Uuid;
 
-use crate::support::{App, TestEnv, wait_for};
+use crate::{
+    fan_out::{read, without_collection},
+    support::{App, TestEnv, wait_for},
+};
 
 /// A reading that new interests are judged by, and one interest that was judged.
 async fn begin(env: &TestEnv) -> App {
@@ -91,5 +95,66 @@ async fn a_message_that_kafka_refuses_is_set_aside_and_goes_with_its_interest() 
         (env.scalar("SELECT count(*) FROM interest_outbox").await == 0).then_some(())
     })
     .await;
+    app.stop().await;
+}
+
+/// By which reading of arrivals each of these interests would be judged now.
+async fn judging_readings(env: &TestEnv, ids: &[Uuid]) -> Vec<Option<i64>> {
+    let mut transaction = env.database.pool.begin().await.expect("a transaction");
+    let evaluations = outbox::claim_evaluations(&mut transaction, 100).await.expect("evaluations");
+    let judged = outbox::judged(&mut transaction, &evaluations).await.expect("readings");
+    let of = |id| judged.get(id).and_then(|judged| judged.as_ref().ok()).expect("an interest").reading.as_ref();
+    ids.iter().map(|id| of(id).map(|reading| reading.seq)).collect()
+}
+
+async fn sent_up_to(env: &TestEnv, seq: i64) {
+    let sent = sqlx::query("DELETE FROM fan_outs WHERE seq <= $1").bind(seq);
+    sent.execute(&env.database.pool).await.expect("sent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interest_is_judged_by_what_was_there_before_it_and_not_ahead_of_what_waits_for_the_fan_out() {
+    let env = TestEnv::new().await;
+    let first = put(&env, &[("ada@example.org".to_owned(), "arrivals")]).await[0];
+    assert_eq!(judging_readings(&env, &[first]).await, [None]);
+    read(&env, "LFPG", [1, 2, 3]).await;
+    let second = put(&env, &[("bob@example.org".to_owned(), "arrivals")]).await[0];
+    read(&env, "LFPG", [4, 5]).await;
+    let both = [first, second];
+    assert_eq!(judging_readings(&env, &both).await, [Some(1), Some(3)], "all of them wait");
+    sent_up_to(&env, 1).await;
+    assert_eq!(judging_readings(&env, &both).await, [Some(2), Some(3)]);
+    sent_up_to(&env, 3).await;
+    assert_eq!(judging_readings(&env, &both).await, [Some(4), Some(4)], "the oldest may be on its way without them");
+    sent_up_to(&env, 5).await;
+    assert_eq!(judging_readings(&env, &both).await, [Some(5), Some(5)], "nothing waits");
+    // A change counts as an addition.
+    read(&env, "LFPG", [6, 7]).await;
+    let changed = "UPDATE interests SET high_value = 6, version = 2 WHERE id = $1";
+    sqlx::query(changed).bind(first).execute(&env.database.pool).await.expect("a change");
+    read(&env, "LFPG", [8]).await;
+    assert_eq!(judging_readings(&env, &both).await, [Some(7), Some(6)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readings_that_waited_for_kafka_reach_an_interest_of_that_time_in_their_order() {
+    let env = TestEnv::new().await;
+    without_collection(&env).await;
+    let interests: Vec<_> = (0..20).map(|number| (format!("user{number}@example.org"), "arrivals")).collect();
+    let ids = put(&env, &interests).await;
+    read(&env, "LFPG", 1..=40).await;
+    let app = env.start().await;
+    for id in ids {
+        let seq = |value: &serde_json::Value| value["reading"]["seq"].as_i64().expect("a number");
+        let sent = env.wait_sent(id, |sent| sent.iter().any(|value| seq(value) == 40)).await;
+        // What was sent already may come once more.
+        let mut seqs: Vec<_> = Vec::new();
+        for seq in sent.iter().map(seq) {
+            if !seqs.contains(&seq) {
+                seqs.push(seq);
+            }
+        }
+        assert_eq!(seqs, (1..=40).collect::<Vec<_>>());
+    }
     app.stop().await;
 }

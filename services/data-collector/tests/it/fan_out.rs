@@ -24,7 +24,7 @@ async fn populate(env: &TestEnv, airport: &str, interests: i32) {
 }
 
 /// Stores readings as the leader does.
-async fn read(env: &TestEnv, airport: &str, values: impl IntoIterator<Item = u32>) {
+pub(crate) async fn read(env: &TestEnv, airport: &str, values: impl IntoIterator<Item = u32>) {
     let mut transaction = env.database.pool.begin().await.expect("a transaction");
     let day = data_collector::core::day::yesterday(env.clock.now());
     for value in values {
@@ -46,7 +46,7 @@ async fn all_out(env: &TestEnv) {
 }
 
 /// Keeps the leader from asking: the airport seems to have been tried in the future.
-async fn without_collection(env: &TestEnv) {
+pub(crate) async fn without_collection(env: &TestEnv) {
     env.opensky.fail_always(simulators::opensky::Endpoint::Arrivals, simulators::opensky::Failure::ten_hours());
     let paused = "INSERT INTO credits (bucket, day, remaining, from_header, paused_until)
                   VALUES ('flights', '2026-11-20', 4000, false, '2026-12-20')";
