@@ -59,7 +59,7 @@ impl RouteAccess {
     }
 }
 
-/// The routes that every service has beside its own. Of them only the description stands in no document.
+/// The routes that every service has beside its own. They stand in no OpenAPI document.
 static EVERY_SERVICE: [RouteAccess; 8] = [
     RouteAccess::new(Method::GET, "/ping", Access::Public),
     RouteAccess::new(Method::GET, "/openapi.json", Access::Public),

@@ -297,7 +297,10 @@ impl Deployment {
             of_chat.map(|sent| sent.shown.clone()).collect()
         };
         let sent = self.env.telegram.wait_for(2 * PATIENCE, |sent| texts(sent).len() >= count).await;
-        texts(&sent.unwrap_or_else(|_| panic!("chat {chat_id} gets no {count} messages")))
+        match sent {
+            Ok(sent) => texts(&sent),
+            Err(_) => panic!("chat {chat_id} gets no {count} messages, but {:#?}", texts(&self.env.telegram.sent())),
+        }
     }
 
     /// Waits until nothing in the ledger is under way: from then on a death repeats nothing.
