@@ -56,6 +56,8 @@ const IN_FLIGHT: usize = 256;
 const HEALTH_SERVICE: &str = "grpc.health.v1.Health";
 /// How often health is brought up to date with readiness.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
+/// The same while the service cannot serve: its neighbours wait for the news.
+const RECOVERY_INTERVAL: Duration = Duration::from_millis(250);
 /// How long calls that are under way may take once the service stops: longer than [`DEADLINE`], and not
 /// as long as somebody may watch our health.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
@@ -97,9 +99,10 @@ impl Health {
         let stopping = runtime.tasks.stopping();
         let mut told = ServingStatus::Serving;
         loop {
+            let interval = if told == ServingStatus::Serving { HEALTH_INTERVAL } else { RECOVERY_INTERVAL };
             tokio::select! {
                 () = stopping.cancelled() => break,
-                () = tokio::time::sleep(HEALTH_INTERVAL) => {}
+                () = tokio::time::sleep(interval) => {}
             }
             if !self.is_serving.load(Ordering::Relaxed) {
                 continue;

@@ -1,4 +1,7 @@
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use events::topics::Namespace;
 use kafka::KafkaConfig;
@@ -13,6 +16,10 @@ use crate::{running_instance::RunningInstance, services::ServiceList, settings::
 
 /// How long one dependency may take to answer.
 const LIMIT: Duration = Duration::from_secs(5);
+/// A part of `/readyz` that is up again within this time is no finding: health spreads every 2 s.
+const SETTLING: Duration = Duration::from_secs(5);
+/// How long to wait before `/readyz` is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
 
 /// What runs already: a running `up`, and the servers that the environment names.
 /// `holder` holds the data directory; it is `running` once it has come so far as to say where its parts are.
@@ -57,35 +64,49 @@ fn named_elsewhere(services: ServiceList) -> Finding {
     Finding::note("database", says, format!("set {} here as there", keys.join(", ")))
 }
 
-/// The parts that `/readyz` calls down.
+/// The parts that `/readyz` calls down, also when they are asked again: after a start, services learn one after
+/// another that their neighbours answer.
 async fn readiness(admin: &str) -> Vec<Finding> {
     let Ok(addr) = admin.parse::<SocketAddr>() else {
         return vec![Finding::wrong("readiness", format!("{admin:?} is no address"), "start flightbell up again")];
     };
     let asked = async {
         let client = reqwest::Client::builder().no_proxy().timeout(LIMIT).build()?;
-        client.get(format!("http://{addr}/readyz")).send().await?.json::<Value>().await
+        let until = Instant::now() + SETTLING;
+        loop {
+            let report = client.get(format!("http://{addr}/readyz")).send().await?.json::<Value>().await?;
+            let is_up = parts(&report).all(|(_, part)| part["up"] == true);
+            if is_up || Instant::now() >= until {
+                return Ok::<_, reqwest::Error>(report);
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
     };
     let report = match asked.await {
         Ok(report) => report,
         Err(error) => return vec![Finding::wrong("readiness", error, "look at its log; start flightbell up again")],
     };
     let mut findings = Vec::new();
-    for service in report["services"].as_array().into_iter().flatten() {
-        let name = service["service"].as_str().unwrap_or_default();
-        for part in service["parts"].as_array().into_iter().flatten() {
-            let says = format!("{name}: {} {}", text(part, "name"), text(part, "detail"));
-            match part["up"].as_bool() {
-                Some(true) if part["detail"].is_null() => {}
-                Some(true) => findings.push(Finding::fine("readiness", says)),
-                _ => findings.push(Finding::wrong("readiness", says, "it is tried again by itself; see the detail")),
-            }
+    for (name, part) in parts(&report) {
+        let says = format!("{name}: {} {}", text(part, "name"), text(part, "detail"));
+        match part["up"].as_bool() {
+            Some(true) if part["detail"].is_null() => {}
+            Some(true) => findings.push(Finding::fine("readiness", says)),
+            _ => findings.push(Finding::wrong("readiness", says, "it is tried again by itself; see the detail")),
         }
     }
     if report["status"] == "ready" {
         findings.push(Finding::fine("readiness", "every service is ready"));
     }
     findings
+}
+
+/// Each part of `report` with its service's name.
+fn parts(report: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    report["services"].as_array().into_iter().flatten().flat_map(|service| {
+        let name = service["service"].as_str().unwrap_or_default();
+        service["parts"].as_array().into_iter().flatten().map(move |part| (name, part))
+    })
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {
