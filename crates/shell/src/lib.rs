@@ -5,8 +5,10 @@
 //! Nothing here knows flights, alerts or people, and nothing here is global: a [`Shell`] is made for
 //! each service and passed, so that all of them can run in one process and tests in parallel.
 
+pub mod backoff;
 pub mod clock;
 pub mod config;
+pub mod error;
 pub mod fault;
 pub mod grpc;
 pub mod http;

@@ -11,11 +11,12 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use shell::backoff::Backoff;
 
 use crate::{
     config::KafkaConfig,
     consumer::Names,
-    core::{backoff::Backoff, throttle::Throttle},
+    core::throttle::Throttle,
     gate::DeadLetterGate,
     producer::{Outgoing, Producer, SendError},
     record::{Partition, Record},

@@ -14,13 +14,13 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer as _},
     error::{KafkaResult, RDKafkaErrorCode},
 };
-use shell::{Shell, StoppedEarly, readiness::Need};
+use shell::{Shell, StoppedEarly, backoff::Backoff, readiness::Need};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     client::{Plain, Words, reason},
     config::{KafkaConfig, LARGEST_RECORD},
-    core::{backoff::Backoff, replication::least_in_sync, throttle::Throttle},
+    core::{replication::least_in_sync, throttle::Throttle},
 };
 
 /// Seven days: a worker may be away over a long weekend. No longer, since they carry e-mail addresses.

@@ -6,15 +6,15 @@
 use std::time::Duration;
 
 use proto::v1::{UserRequest, notifier_service_client::NotifierServiceClient};
-use shell::{Shell, tasks::Tasks, trace::Cause};
+use shell::{Shell, backoff::Backoff, tasks::Tasks, trace::Cause};
 use tonic::transport::{Channel, Endpoint};
-
-use crate::core::patience::wait_after;
 
 /// How often the call is tried.
 const TRIES: u32 = 3;
 /// How long one try may take.
 const CALL_LIMIT: Duration = Duration::from_secs(1);
+/// How long to wait between tries.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
 
 /// The notifier, where its address is known.
 #[derive(Clone)]
@@ -37,7 +37,7 @@ impl Notifier {
         let (message, cause) = (UserRequest { email: email.to_owned(), user_id: None }, cause.clone());
         let stopping = self.tasks.stopping().clone();
         self.tasks.spawn_short("word of a chat", async move {
-            for failures in 1..=TRIES {
+            for failures in 0..TRIES {
                 let request = shell::grpc::request(message.clone(), &cause);
                 let mut client = client.clone();
                 match tokio::time::timeout(CALL_LIMIT, client.chat_linked(request)).await {
@@ -48,7 +48,7 @@ impl Notifier {
                 }
                 tokio::select! {
                     () = stopping.cancelled() => return,
-                    () = tokio::time::sleep(wait_after(failures, rand::random())) => {}
+                    () = tokio::time::sleep(BACKOFF.wait(failures, rand::random())) => {}
                 }
             }
         });

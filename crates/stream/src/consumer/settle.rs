@@ -4,12 +4,12 @@ use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{Consumer as _, StreamConsumer},
 };
+use shell::backoff::Backoff;
 
 use super::{Names, context::Context, turn::Loop};
 use crate::{
     core::{
         backlog::Hold,
-        backoff::Backoff,
         step::{Step, Trouble, next_step},
     },
     dead_letters,

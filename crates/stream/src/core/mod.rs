@@ -2,7 +2,6 @@
 
 pub mod advice;
 pub mod backlog;
-pub mod backoff;
 pub mod marks;
 pub mod membership;
 pub mod rejects;

@@ -68,14 +68,3 @@ impl Collector {
         }
     }
 }
-
-/// An error with its causes, for a log line.
-pub(super) fn in_words(error: &CallError) -> String {
-    let mut words = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        words = format!("{words}: {error}");
-        cause = error.source();
-    }
-    words
-}

@@ -1,8 +1,7 @@
 //! Answers that cannot be used, in the log.
 
-use shell::log_limit::LogLimit;
+use shell::{error::with_causes, log_limit::LogLimit};
 
-use super::calls::in_words;
 use crate::{core::credits::Bucket, opensky::CallError};
 
 /// What was logged of answers that cannot be used, so that one that comes again for every airport and in every
@@ -24,7 +23,7 @@ impl Failures {
     /// A question about `what` has no usable answer.
     pub(super) fn failed(&self, bucket: Bucket, what: &str, error: &CallError) {
         let Some(repeats) = self.of(bucket).line(error.label()) else { return };
-        let error = in_words(error);
+        let error = with_causes(error);
         if repeats == 0 {
             tracing::warn!("{} are unknown: {what}: {error}", figures(bucket));
         } else {

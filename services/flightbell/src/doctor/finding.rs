@@ -1,5 +1,7 @@
 use std::fmt;
 
+use shell::error::with_causes;
+
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Finding {
@@ -36,13 +38,7 @@ impl Finding {
 
     /// A failure whose own words say how to mend it.
     pub(super) fn told(what: &'static str, error: &dyn std::error::Error) -> Self {
-        let mut says = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            says = format!("{says}: {cause}");
-            source = cause.source();
-        }
-        Self { verdict: Verdict::Wrong, what, says, mend: None }
+        Self { verdict: Verdict::Wrong, what, says: with_causes(error), mend: None }
     }
 }
 

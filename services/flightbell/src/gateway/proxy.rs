@@ -12,6 +12,7 @@ use hyper_util::{
 };
 use shell::{
     Shell,
+    error::with_causes,
     http::{Problem, whole},
     readiness::Need,
     trace::Cause,
@@ -81,7 +82,8 @@ impl Upstreams {
                 let (client, at) = (client.clone(), service.at.clone());
                 async move {
                     let uri = uri(&at, "/livez".to_owned()).map_err(|_| "has an address that is none".to_owned())?;
-                    let answer = client.get(uri).await.map_err(|error| format!("does not answer: {}", told(&error)))?;
+                    let answer =
+                        client.get(uri).await.map_err(|error| format!("does not answer: {}", with_causes(&error)))?;
                     let status = answer.status();
                     if status.is_success() { Ok(()) } else { Err(format!("answers {status}")) }
                 }
@@ -102,7 +104,7 @@ pub(super) async fn pass_on(upstreams: &Upstreams, service: &Service, cause: &Ca
             strip_connection_headers(&mut parts.headers);
             Response::from_parts(parts, Body::new(body))
         }
-        Ok(Err(error)) => Problem::unavailable(&service.name, &told(&error)).into_response(),
+        Ok(Err(error)) => Problem::unavailable(&service.name, &with_causes(&error)).into_response(),
         Err(_) => Problem::unavailable(&service.name, &"no answer in time").into_response(),
     }
 }
@@ -136,12 +138,6 @@ async fn rewritten(at: &Authority, cause: &Cause, request: Request) -> Result<Re
 fn uri(at: &Authority, path: String) -> Result<Uri, Problem> {
     let built = Uri::builder().scheme("http").authority(at.clone()).path_and_query(path).build();
     built.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "Malformed path"))
-}
-
-/// An error with its causes: the client's own words say little.
-fn told(error: &dyn std::error::Error) -> String {
-    let words: Vec<_> = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect();
-    words.join(": ")
 }
 
 fn strip_connection_headers(headers: &mut HeaderMap) {
