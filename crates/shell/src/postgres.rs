@@ -1,5 +1,7 @@
 //! A service's own PostgreSQL database: connected, migrated, watched.
 
+pub mod jobs;
+
 mod database;
 mod listen;
 mod migration;
@@ -17,7 +19,7 @@ use sqlx::migrate::Migrator;
 
 pub use self::{
     database::{DEFAULT_BACKGROUND_POOL_SIZE, DEFAULT_POOL_SIZE, Database, LARGEST_POOL_SIZE, Pools},
-    listen::listen,
+    listen::{Listener, listen},
     migration::{MigrationError, check, migrate},
     retry::{begin, read},
 };

@@ -5,6 +5,7 @@
 mod calls;
 mod edge;
 mod idempotency;
+mod jobs;
 mod leases;
 mod migrations;
 mod pgbouncer;

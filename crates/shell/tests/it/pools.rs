@@ -5,7 +5,7 @@ use shell::{
     Shell,
     clock::Clock,
     config::{ConfigError, Reader},
-    postgres::{self, Database, Pools},
+    postgres::{self, Database, Listener, Pools},
 };
 use sqlx::migrate::Migrator;
 use testkit::Proxy;
@@ -126,7 +126,8 @@ async fn a_listener_whose_connection_died_silently_hears_again() {
     let shell = shell();
     let settings = parse(database.url_at(wire.addr()));
     let hears = move |payload: Option<&str>| told.send(payload.map(str::to_owned)).unwrap_or_default();
-    shell.tasks.spawn("listener", postgres::listen(shell.clone(), settings, "news", hears));
+    let listener = Listener::default().on("news", hears).on("other news", |_| {});
+    shell.tasks.spawn("listener", listener.run(shell.clone(), settings));
     assert_eq!(heard.recv().await, Some(None), "what came before may have been missed");
     sqlx::query("NOTIFY news, 'one'").execute(&database.pool).await.expect("told");
     assert_eq!(heard.recv().await, Some(Some("one".to_owned())));
