@@ -32,7 +32,7 @@ use shell::{
     Shell, StoppedEarly,
     config::{ConfigError, Vars},
     http::idempotency,
-    lease,
+    lease, periodic,
     postgres::{self, Database},
     readiness::Need,
     service::{Bound, ClockKind, Configured, Launch, ServiceSpec},
@@ -196,5 +196,5 @@ fn spawn(
         lease::lead(shell.clone(), database.clone(), COLLECTION, move |term| collector.clone().lead(term)),
     );
     tasks.spawn_droppable("retention", retention::run(shell.clone(), database.clone(), store.clone(), retention_days));
-    tasks.spawn_droppable("idempotency keys", idempotency::clean_up(shell.clone(), store.pool().clone()));
+    periodic::spawn(shell, [idempotency::clean_up(store.pool().clone())]);
 }

@@ -3,11 +3,11 @@
 //! ```text
 //! HTTP ──▶ users ──┐ one transaction                       ┌──▶ data-collector, until it says yes
 //!                  ├──▶ idempotency key and answer         │
-//!                  └──▶ deletions (outbox) ──▶ relay ──────┘
+//!                  └──▶ jobs (outbox) ───────▶ relay ──────┘
 //! gRPC ──▶ users
 //! ```
 //! A mutation, its idempotency key and its answer are written in one transaction, so a crash leaves
-//! all of them or none. So is a deletion with the outbox row that makes the relay tell
+//! all of them or none. So is a deletion with the job that makes the relay tell
 //! data-collector: no interest outlives its user, also when data-collector is down at that moment.
 //! A registration has an id of its own, and the relay speaks of that id: a call that comes late
 //! cannot touch somebody who registered again under the same e-mail address.
@@ -23,20 +23,25 @@ pub mod notifier;
 pub mod relay;
 pub mod store;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
+use anyhow::Context;
 use proto::v1::user_service_server::UserServiceServer;
 use shell::{
     Shell,
     config::{ConfigError, Vars},
     http::idempotency,
-    postgres,
+    periodic,
+    postgres::{self, Listener, jobs::Runner},
     service::{Bound, ClockKind, Configured, Launch, ServiceSpec},
 };
 use sqlx::migrate::Migrator;
-use tokio::sync::Notify;
 
-use crate::{notifier::Notifier, relay::Relay, store::Store};
+use crate::{
+    notifier::Notifier,
+    relay::Relay,
+    store::{DELETION, Store},
+};
 
 pub use config::Config;
 
@@ -81,9 +86,8 @@ pub type Stored = postgres::Stored<Store>;
 /// When an address cannot be bound, the database cannot be migrated, or the shell stops first.
 pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
     let stored = Stored::default();
-    let deleted = Arc::new(Notify::new());
     let notifier = Notifier::new(shell, config.notifier);
-    let routes = http::routes(stored.clone(), deleted.clone(), notifier);
+    let routes = http::routes(stored.clone(), notifier);
     let http = shell::http::serve(shell, config.http_addr, routes).await?;
     let edge =
         UserServiceServer::new(grpc::Edge::new(stored.clone())).max_decoding_message_size(shell::grpc::MESSAGE_LIMIT);
@@ -91,11 +95,11 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
 
     let pools = postgres::connect(shell, &config.database, &MIGRATOR).await?;
     stored.set(Store::new(pools.requests));
-    let store = Store::new(pools.background.clone());
     grpc.set_serving().await;
-    shell.tasks.spawn_droppable("idempotency keys", idempotency::clean_up(shell.clone(), pools.background));
-    shell.tasks.spawn_droppable("settled deletions", relay::clean_up(shell.clone(), store.clone()));
-    let relay = Relay::new(shell, store, config.data_collector, deleted);
-    shell.tasks.spawn_droppable("relay of deletions", relay.run());
+    let runner = Runner::new(shell, pools.background.clone()).context("register the metrics of jobs")?;
+    runner.spawn_each(DELETION, relay::settings(), Relay::new(shell, config.data_collector));
+    let listener = runner.listen(Listener::default());
+    shell.tasks.spawn("notifications", listener.run(shell.clone(), config.database));
+    periodic::spawn(shell, runner.upkeep().into_iter().chain([idempotency::clean_up(pools.background)]));
     Ok(Running { http, grpc: grpc.addr })
 }

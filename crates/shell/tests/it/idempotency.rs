@@ -13,6 +13,7 @@ use shell::{
         Problem,
         idempotency::{Answer, Attempt, Begun, Fingerprint, Key, begin, clean_up, replay},
     },
+    periodic,
 };
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -169,7 +170,7 @@ async fn a_key_from_the_future_of_a_clock_that_stepped_back_still_replays_and_is
     let ahead = "UPDATE idempotency_keys SET created_at = now() + interval '3 years'";
     sqlx::query(ahead).execute(&pool).await.expect("ahead");
     let shell = Shell::new("test", CancellationToken::new(), Clock::system());
-    shell.tasks.spawn("clean-up", clean_up(shell.clone(), pool.clone()));
+    periodic::spawn(&shell, [clean_up(pool.clone())]);
     let begins_now = async || {
         let asked = "SELECT created_at <= now() FROM idempotency_keys";
         sqlx::query_scalar::<_, bool>(asked).fetch_one(&pool).await.expect("a key")

@@ -166,7 +166,6 @@ pub(super) async fn delete(
         );
     let answer = finish(attempt, effect).await?;
     fault::point("user-manager.deleted-not-relayed");
-    app.deleted.notify_one();
     Ok(answer)
 }
 
