@@ -33,7 +33,7 @@ use shell::{
     config::{ConfigError, Vars},
     http::idempotency,
     lease, periodic,
-    postgres::{self, Database},
+    postgres::{self, Database, jobs::Runner},
     readiness::Need,
     service::{Bound, ClockKind, Configured, Launch, ServiceSpec},
 };
@@ -48,8 +48,11 @@ use self::{
     http::Api,
     metrics::Metrics,
     opensky::OpenSky,
-    relay::{BatchLimit, Relay},
-    store::Store,
+    relay::{Evaluations, Relay, Removals},
+    store::{
+        Store,
+        outbox::{EVALUATION, REMOVAL},
+    },
     users::Users,
     wake::Wake,
 };
@@ -119,15 +122,7 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
     let wake = Wake::default();
 
     let fan_out = FanOut { store: store.clone(), producer: fan_out, topic: topic.clone() };
-    let relay = Relay {
-        store: store.clone(),
-        producer: at_once,
-        topic,
-        clock: shell.clock,
-        interval,
-        metrics: metrics.clone(),
-        batch: BatchLimit::default(),
-    };
+    let relay = Relay { producer: at_once, topic, clock: shell.clock, interval };
     let collector = Collector {
         shell: shell.clone(),
         store: store.clone(),
@@ -141,7 +136,17 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
         today: Mutex::default(),
         failures: collect::Failures::default(),
     };
-    spawn((&database, retention_days), shell, &store, wake, fan_out, relay, collector);
+    let runner = Runner::new(shell, store.pool().clone()).context("register the metrics of jobs")?;
+    runner.spawn_batches(EVALUATION, Evaluations::settings(), Evaluations(relay.clone()));
+    runner.spawn_batches(REMOVAL, Removals::settings(), Removals(relay));
+    let kept = [
+        retention::clean_up(shell.clock, &database, store.clone(), retention_days),
+        idempotency::clean_up(store.pool().clone()),
+    ];
+    periodic::spawn(shell, runner.upkeep().into_iter().chain(kept));
+    let listener = runner.listen(wake::listener(wake.clone()));
+    shell.tasks.spawn("notifications", listener.run(shell.clone(), database.clone()));
+    spawn(database, shell, wake, fan_out, collector);
     Ok(Running { http, grpc: grpc.addr })
 }
 
@@ -157,44 +162,13 @@ async fn create_topics(kafka: KafkaConfig, topics: Namespace, shell: Shell) -> a
     }
 }
 
-fn spawn(
-    (database, retention_days): (&Database, u32),
-    shell: &Shell,
-    store: &Store,
-    wake: Wake,
-    fan_out: FanOut,
-    relay: Relay,
-    collector: Collector,
-) {
-    let tasks = &shell.tasks;
-    tasks.spawn("notifications", wake::listen(shell.clone(), database.clone(), wake.clone()));
-    tasks.spawn_droppable(
-        "fan-out",
-        wake::work(shell.clone(), "fan-out", wake.readings.clone(), move || {
-            let fan_out = fan_out.clone();
-            async move { fan_out.page().await }
-        }),
-    );
-    let removing = relay.clone();
-    tasks.spawn_droppable(
-        "evaluations",
-        wake::work(shell.clone(), "evaluations", wake.evaluations.clone(), move || {
-            let relay = relay.clone();
-            async move { relay.evaluate().await }
-        }),
-    );
-    tasks.spawn_droppable(
-        "removals",
-        wake::work(shell.clone(), "removals", wake.removals.clone(), move || {
-            let relay = removing.clone();
-            async move { relay.remove().await }
-        }),
-    );
+fn spawn(database: Database, shell: &Shell, wake: Wake, fan_out: FanOut, collector: Collector) {
+    let fanning_out = wake::work(shell.clone(), "fan-out", wake.readings, move || {
+        let fan_out = fan_out.clone();
+        async move { fan_out.page().await }
+    });
+    shell.tasks.spawn_droppable("fan-out", fanning_out);
     let collector = Arc::new(collector);
-    tasks.spawn(
-        "collection",
-        lease::lead(shell.clone(), database.clone(), COLLECTION, move |term| collector.clone().lead(term)),
-    );
-    tasks.spawn_droppable("retention", retention::run(shell.clone(), database.clone(), store.clone(), retention_days));
-    periodic::spawn(shell, [idempotency::clean_up(store.pool().clone())]);
+    let collecting = lease::lead(shell.clone(), database, COLLECTION, move |term| collector.clone().lead(term));
+    shell.tasks.spawn("collection", collecting);
 }

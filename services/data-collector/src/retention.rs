@@ -1,10 +1,10 @@
 //! Removes what is older than the retention time, once an hour of the service's clock. One replica does, the
 //! holder of a lease: the others would only wait for its locks.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
-use shell::{Shell, lease, periodic::every_on, postgres::Database};
+use shell::{clock::Clock, periodic::Periodic, postgres::Database};
 
 use crate::{clock_check::ClockCheck, core::day, store::Store};
 
@@ -18,32 +18,30 @@ const TRIED_FOR: TimeDelta = TimeDelta::days(1);
 /// The name of the lease.
 const RETENTION: &str = "data-collector-retention";
 
-/// Runs until the shell stops.
-///
-/// # Errors
-/// Never; a database that is away is tried again at the next turn.
-pub async fn run(shell: Shell, database: Database, store: Store, days: u32) -> anyhow::Result<()> {
-    lease::lead(shell.clone(), database, RETENTION, move |_| remove_hourly(shell.clone(), store.clone(), days)).await
+/// The removal of what is older than `days`.
+#[must_use]
+pub fn clean_up(clock: Clock, database: &Database, store: Store, days: u32) -> Periodic {
+    let check = Arc::new(ClockCheck::begin(clock));
+    let job = move || {
+        let (store, check) = (store.clone(), check.clone());
+        async move { remove(clock, &check, &store, days).await }
+    };
+    Periodic::new("retention", INTERVAL, LIMIT, job).on(clock).led_by(database, RETENTION)
 }
 
-async fn remove_hourly(shell: Shell, store: Store, days: u32) -> anyhow::Result<()> {
-    let (clock, store) = (shell.clock, &store);
-    let check = &ClockCheck::begin(clock);
-    every_on(clock, shell, "retention", INTERVAL, LIMIT, || async move {
-        let now = clock.now();
-        // On the word of the local clock alone, one that is years ahead for a minute would take everything.
-        if !check.confirms(now, store).await? {
-            return Ok(());
-        }
-        let removed = store.remove_before(day::kept_since(now, days), now - TRIED_FOR).await?;
-        if removed.readings + removed.flights > 0 {
-            tracing::info!(
-                readings = removed.readings,
-                flights = removed.flights,
-                "removed what is older than {days} days"
-            );
-        }
-        Ok(())
-    })
-    .await
+async fn remove(clock: Clock, check: &ClockCheck, store: &Store, days: u32) -> anyhow::Result<()> {
+    let now = clock.now();
+    // On the word of the local clock alone, one that is years ahead for a minute would take everything.
+    if !check.confirms(now, store).await? {
+        return Ok(());
+    }
+    let removed = store.remove_before(day::kept_since(now, days), now - TRIED_FOR).await?;
+    if removed.readings + removed.flights > 0 {
+        tracing::info!(
+            readings = removed.readings,
+            flights = removed.flights,
+            "removed what is older than {days} days"
+        );
+    }
+    Ok(())
 }

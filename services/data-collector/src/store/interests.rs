@@ -1,12 +1,15 @@
-//! Interests. Each change writes what it causes into the outbox, in the same transaction.
+//! Interests. Each change enqueues what it causes, in the same transaction.
 
 use chrono::{DateTime, Utc};
 use contracts::{EmailAddress, Metric};
-use shell::trace::Cause;
+use shell::{postgres::jobs::NewJob, trace::Cause};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Store, flights, metric, notify, wake};
+use super::{
+    Store, flights, metric,
+    outbox::{EVALUATION, Evaluation, REMOVAL, Removal},
+};
 use crate::core::interest::{Change, Coverage, Refused, Thresholds};
 
 /// What somebody wants to be told about.
@@ -159,7 +162,7 @@ pub async fn add(
     )
     .execute(&mut *connection)
     .await?;
-    cause_evaluation(connection, id, named, cause).await?;
+    cause_evaluation(connection, id, cause).await?;
     Ok(Added::Created)
 }
 
@@ -205,7 +208,7 @@ pub async fn change(
     )
     .execute(&mut *connection)
     .await?;
-    cause_evaluation(connection, row.id, named, cause).await?;
+    cause_evaluation(connection, row.id, cause).await?;
     Ok(Changed::Done)
 }
 
@@ -214,23 +217,16 @@ pub async fn change(
 /// # Errors
 /// When the database is away.
 pub async fn remove(connection: &mut PgConnection, named: Named<'_>, cause: &Cause) -> sqlx::Result<bool> {
-    let removed = sqlx::query!(
-        "WITH removed AS (
-             DELETE FROM interests WHERE user_id = $1 AND airport_code = $2 AND metric = $3
-             RETURNING id, airport_code, metric
-         )
-         INSERT INTO interest_outbox (kind, interest_id, airport_code, metric, request_id, traceparent)
-         SELECT 'removed', id, airport_code, metric, $4, $5 FROM removed",
+    let removed = sqlx::query_as!(
+        Removal,
+        "DELETE FROM interests WHERE user_id = $1 AND airport_code = $2 AND metric = $3
+         RETURNING id AS interest_id, airport_code AS airport, metric",
         named.user_id,
         named.airport,
         named.metric.as_str(),
-        cause.request_id,
-        cause.traceparent,
-    )
-    .execute(&mut *connection)
-    .await?;
-    tell(connection).await?;
-    Ok(removed.rows_affected() > 0)
+    );
+    let removed = removed.fetch_all(&mut *connection).await?;
+    Ok(cause_removals(connection, removed, cause).await? > 0)
 }
 
 /// Forgets what caused these versions of these interests: a value has been sent for them, and it said
@@ -268,44 +264,28 @@ async fn lock_user(connection: &mut PgConnection, user_id: Uuid) -> sqlx::Result
 
 /// Removes every interest of these users, whom the transaction has locked.
 async fn remove_all(connection: &mut PgConnection, user_ids: &[Uuid], cause: &Cause) -> sqlx::Result<u64> {
-    let removed = sqlx::query!(
-        "WITH removed AS (DELETE FROM interests WHERE user_id = ANY($1) RETURNING id, airport_code, metric)
-         INSERT INTO interest_outbox (kind, interest_id, airport_code, metric, request_id, traceparent)
-         SELECT 'removed', id, airport_code, metric, $2, $3 FROM removed",
+    let removed = sqlx::query_as!(
+        Removal,
+        "DELETE FROM interests WHERE user_id = ANY($1) RETURNING id AS interest_id, airport_code AS airport, metric",
         user_ids,
-        cause.request_id,
-        cause.traceparent,
-    )
-    .execute(&mut *connection)
-    .await?;
-    tell(connection).await?;
-    Ok(removed.rows_affected())
+    );
+    let removed = removed.fetch_all(&mut *connection).await?;
+    cause_removals(connection, removed, cause).await
 }
 
-/// Wakes the replicas that carry out what stands in the outbox. The collection is woken by the database, when
-/// an airport's metric begins or ceases to be watched.
-async fn tell(connection: &mut PgConnection) -> sqlx::Result<()> {
-    notify(connection, wake::OUTBOX).await
+/// Has removals told. The collection is woken by the database, when an airport's metric ceases to be watched. Answers
+/// how many there were.
+async fn cause_removals(connection: &mut PgConnection, removed: Vec<Removal>, cause: &Cause) -> sqlx::Result<u64> {
+    let jobs: Vec<_> = removed.into_iter().map(|removal| NewJob::new(removal.interest_id, removal)).collect();
+    if !jobs.is_empty() {
+        REMOVAL.enqueue(connection, &jobs, cause).await?;
+    }
+    Ok(u64::try_from(jobs.len()).unwrap_or(u64::MAX))
 }
 
-async fn cause_evaluation(
-    connection: &mut PgConnection,
-    interest_id: Uuid,
-    named: Named<'_>,
-    cause: &Cause,
-) -> sqlx::Result<()> {
-    sqlx::query!(
-        "INSERT INTO interest_outbox (kind, interest_id, airport_code, metric, request_id, traceparent)
-         VALUES ('evaluate', $1, $2, $3, $4, $5)",
-        interest_id,
-        named.airport,
-        named.metric.as_str(),
-        cause.request_id,
-        cause.traceparent,
-    )
-    .execute(&mut *connection)
-    .await?;
-    tell(connection).await
+/// Has an interest evaluated. The collection is woken by the database, when an airport's metric begins to be watched.
+async fn cause_evaluation(connection: &mut PgConnection, interest_id: Uuid, cause: &Cause) -> sqlx::Result<()> {
+    EVALUATION.enqueue(connection, &[NewJob::new(interest_id, Evaluation { interest_id })], cause).await
 }
 
 impl Store {

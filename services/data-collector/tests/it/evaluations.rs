@@ -24,7 +24,7 @@ async fn put(world: &World, interests: &[(String, &str)]) -> Vec<Uuid> {
              SELECT id, gen_random_uuid(), email, 'LFPG', metric, 5, 1, now(), now()
              FROM unnest($1::uuid[], $2::text[], $3::text[]) new (id, email, metric) RETURNING id, metric
          )
-         INSERT INTO interest_outbox (kind, interest_id, airport_code, metric) SELECT 'evaluate', id, 'LFPG', metric FROM added ORDER BY id",
+         INSERT INTO jobs (kind, key, payload) SELECT 'evaluation', id, jsonb_build_object('interest_id', id) FROM added ORDER BY id",
     )
     .bind(&ids)
     .bind(&emails)
@@ -32,12 +32,11 @@ async fn put(world: &World, interests: &[(String, &str)]) -> Vec<Uuid> {
     .execute(&world.database.pool)
     .await
     .expect("interests");
-    sqlx::query("SELECT pg_notify('data_collector', 'outbox')").execute(&world.database.pool).await.expect("told");
     ids
 }
 
 async fn failures(world: &World, interest: Uuid) -> i32 {
-    let failures = sqlx::query_scalar("SELECT failures FROM interest_outbox WHERE interest_id = $1").bind(interest);
+    let failures = sqlx::query_scalar("SELECT attempts FROM jobs WHERE key = $1").bind(interest.to_string());
     failures.fetch_optional(&world.database.pool).await.expect("the outbox").unwrap_or_default()
 }
 
@@ -57,12 +56,64 @@ async fn an_interest_that_cannot_be_read_is_set_aside_and_the_others_are_judged(
         assert_eq!(sent[0]["flight_count"], 7, "{number}");
     }
     wait_for("it to be tried again", async || (failures(&world, ids[3]).await >= 2).then_some(())).await;
-    assert_eq!(world.scalar("SELECT count(*) FROM interest_outbox").await, 1);
-    assert!(app.metrics().contains("interest_evaluations_failed_total"), "{}", app.metrics());
+    assert_eq!(world.scalar("SELECT count(*) FROM jobs").await, 1);
+    assert!(
+        app.metrics().contains("jobs_finished_total{kind=\"evaluation\",outcome=\"set_aside\"}"),
+        "{}",
+        app.metrics()
+    );
     // Neither collection nor what people see stops at it: it is a metric of a newer version.
     world.person("bob@example.org");
     let bob = app.watch("bob@example.org", "EGLL", "live", Some(5), None).await;
     world.wait_sent(bob, |sent| !sent.is_empty()).await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_replica_of_the_version_before_writes_into_its_outbox_is_done_and_leaves_nothing_there() {
+    let world = World::new().await;
+    let app = begin(&world).await;
+    let ada = world.scalar("SELECT count(*) FROM interests").await;
+    let evaluated = "INSERT INTO interest_outbox (kind, interest_id, airport_code, metric)
+                     SELECT 'evaluate', id, airport_code, metric FROM interests RETURNING interest_id";
+    let rows = sqlx::query_scalar::<_, Uuid>(evaluated).fetch_all(&world.database.pool).await.expect("written");
+    assert_eq!((i64::try_from(rows.len()).expect("few"), ada), (1, 1), "its statement counts its row");
+    world.wait_sent(rows[0], |sent| sent.len() >= 2).await;
+    let removed = "WITH removed AS (DELETE FROM interests RETURNING id, airport_code, metric)
+                   INSERT INTO interest_outbox (kind, interest_id, airport_code, metric)
+                   SELECT 'removed', id, airport_code, metric FROM removed";
+    sqlx::query(removed).execute(&world.database.pool).await.expect("removed");
+    wait_for("the removal", async || {
+        let records = world.records().await;
+        records.iter().any(|record| record.key == rows[0] && record.value.is_none()).then_some(())
+    })
+    .await;
+    assert_eq!(world.scalar("SELECT count(*) FROM interest_outbox").await, 0);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_waits_for_an_evaluation_of_its_interest_that_is_set_aside() {
+    let world = World::new().await;
+    let app = begin(&world).await;
+    let ids = put(&world, &[("bob@example.org".to_owned(), "live")]).await;
+    world.wait_sent(ids[0], |sent| !sent.is_empty()).await;
+    let held = "INSERT INTO jobs (kind, key, payload, attempts, due_at) VALUES
+                ('evaluation', $1, jsonb_build_object('interest_id', $1), 1, now() + interval '3 s')";
+    sqlx::query(held).bind(ids[0].to_string()).execute(&world.database.pool).await.expect("set aside");
+    let removal = "INSERT INTO jobs (kind, key, payload)
+                   SELECT 'removal', id, jsonb_build_object('interest_id', id, 'airport', 'LFPG', 'metric', 'live')
+                   FROM interests";
+    sqlx::query(removal).execute(&world.database.pool).await.expect("removals");
+    let kinds = async |interest: Uuid| {
+        let records = world.records().await.into_iter().filter(|record| record.key == interest);
+        records.map(|record| record.value.is_some()).collect::<Vec<_>>()
+    };
+    // The removal of the other interest does not wait.
+    let others = async || kinds(world.records().await[0].key).await;
+    wait_for("a removal", async || others().await.contains(&false).then_some(())).await;
+    wait_for("the removal", async || (kinds(ids[0]).await.len() >= 3).then_some(())).await;
+    assert_eq!(kinds(ids[0]).await, [true, true, false]);
     app.stop().await;
 }
 
@@ -81,15 +132,12 @@ async fn a_message_that_kafka_refuses_is_set_aside_and_goes_with_its_interest() 
         world.wait_sent(*id, |sent| !sent.is_empty()).await;
     }
     wait_for("it to be tried again", async || (failures(&world, ids[7]).await >= 2).then_some(())).await;
-    assert_eq!(world.scalar("SELECT count(*) FROM interest_outbox").await, 1);
+    assert_eq!(world.scalar("SELECT count(*) FROM jobs").await, 1);
     // Others who come now are judged at once, and without being told twice.
     let later = put(&world, &[("later@example.org".to_owned(), "live")]).await[0];
     let sent = world.wait_sent(later, |sent| !sent.is_empty()).await;
     assert_eq!(sent.len(), 1, "{sent:?}");
     sqlx::query("DELETE FROM interests WHERE id = $1").bind(ids[7]).execute(&world.database.pool).await.expect("gone");
-    wait_for("nothing to be left", async || {
-        (world.scalar("SELECT count(*) FROM interest_outbox").await == 0).then_some(())
-    })
-    .await;
+    wait_for("nothing to be left", async || (world.scalar("SELECT count(*) FROM jobs").await == 0).then_some(())).await;
     app.stop().await;
 }
