@@ -29,7 +29,7 @@ use anyhow::Context;
 use shell::{
     Shell,
     config::{ConfigError, Vars},
-    periodic::every,
+    periodic::{self, Periodic},
     postgres,
     readiness::Need,
     service::{Bound, ClockKind, Configured, Launch, ServiceSpec},
@@ -87,13 +87,13 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
     let producer = Producer::new(&config.kafka, Profile::Latency, &to_notifier, Need::Required, shell)?;
     let subscription = Subscription::new(config.topics.to_alert_system(), config.topics.alert_system_group());
     let consumer = Consumer::new(&config.kafka, subscription, &producer, shell)?;
-    clean_up(store.clone(), shell);
+    periodic::spawn(shell, [clean_up(store.clone())]);
     consumer.spawn(AlertHandler::new(store, producer, metrics, &config.topics), shell);
     Ok(Running)
 }
 
-fn clean_up(store: LevelStore, shell: &Shell) {
-    let cleaning = every(shell.clone(), "clean-up of removed interests", CLEANUP_INTERVAL, CLEANUP_LIMIT, move || {
+fn clean_up(store: LevelStore) -> Periodic {
+    Periodic::new("clean-up of removed interests", CLEANUP_INTERVAL, CLEANUP_LIMIT, move || {
         let store = store.clone();
         async move {
             let count = store.forget_removed().await?;
@@ -102,6 +102,5 @@ fn clean_up(store: LevelStore, shell: &Shell) {
             }
             Ok(())
         }
-    });
-    shell.tasks.spawn_droppable("clean-up of removed interests", cleaning);
+    })
 }

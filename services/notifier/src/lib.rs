@@ -45,7 +45,8 @@ use anyhow::Context;
 use shell::{
     Shell,
     config::{ConfigError, Vars},
-    lease, postgres,
+    lease, periodic,
+    postgres::{self, jobs::Runner},
     readiness::Need,
     service::{Bound, ClockKind, Configured, Launch, ServiceSpec},
 };
@@ -59,8 +60,9 @@ use crate::{
     health::Health,
     intake::Intake,
     metrics::Metrics,
+    reports::Reports,
     sender::Sender,
-    store::Store,
+    store::{Store, UNDELIVERED_REPORT},
     telegram::Telegram,
 };
 
@@ -138,12 +140,12 @@ pub async fn start(config: Config, shell: &Shell) -> anyhow::Result<Running> {
     });
     shell.tasks.spawn_short("token check", health.check_token(telegram, shell.clone()));
     consumer.spawn(Intake::new(store.clone(), topic, news.clone()), shell);
-    shell.tasks.spawn("news", upkeep::hear(shell.clone(), config.database.clone(), news));
-    shell.tasks.spawn_droppable("count of what waits", upkeep::count(shell.clone(), store.clone(), metrics));
-    let cleaning = upkeep::clean_up(shell.clone(), store.clone(), config.sending.clock_patience);
-    shell.tasks.spawn_droppable("clean-up of the ledger", cleaning);
-    let reporting = reports::report(shell.clone(), store, directory, config.sending.schedule);
-    shell.tasks.spawn_droppable("reports of undelivered alerts", reporting);
+    let runner = Runner::new(shell, store.pool().clone()).context("register the metrics of jobs")?;
+    runner.spawn_each(UNDELIVERED_REPORT, reports::settings(), Reports { store: store.clone(), directory });
+    let listener = runner.listen(upkeep::listener(news));
+    shell.tasks.spawn("notifications", listener.run(shell.clone(), config.database.clone()));
+    let kept = [upkeep::count(store.clone(), metrics), upkeep::clean_up(store, config.sending.clock_patience)];
+    periodic::spawn(shell, runner.upkeep().into_iter().chain(kept));
     let leading =
         lease::lead(shell.clone(), config.database, SENDING, move |term| Sender::new(attempts.clone(), term).run());
     shell.tasks.spawn("sender", leading);

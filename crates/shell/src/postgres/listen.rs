@@ -80,17 +80,6 @@ impl Listener {
     }
 }
 
-/// Listens on one channel until the shell stops.
-///
-/// # Errors
-/// Never; a database that is away is tried again.
-pub async fn listen<F>(shell: Shell, database: Database, channel: &'static str, heard: F) -> anyhow::Result<()>
-where
-    F: Fn(Option<&str>) + Send + Sync + 'static,
-{
-    Listener::default().on(channel, heard).run(shell, database).await
-}
-
 fn timed_out(_: tokio::time::error::Elapsed) -> sqlx::Error {
     sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())
 }

@@ -175,7 +175,7 @@ async fn a_report_that_user_manager_does_not_take_is_made_again() {
     world.wait_for_status(id, "undeliverable").await;
     world.people.refuse(Some(tonic::Code::Unimplemented));
     let tried = async || {
-        let calls = sqlx::query_scalar("SELECT coalesce(max(calls), 0) FROM undelivered_reports");
+        let calls = sqlx::query_scalar("SELECT coalesce(max(attempts), 0) FROM jobs");
         calls.fetch_one(&world.database.pool).await.is_ok_and(|calls: i32| calls >= 1)
     };
     let told = async || tried().await || !world.people.reports().is_empty();
@@ -183,6 +183,30 @@ async fn a_report_that_user_manager_does_not_take_is_made_again() {
     world.people.refuse(None);
     testkit::wait_for("a report", PATIENCE, async || !world.people.reports().is_empty()).await;
     assert_eq!(world.people.reports()[0].reason(), UndeliveredReason::NoChat);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_report_that_the_version_before_noted_is_made_and_leaves_nothing_in_its_table() {
+    let world = World::new().await;
+    let worker = world.start().await;
+    let person = world.stranger();
+    world.people.register(&person.email, None);
+    let id = world.tell(&person, &["one"]).await[0];
+    world.wait_for_status(id, "undeliverable").await;
+    testkit::wait_for("a report", PATIENCE, async || !world.people.reports().is_empty()).await;
+    let before = world.people.reports();
+    let noted = "INSERT INTO undelivered_reports (user_id) VALUES ($1)
+                 ON CONFLICT (user_id) DO UPDATE SET version = nextval('undelivered_versions')";
+    sqlx::query(noted).bind(person.id).execute(&world.database.pool).await.expect("noted");
+    testkit::wait_for("another", PATIENCE, async || world.people.reports().len() > before.len()).await;
+    let (reports, last) = (world.people.reports(), before.len() - 1);
+    assert!(reports[last + 1].version > reports[last].version && reports[last + 1].count == 1, "{reports:?}");
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM undelivered_reports")
+        .fetch_one(&world.database.pool)
+        .await
+        .expect("a count");
+    assert_eq!(left, 0);
     worker.stop().await;
 }
 
