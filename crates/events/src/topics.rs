@@ -1,147 +1,99 @@
-//! The topics: their names, who owns, reads and retries them.
+//! The table of topics: one row a topic, and everything that is fixed about it.
 //!
-//! A topic is created by the service that owns it: the one that writes to it or, of a consumer group's
-//! dead letters and retries, the service whose group it is. Readers wait for it.
+//! What names a topic, a group, an owner, a retention or a reader takes it from a row: the owner that
+//! creates, the readers that wait, dead letters and retries, `flightbell dlq` and `doctor`, tests, and the
+//! table in ARCHITECTURE.md. A row is the one place to edit.
+//!
+//! [`TOPICS`] holds the topics that several services share, which depend on this crate and not on each
+//! other. A service says in its specification which rows it works with: this table or, of a topic that no
+//! other service needs, a table of its own. What it owns and reads follows from the rows by its name.
 
-/// Readings, one message per interest: from data-collector to alert-system, keyed by interest id.
-pub const TO_ALERT_SYSTEM: &str = "to-alert-system";
+mod namespace;
+mod problems;
 
-/// Alerts: from alert-system to notifier, keyed by the user's e-mail address.
-pub const TO_NOTIFIER: &str = "to-notifier";
+use std::time::Duration;
+
+pub use self::{
+    namespace::{
+        GroupTopic, Namespace, TopicKind, TopicSpec, dead_letter_topic, legacy_dead_letter_topic, retry_topic,
+    },
+    problems::{WrongTable, merged},
+};
+use crate::headers;
+
+/// Readings and removals, one message per interest.
+pub const TO_ALERT_SYSTEM: Topic = Topic {
+    name: "to-alert-system",
+    owner: "data-collector",
+    key: "interest id",
+    retention: days(7),
+    event_types: &[headers::READING_V1],
+    groups: &[ALERT_SYSTEM_GROUP],
+};
+
+/// Alerts on their way to people.
+pub const TO_NOTIFIER: Topic = Topic {
+    name: "to-notifier",
+    owner: "alert-system",
+    key: "user's e-mail address",
+    retention: days(7),
+    event_types: &[headers::ALERT_V1],
+    groups: &[NOTIFIER_GROUP],
+};
+
+/// The table of the topics that several services share.
+pub const TOPICS: &[Topic] = &[TO_ALERT_SYSTEM, TO_NOTIFIER];
 
 /// The consumer group that reads [`TO_ALERT_SYSTEM`].
-pub const ALERT_SYSTEM_GROUP: &str = "alert-system";
+pub const ALERT_SYSTEM_GROUP: Group = Group { name: "alert-system", service: "alert-system" };
 
 /// The consumer group that reads [`TO_NOTIFIER`].
-pub const NOTIFIER_GROUP: &str = "notifier";
+pub const NOTIFIER_GROUP: Group = Group { name: "notifier", service: "notifier" };
 
-const DATA_COLLECTOR: &str = "data-collector";
-const ALERT_SYSTEM: &str = "alert-system";
-const NOTIFIER: &str = "notifier";
+/// How long dead letters are kept: they wait for a person.
+pub const DEAD_LETTER_RETENTION: Duration = days(14);
 
-/// What is fixed about a topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TopicSpec {
-    /// Its name.
-    pub name: String,
-    /// The service that creates it.
-    pub owner: &'static str,
-    /// The service that reads it, when that is another.
-    pub reader: Option<&'static str>,
-    /// What it holds.
-    pub kind: TopicKind,
-    /// Of dead letters and retries: the topic that they are of.
-    pub of: Option<String>,
-}
-
-/// What a topic holds.
+/// A row: what is fixed about a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TopicKind {
-    /// Events on their way from one service to another.
-    Events,
-    /// What a consumer group could not process.
-    DeadLetters,
-    /// Dead letters on their way back to the group they belong to.
-    Retries,
+pub struct Topic {
+    /// Its name.
+    pub name: &'static str,
+    /// The service that writes to it, and therefore creates it.
+    pub owner: &'static str,
+    /// What the key of a record is, for people: records of one key keep their order.
+    pub key: &'static str,
+    /// How long a record is kept, and one that is retried: a worker may be away over a long weekend. No
+    /// longer than needed, since records carry e-mail addresses.
+    pub retention: Duration,
+    /// The values of the header [`headers::TYPE`] that its readers know.
+    pub event_types: &'static [&'static str],
+    /// The consumer groups that read it, each with dead letters and retries of its own. The first is given
+    /// what older versions dead-lettered, when dead letters belonged to a topic and not to a group.
+    pub groups: &'static [Group],
 }
 
-/// A topic and a consumer group that reads it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupTopic {
-    /// The topic.
-    pub topic: String,
-    /// The group.
-    pub group: String,
+/// A consumer group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Its name.
+    pub name: &'static str,
+    /// The service whose replicas are its members, and which creates its dead letter and retry topics.
+    pub service: &'static str,
 }
 
-/// The names in use: the contract's own, or, where several systems share one Kafka (as tests do),
-/// the same behind a prefix.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Namespace {
-    prefix: String,
-}
-
-impl Namespace {
-    /// The contract's names, each behind `prefix`.
+impl Topic {
+    /// Whether readers know a record with this value of the header [`headers::TYPE`]. Another version may
+    /// send other types beside ours; a reader skips them. A record without a type is judged by its body.
     #[must_use]
-    pub fn prefixed(prefix: impl Into<String>) -> Self {
-        Self { prefix: prefix.into() }
-    }
-
-    /// [`TO_ALERT_SYSTEM`] here.
-    #[must_use]
-    pub fn to_alert_system(&self) -> String {
-        self.named(TO_ALERT_SYSTEM)
-    }
-
-    /// [`TO_NOTIFIER`] here.
-    #[must_use]
-    pub fn to_notifier(&self) -> String {
-        self.named(TO_NOTIFIER)
-    }
-
-    /// [`ALERT_SYSTEM_GROUP`] here.
-    #[must_use]
-    pub fn alert_system_group(&self) -> String {
-        self.named(ALERT_SYSTEM_GROUP)
-    }
-
-    /// [`NOTIFIER_GROUP`] here.
-    #[must_use]
-    pub fn notifier_group(&self) -> String {
-        self.named(NOTIFIER_GROUP)
-    }
-
-    /// Each topic with each group that reads it, and so with dead letters of its own.
-    #[must_use]
-    pub fn group_topics(&self) -> [GroupTopic; 2] {
-        [
-            GroupTopic { topic: self.to_alert_system(), group: self.alert_system_group() },
-            GroupTopic { topic: self.to_notifier(), group: self.notifier_group() },
-        ]
-    }
-
-    /// Every topic there is.
-    #[must_use]
-    pub fn topics(&self) -> Vec<TopicSpec> {
-        let producers_and_readers = [(DATA_COLLECTOR, ALERT_SYSTEM), (ALERT_SYSTEM, NOTIFIER)];
-        let of_group = |group_topic: GroupTopic, (producer, reader)| {
-            let GroupTopic { topic, group } = group_topic;
-            let of_reader = |name, kind| TopicSpec { name, owner: reader, reader: None, kind, of: Some(topic.clone()) };
-            let dead_letters = of_reader(dead_letter_topic(&topic, &group), TopicKind::DeadLetters);
-            let retries = of_reader(retry_topic(&topic, &group), TopicKind::Retries);
-            let kind = TopicKind::Events;
-            let events = TopicSpec { name: topic.clone(), owner: producer, reader: Some(reader), kind, of: None };
-            [events, dead_letters, retries]
-        };
-        self.group_topics()
-            .into_iter()
-            .zip(producers_and_readers)
-            .flat_map(|(topic, ends)| of_group(topic, ends))
-            .collect()
-    }
-
-    fn named(&self, name: &str) -> String {
-        format!("{}{name}", self.prefix)
+    pub fn knows(&self, event_type: Option<&[u8]>) -> bool {
+        event_type.is_none_or(|sent| self.event_types.iter().any(|known| known.as_bytes() == sent))
     }
 }
 
-/// The topic that keeps what `group` could not process from `topic`.
+/// So many days.
 #[must_use]
-pub fn dead_letter_topic(topic: &str, group: &str) -> String {
-    format!("{topic}.{group}.dlq")
-}
-
-/// The topic on which dead letters of `topic` come back to `group`, and to no other group.
-#[must_use]
-pub fn retry_topic(topic: &str, group: &str) -> String {
-    format!("{topic}.{group}.retry")
-}
-
-/// The topic that kept the dead letters of `topic` before they belonged to a group. It is still read.
-#[must_use]
-pub fn legacy_dead_letter_topic(topic: &str) -> String {
-    format!("{topic}.dlq")
+pub const fn days(count: u64) -> Duration {
+    Duration::from_secs(count * 24 * 3600)
 }
 
 #[cfg(test)]
@@ -149,19 +101,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_topic_is_created_by_its_producer_and_the_topics_of_a_group_by_the_group() {
-        let topics = Namespace::default().topics();
-        let owned: Vec<_> = topics.iter().map(|topic| (topic.name.as_str(), topic.owner, topic.reader)).collect();
-        assert_eq!(
-            owned,
-            [
-                ("to-alert-system", "data-collector", Some("alert-system")),
-                ("to-alert-system.alert-system.dlq", "alert-system", None),
-                ("to-alert-system.alert-system.retry", "alert-system", None),
-                ("to-notifier", "alert-system", Some("notifier")),
-                ("to-notifier.notifier.dlq", "notifier", None),
-                ("to-notifier.notifier.retry", "notifier", None),
-            ]
-        );
+    fn the_shared_table_has_no_problem() {
+        assert_eq!(merged([TOPICS]).map(|rows| rows.len()), Ok(TOPICS.len()));
+    }
+
+    #[test]
+    fn a_reader_knows_the_types_of_the_row_and_what_has_no_type() {
+        assert!(TO_NOTIFIER.knows(Some(b"flightbell.alert.v1")) && TO_NOTIFIER.knows(None));
+        for other in [&b"flightbell.alert.v2"[..], b"flightbell.reading.v1", b"", b"\xff"] {
+            assert!(!TO_NOTIFIER.knows(Some(other)), "{other:?}");
+        }
     }
 }

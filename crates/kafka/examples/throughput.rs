@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use events::{headers, topics::Namespace};
+use events::{
+    headers,
+    topics::{Namespace, TO_ALERT_SYSTEM},
+};
 use kafka::{
     Consumer, Failure, Handler, KafkaConfig, OutgoingRecord, Producer, Profile, Record, Settled, Subscription, topics,
 };
@@ -40,7 +43,7 @@ async fn main() -> anyhow::Result<()> {
     let messages: usize = std::env::args().nth(1).map_or(Ok(500_000), |count| count.parse())?;
     let names = Namespace::prefixed(format!("throughput-{}-", std::process::id()));
     topics::create(&config, &names, &CancellationToken::new(), drop).await?;
-    let topic = names.to_alert_system();
+    let topic = names.topic(&TO_ALERT_SYSTEM);
 
     let producer = Producer::unwatched(&config, Profile::Throughput)?;
     report_latency(&producer, &topic).await?;

@@ -16,7 +16,7 @@ const SASL_PASSWORD: &str = "KAFKA_SASL_PASSWORD";
 const CA_FILE: &str = "KAFKA_CA_FILE";
 const DEAD_LETTER_RUN_LIMIT: &str = "DEAD_LETTER_RUN_LIMIT";
 
-const DEFAULT_PARTITIONS: u64 = 12;
+const DEFAULT_PARTITIONS: u16 = 12;
 const DEFAULT_RUN_LIMIT: u32 = 1000;
 
 /// The largest record our producers send, in bytes. A broker takes 1 MiB by default; a dead letter
@@ -66,7 +66,7 @@ impl KafkaConfig {
     pub fn plain(bootstrap: impl Into<String>) -> Self {
         Self {
             bootstrap: bootstrap.into(),
-            partitions: 12,
+            partitions: DEFAULT_PARTITIONS,
             replication: 1,
             dead_letter_run_limit: NonZeroU32::new(DEFAULT_RUN_LIMIT).unwrap_or(NonZeroU32::MIN),
             security: Security::default(),
@@ -77,7 +77,7 @@ impl KafkaConfig {
     /// Reads the contract's keys; `None` when the address is missing or wrong, which the reader notes.
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let bootstrap = reader.required::<String>(BROKER_URL, "Kafka's bootstrap servers, such as localhost:9092");
-        let partitions = small(reader.number(PARTITIONS, DEFAULT_PARTITIONS, 1, 10_000));
+        let partitions = small(reader.number(PARTITIONS, DEFAULT_PARTITIONS.into(), 1, 10_000));
         let replication = small(reader.number(REPLICATION, 1, 1, 100));
         let run_limit: NonZeroU32 = reader.or(DEAD_LETTER_RUN_LIMIT, NonZeroU32::new(DEFAULT_RUN_LIMIT)?);
         let security = Security::read(reader);
@@ -168,7 +168,7 @@ impl KafkaConfig {
         self.finish(client)
     }
 
-    /// A reader of one partition from now on. It names `group`, since Kafka may let us name no other, but
+    /// A reader from now on. It names `group`, since Kafka may let us name no other, but
     /// neither joins it nor commits anything.
     pub(crate) fn tail(&self, group: &str) -> ClientConfig {
         let mut client = self.client();
@@ -177,7 +177,7 @@ impl KafkaConfig {
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "earliest")
-            // Next to nothing is written there, and what is comes at once all the same.
+            // What is written comes at once; an idle topic costs a question every 5 s.
             .set("fetch.wait.max.ms", "5000")
             .set("queued.max.messages.kbytes", "1024")
             .set("fetch.message.max.bytes", "32768");

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use crate::{
     config::KafkaConfig,
+    consumer::Names,
     core::rejects::{RecordEnd, RejectDecision, RejectRun},
     handler::Settled,
     metrics::ConsumerMetrics,
@@ -24,7 +25,7 @@ pub struct DeadLetterBreaker {
 }
 
 struct Shared {
-    topic: String,
+    names: Names,
     run: Mutex<RejectRun>,
     part: HealthPart,
     metrics: ConsumerMetrics,
@@ -33,12 +34,12 @@ struct Shared {
 }
 
 impl DeadLetterBreaker {
-    pub(crate) fn new(config: &KafkaConfig, topic: &str, readiness: &Readiness, metrics: ConsumerMetrics) -> Self {
-        let part = readiness.part(format!("dead letters of {topic}"), Criticality::Required, "starting");
+    pub(crate) fn new(config: &KafkaConfig, names: &Names, readiness: &Readiness, metrics: ConsumerMetrics) -> Self {
+        let part = readiness.part(format!("dead letters of {names}"), Criticality::Required, "starting");
         part.up();
         let run = Mutex::new(RejectRun::new(config.dead_letter_run_limit));
-        let (topic, was_reset, changed) = (topic.to_owned(), AtomicBool::new(false), Notify::new());
-        Self { shared: Arc::new(Shared { topic, run, part, metrics, was_reset, changed }) }
+        let (names, was_reset, changed) = (names.clone(), AtomicBool::new(false), Notify::new());
+        Self { shared: Arc::new(Shared { names, run, part, metrics, was_reset, changed }) }
     }
 
     /// Goes on, and counts from zero.
@@ -52,7 +53,7 @@ impl DeadLetterBreaker {
         if was_open {
             tracing::info!(
                 "{}: reset: records are dead-lettered again, and rejects counted from zero",
-                self.shared.topic
+                self.shared.names
             );
         }
     }
@@ -83,7 +84,7 @@ impl DeadLetterBreaker {
                  then go on with `flightbell dlq reset`",
                 run.run()
             );
-            tracing::error!("{}: {reason}", self.shared.topic);
+            tracing::error!("{}: {reason}", self.shared.names);
             self.shared.metrics.breaker_open.set(1);
             self.shared.part.down(reason);
         }

@@ -34,3 +34,4 @@ pub use dead_letter_breaker::DeadLetterBreaker;
 pub use handler::{Failure, Handler, Reject, Settled};
 pub use producer::{Batch, OutgoingRecord, Producer, SendError};
 pub use record::{Offset, Partition, Record, Source, by_partition};
+pub use tail::Tail;

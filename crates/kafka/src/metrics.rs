@@ -1,17 +1,22 @@
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector};
 use runtime::metrics::LATENCY_BUCKETS;
 
+use crate::{consumer::Names, record::Source};
+
 /// The outcome of a record that became a dead letter.
 pub(crate) const DEAD_LETTERED: &str = "dead_lettered";
 
 /// The outcome of a record that was left alone.
 pub(crate) const SKIPPED: &str = "skipped";
 
-/// What a consumer counts.
+/// What a consumer counts. Topic and group are constant labels, so a process may have several consumers,
+/// also of one group.
 #[derive(Clone)]
 pub(crate) struct ConsumerMetrics {
-    pub settled: IntCounterVec,
-    pub lag: IntGaugeVec,
+    /// By outcome.
+    pub settled: BySource<IntCounterVec>,
+    /// By partition.
+    pub lag: BySource<IntGaugeVec>,
     pub handle_seconds: Histogram,
     pub hold_seconds: prometheus::Counter,
     pub paused: IntGauge,
@@ -20,20 +25,42 @@ pub(crate) struct ConsumerMetrics {
     pub recreated: prometheus::IntCounter,
 }
 
+/// One of each of a consumer's topics.
+#[derive(Clone)]
+pub(crate) struct BySource<T> {
+    topic: T,
+    retry: T,
+}
+
+impl<T> BySource<T> {
+    fn new(make: impl Fn(Source) -> prometheus::Result<T>) -> prometheus::Result<Self> {
+        Ok(Self { topic: make(Source::Topic)?, retry: make(Source::Retry)? })
+    }
+
+    pub fn of(&self, source: Source) -> &T {
+        match source {
+            Source::Topic => &self.topic,
+            Source::Retry => &self.retry,
+        }
+    }
+}
+
 impl ConsumerMetrics {
-    pub fn register(registry: &Registry, topic: &str, group: &str) -> prometheus::Result<Self> {
+    pub fn register(registry: &Registry, names: &Names) -> prometheus::Result<Self> {
+        let Names { topic, group, .. } = names;
         let of_group = |name: &str, help: &str| Opts::new(name, help).const_label("group", group);
         let of_topic = |name: &str, help: &str| of_group(name, help).const_label("topic", topic);
         let gauge = |name, help| IntGauge::with_opts(of_topic(name, help));
         let settled = of_group("consumer_records_settled_total", "Records that are done with, by how they ended.");
         let lag = of_group("consumer_lag", "Records of a partition of ours that are not settled yet.");
+        let of_source = |opts: &Opts, source| opts.clone().const_label("topic", names.topic(source));
         let handle = HistogramOpts::new("consumer_handle_seconds", "Time the handler took for a batch.")
             .const_label("topic", topic)
             .const_label("group", group)
             .buckets(LATENCY_BUCKETS.to_vec());
         let metrics = Self {
-            settled: IntCounterVec::new(settled, &["topic", "outcome"])?,
-            lag: IntGaugeVec::new(lag, &["topic", "partition"])?,
+            settled: BySource::new(|source| IntCounterVec::new(of_source(&settled, source), &["outcome"]))?,
+            lag: BySource::new(|source| IntGaugeVec::new(of_source(&lag, source), &["partition"]))?,
             handle_seconds: Histogram::with_opts(handle)?,
             hold_seconds: prometheus::Counter::with_opts(of_topic(
                 "consumer_hold_seconds_total",
@@ -54,10 +81,12 @@ impl ConsumerMetrics {
         Ok(metrics)
     }
 
-    fn collectors(&self) -> [Box<dyn Collector>; 8] {
+    fn collectors(&self) -> [Box<dyn Collector>; 10] {
         [
-            Box::new(self.settled.clone()),
-            Box::new(self.lag.clone()),
+            Box::new(self.settled.topic.clone()),
+            Box::new(self.settled.retry.clone()),
+            Box::new(self.lag.topic.clone()),
+            Box::new(self.lag.retry.clone()),
             Box::new(self.handle_seconds.clone()),
             Box::new(self.hold_seconds.clone()),
             Box::new(self.paused.clone()),

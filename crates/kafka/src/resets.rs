@@ -62,11 +62,11 @@ fn is_reset(record: &Record, group: &str) -> bool {
 }
 
 async fn open(config: &KafkaConfig, names: &Names, since: DateTime<Utc>) -> Tail {
-    let place = (names.dead_letter_topic.as_str(), PARTITION.0);
+    let place = (names.dead_letter_topic.as_str(), PARTITION);
     let mut lines = LogThrottle::new(LINE_INTERVAL);
     let mut attempt = 0;
     loop {
-        match Tail::open(config, place, &names.group, since).await {
+        match Tail::of_partition(config, place, &names.group, since).await {
             Ok(tail) => return tail,
             Err(error) if lines.admit(Instant::now()).is_some() => {
                 tracing::warn!("{} is not read yet, so a reset is not heard: {error:#}", names.dead_letter_topic);

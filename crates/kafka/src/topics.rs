@@ -1,4 +1,4 @@
-//! The topics, created with what the contract says about them by the service that owns them.
+//! The topics, created as the table says by the service that owns them.
 
 use std::{
     collections::BTreeMap,
@@ -23,10 +23,6 @@ use crate::{
     core::{backoff::Backoff, log_throttle::LogThrottle, replication::least_in_sync},
 };
 
-/// Seven days: a worker may be away over a long weekend. No longer, since they carry e-mail addresses.
-const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Dead letters wait for a person.
-const DEAD_LETTER_RETENTION: Duration = Duration::from_secs(14 * 24 * 3600);
 /// How long the question which topics there are may take; a stop waits for it.
 const ASK_LIMIT: Duration = Duration::from_secs(2);
 /// How long the creation of topics may take.
@@ -83,7 +79,7 @@ pub async fn ensure(
 ) -> anyhow::Result<()> {
     let part = runtime.readiness.part("kafka topics", criticality, "not asked yet");
     let (owned, rest): (Vec<_>, Vec<_>) = names.topics().into_iter().partition(|topic| topic.owner == service);
-    let read = rest.into_iter().filter(|topic| topic.reader == Some(service)).collect();
+    let read = rest.into_iter().filter(|topic| topic.readers.contains(&service)).collect();
     let creation = TopicCreation { config, stopping: runtime.tasks.stopping(), waiting: &|reason| part.down(reason) };
     creation.run(owned, read).await
 }
@@ -179,7 +175,7 @@ impl TopicCreation<'_> {
     }
 }
 
-/// Of all our topics, those that are missing.
+/// Of the topics of a table, those that are missing.
 ///
 /// # Errors
 /// When Kafka does not answer.
@@ -238,12 +234,8 @@ struct TopicPlan {
 
 fn plans(config: &KafkaConfig, topics: &[TopicSpec]) -> Vec<TopicPlan> {
     let plan = |topic: &TopicSpec| {
-        let retention = match topic.kind {
-            TopicKind::Events | TopicKind::Retries => RETENTION,
-            TopicKind::DeadLetters => DEAD_LETTER_RETENTION,
-        };
-        let mut settings =
-            vec![("cleanup.policy", "delete".to_owned()), ("retention.ms", retention.as_millis().to_string())];
+        let retention = topic.retention.as_millis().to_string();
+        let mut settings = vec![("cleanup.policy", "delete".to_owned()), ("retention.ms", retention)];
         settings.extend(least_in_sync(config.replication).map(|least| ("min.insync.replicas", least.to_string())));
         if topic.kind != TopicKind::Events {
             // A dead letter is the largest record with a few headers more, and so is what it is retried as.

@@ -1,11 +1,12 @@
 //! A service as a value: what a process that runs it, alone or beside others, must know of it.
 //!
 //! Each service declares one [`ServiceSpec`]. Its own binary calls [`run`] with it; `flightbell` keeps
-//! a list of them, over which `up`, the gateway, the settings, `doctor` and `addresses.json` walk.
+//! a list of them, over which `up`, the gateway, the settings, `doctor`, `dlq` and `addresses.json` walk.
 
 use std::{future::Future, net::SocketAddr, pin::Pin, process::ExitCode};
 
 use anyhow::Context;
+use events::topics::Topic;
 use runtime::{
     Process, ServiceRuntime,
     clock::Clock,
@@ -25,6 +26,11 @@ pub struct ServiceSpec {
     pub http: bool,
     /// Whether it serves gRPC, and so has an address that others are told.
     pub grpc: bool,
+    /// The table of the topics that it works with: the shared one (`events::topics::TOPICS`), or one of its
+    /// own for topics that no other service names. What the service owns and reads follows from the rows by its
+    /// name, so that a row is the one place to edit; rows of others in the table do no harm. Empty when it has
+    /// nothing to do with Kafka.
+    pub topics: &'static [Topic],
     /// The clock that it is given in a replay.
     pub clock: ClockKind,
     /// Reads its settings.
@@ -149,7 +155,8 @@ mod tests {
 
     fn spec(migrations: Option<&'static Migrator>, grpc: bool) -> ServiceSpec {
         let configure = |_: &dyn Vars| Err(ConfigError::of("never asked"));
-        ServiceSpec { name: "user-manager", migrations, http: true, grpc, clock: ClockKind::System, configure }
+        let (name, topics) = ("user-manager", &[]);
+        ServiceSpec { name, migrations, http: true, grpc, topics, clock: ClockKind::System, configure }
     }
 
     #[test]

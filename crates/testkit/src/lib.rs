@@ -36,7 +36,7 @@ pub use watchdog::Folder;
 
 use std::net::SocketAddr;
 
-use events::topics::Namespace;
+use events::topics::{Namespace, TOPICS, Topic};
 use uuid::Uuid;
 
 /// The shared Kafka's bootstrap servers.
@@ -53,7 +53,13 @@ pub fn postgres_addr() -> SocketAddr {
 /// Names of topics and consumer groups that no other test has. Nothing is created yet.
 #[must_use]
 pub fn topics() -> Namespace {
-    Namespace::prefixed(format!("t{}-", Uuid::new_v4().simple()))
+    topics_of(TOPICS)
+}
+
+/// The same for the topics of a table of one's own.
+#[must_use]
+pub fn topics_of(table: &'static [Topic]) -> Namespace {
+    Namespace::of(table).with_prefix(format!("t{}-", Uuid::new_v4().simple()))
 }
 
 /// Creates the topics of a namespace, each with `partitions` partitions, and their dead letter topics.

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use events::topics::TO_NOTIFIER;
 use rustix::process::{Pid, Signal, kill_process};
 use testkit::{Proxy, topic_io};
 
@@ -26,7 +27,7 @@ async fn a_record_is_read_back_as_it_was_written() {
     let bootstrap = testkit::kafka().await;
     let names = testkit::topics();
     testkit::make_topics(&bootstrap, &names, 3).await;
-    let topic = names.to_notifier();
+    let topic = names.topic(&TO_NOTIFIER);
     topic_io::produce(&bootstrap, &topic, Some(b"k"), Some(b"v"), &[("ce_type", b"x")]).await;
     topic_io::produce(&bootstrap, &topic, Some(b"k"), None, &[]).await;
     let records = topic_io::consume_all(&bootstrap, &topic).await;
@@ -65,7 +66,7 @@ async fn clients_of_a_broker_behind_a_proxy_stay_behind_it() {
     let (direct, through) = (broker.bootstrap.clone(), proxy.addr().to_string());
     let names = testkit::topics();
     testkit::make_topics(&through, &names, 1).await;
-    let topic = names.to_notifier();
+    let topic = names.topic(&TO_NOTIFIER);
     proxy.cut();
     let sent = async {
         topic_io::produce(&through, &topic, None, Some(b"late"), &[]).await;

@@ -5,6 +5,8 @@ use kafka::KafkaConfig;
 use pg::Database;
 use runtime::config::{ConfigError, Reader, RuntimeConfig, Vars};
 
+use crate::SERVICE;
+
 /// The worker's settings.
 #[derive(Clone)]
 pub struct Config {
@@ -28,7 +30,9 @@ impl Config {
         let database = Database::read(&mut reader, "alert-system");
         let kafka = KafkaConfig::read(&mut reader);
         let runtime = RuntimeConfig::read(&mut reader);
-        reader.finish(|| Some(Self { database: database?, kafka: kafka?, topics: Namespace::default(), runtime }))
+        reader.finish(|| {
+            Some(Self { database: database?, kafka: kafka?, topics: Namespace::of(SERVICE.topics), runtime })
+        })
     }
 }
 
@@ -40,7 +44,7 @@ mod tests {
     fn two_addresses_are_enough() {
         let vars = [("DATABASE_URL", "postgres://a@localhost/alert_system"), ("KAFKA_BROKER_URL", "localhost:9092")];
         let config = Config::from_vars(&vars).unwrap();
-        assert_eq!(config.topics.to_alert_system(), "to-alert-system");
+        assert_eq!(config.topics, Namespace::default());
     }
 
     #[test]

@@ -12,7 +12,10 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use events::headers;
+use events::{
+    headers,
+    topics::{Namespace, TO_ALERT_SYSTEM, TO_NOTIFIER},
+};
 use kafka::{Failure, Handler, Offset, OutgoingRecord, Partition, Producer, Record, Settled, by_partition};
 use pg::is_unavailable;
 use runtime::{fault, trace::RequestContext};
@@ -42,8 +45,8 @@ pub struct AlertHandler {
 impl AlertHandler {
     /// A handler that remembers nothing yet.
     #[must_use]
-    pub fn new(store: LevelStore, producer: Producer, metrics: Metrics, topics: &events::topics::Namespace) -> Self {
-        let (readings_topic, alerts_topic) = (topics.to_alert_system().into(), topics.to_notifier());
+    pub fn new(store: LevelStore, producer: Producer, metrics: Metrics, topics: &Namespace) -> Self {
+        let (readings_topic, alerts_topic) = (topics.topic(&TO_ALERT_SYSTEM).into(), topics.topic(&TO_NOTIFIER));
         Self { store, producer, metrics, readings_topic, alerts_topic, partitions: HashMap::new() }
     }
 

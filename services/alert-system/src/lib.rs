@@ -26,6 +26,7 @@ mod memory;
 use std::time::Duration;
 
 use anyhow::Context;
+use events::topics::{ALERT_SYSTEM_GROUP, TO_ALERT_SYSTEM, TO_NOTIFIER, TOPICS};
 use kafka::{Consumer, Producer, Profile, Subscription, topics};
 use runtime::{
     ServiceRuntime,
@@ -50,6 +51,7 @@ pub static SERVICE: ServiceSpec = ServiceSpec {
     migrations: Some(&MIGRATOR),
     http: false,
     grpc: false,
+    topics: TOPICS,
     clock: ClockKind::System,
     configure,
 };
@@ -82,9 +84,9 @@ pub async fn start(config: Config, runtime: &ServiceRuntime) -> anyhow::Result<R
     )?;
     let store = LevelStore::new(pools.background);
     let metrics = Metrics::register(&runtime.registry).context("register the worker's metrics")?;
-    let to_notifier = config.topics.to_notifier();
+    let to_notifier = config.topics.topic(&TO_NOTIFIER);
     let producer = Producer::new(&config.kafka, Profile::Latency, &to_notifier, Criticality::Required, runtime)?;
-    let subscription = Subscription::new(config.topics.to_alert_system(), config.topics.alert_system_group());
+    let subscription = Subscription::of(&config.topics, &TO_ALERT_SYSTEM, &ALERT_SYSTEM_GROUP)?;
     let consumer = Consumer::new(&config.kafka, subscription, &producer, runtime)?;
     clean_up(store.clone(), runtime);
     consumer.spawn(AlertHandler::new(store, producer, metrics, &config.topics), runtime);

@@ -2,14 +2,16 @@
 
 use std::collections::HashMap;
 
+use events::topics::{DEAD_LETTER_RETENTION, TO_ALERT_SYSTEM, days};
 use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::core::{Data, Level, Sequence, State};
 
 /// How long the row of a removed interest stays: a day longer than Kafka keeps anything that may still be
-/// about it. A reading may be a dead letter for 14 days, and wait for 7 more when it is replayed.
-const REMOVED_KEPT_DAYS: i32 = 14 + 7 + 1;
+/// about it. A reading may be a dead letter first, and wait on its topic once more when it is replayed.
+const REMOVED_KEPT_DAYS: i32 =
+    ((DEAD_LETTER_RETENTION.as_secs() + TO_ALERT_SYSTEM.retention.as_secs()) / days(1).as_secs()) as i32 + 1;
 
 /// The levels in PostgreSQL.
 #[derive(Clone)]

@@ -12,7 +12,10 @@ use runtime::{
 };
 use tonic::transport::Endpoint;
 
-use crate::opensky::{Credentials, OpenSkyConfig};
+use crate::{
+    SERVICE,
+    opensky::{Credentials, OpenSkyConfig},
+};
 
 const HTTP_ADDR: &str = "HTTP_ADDR";
 const GRPC_ADDR: &str = "GRPC_ADDR";
@@ -87,7 +90,7 @@ impl Config {
                 runtime,
                 database: database?,
                 kafka: kafka?,
-                topics: Namespace::default(),
+                topics: Namespace::of(SERVICE.topics),
                 http: http.into(),
                 grpc: grpc.into(),
                 user_manager: user_manager?,

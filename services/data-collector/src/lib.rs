@@ -27,7 +27,7 @@ use std::{
 
 use anyhow::Context;
 use chrono::TimeDelta;
-use events::topics::Namespace;
+use events::topics::{Namespace, TO_ALERT_SYSTEM, TOPICS};
 use http_edge::idempotency;
 use kafka::{KafkaConfig, Producer, Profile};
 use pg::{Database, lease};
@@ -59,6 +59,7 @@ pub static SERVICE: ServiceSpec = ServiceSpec {
     migrations: Some(&store::MIGRATOR),
     http: true,
     grpc: true,
+    topics: TOPICS,
     clock: ClockKind::Flights,
     configure,
 };
@@ -111,7 +112,7 @@ pub async fn start(config: Config, runtime: &ServiceRuntime) -> anyhow::Result<R
     grpc.set_serving().await;
     // From here on everything is background work.
     let store = Store::new(pools.background);
-    let topic = topics.to_alert_system();
+    let topic = topics.topic(&TO_ALERT_SYSTEM);
     let fan_out = Producer::new(&kafka, Profile::Throughput, &topic, Criticality::Optional, runtime)?;
     let at_once = Producer::new(&kafka, Profile::Latency, &topic, Criticality::Optional, runtime)?;
     let interval = TimeDelta::from_std(config.collect_interval).context("read the interval")?;

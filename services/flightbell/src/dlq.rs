@@ -23,15 +23,15 @@ const GLIMPSE: usize = 60;
 ///
 /// # Errors
 /// When Kafka cannot be reached, or an id, a topic or a group is none of ours.
-pub async fn run(args: cli::Dlq, vars: &dyn Vars) -> anyhow::Result<()> {
+pub async fn run(args: cli::Dlq, topics: &Namespace, vars: &dyn Vars) -> anyhow::Result<()> {
     let running = paths::data_dir(args.data_dir, vars).ok().and_then(|folder| RunningInstance::find(&folder));
-    let kafka = kafka(vars, running.as_ref())?;
+    let (kafka, queues) = (kafka(vars, running.as_ref())?, Queues::of(topics));
     match args.action {
-        DlqAction::List { filter, limit } => list_all(&kafka, &filter, limit).await,
-        DlqAction::Show { id } => show_one(&kafka, &id).await,
+        DlqAction::List { filter, limit } => list_all(&kafka, &queues.filtered(&filter)?, limit).await,
+        DlqAction::Show { id } => show_one(&kafka, &queues, &id).await,
         DlqAction::Replay { ids, filter } => {
             let mut done = 0;
-            for (queue, letters) in chosen(&ids, &filter)? {
+            for (queue, letters) in queues.chosen(&ids, &filter)? {
                 done += queue.open(&kafka)?.replay(letters).await?;
             }
             say(&format!("{done} dead letters were put back for their group to retry"));
@@ -39,13 +39,13 @@ pub async fn run(args: cli::Dlq, vars: &dyn Vars) -> anyhow::Result<()> {
         }
         DlqAction::Drop { ids, filter } => {
             let mut done = 0;
-            for (queue, letters) in chosen(&ids, &filter)? {
+            for (queue, letters) in queues.chosen(&ids, &filter)? {
                 done += queue.open(&kafka)?.drop(letters).await?;
             }
             say(&format!("{done} dead letters were dropped"));
             Ok(())
         }
-        DlqAction::Reset { filter } => reset(&kafka, &filter).await,
+        DlqAction::Reset { filter } => reset(&kafka, queues.filtered(&filter)?).await,
     }
 }
 
@@ -56,31 +56,62 @@ struct Queue {
     is_legacy: bool,
 }
 
-impl Queue {
-    /// Every one there can be, those of older versions last.
-    fn all() -> impl Iterator<Item = Self> {
-        let queues = |is_legacy| Namespace::default().group_topics().map(|of| Self { of, is_legacy });
-        queues(false).into_iter().chain(queues(true))
+/// Every one there can be, those of older versions last.
+struct Queues(Vec<Queue>);
+
+impl Queues {
+    fn of(topics: &Namespace) -> Self {
+        let all = topics.group_topics();
+        let legacy = all.clone().into_iter().filter(|of| of.takes_legacy).map(|of| Queue { of, is_legacy: true });
+        Self(all.into_iter().map(|of| Queue { of, is_legacy: false }).chain(legacy).collect())
     }
 
     /// Those that the filter leaves.
     ///
     /// # Errors
     /// When it leaves none, since its topic or group is none of ours.
-    fn filtered(filter: &DlqFilter) -> anyhow::Result<Vec<Self>> {
+    fn filtered(&self, filter: &DlqFilter) -> anyhow::Result<Vec<Queue>> {
         let is_meant = |wanted: &Option<String>, name: &str| wanted.as_deref().is_none_or(|wanted| wanted == name);
-        let of_topic: Vec<_> = Self::all().filter(|queue| is_meant(&filter.topic, &queue.of.topic)).collect();
-        let left: Vec<_> = of_topic.into_iter().filter(|queue| is_meant(&filter.group, &queue.of.group)).collect();
+        let of_topic = self.0.iter().filter(|queue| is_meant(&filter.topic, &queue.of.topic));
+        let left: Vec<_> = of_topic.filter(|queue| is_meant(&filter.group, &queue.of.group)).cloned().collect();
         if left.is_empty() {
-            let known: Vec<_> = Self::all().filter(|queue| !queue.is_legacy).map(|queue| queue.to_string()).collect();
+            let known: Vec<_> = self.0.iter().filter(|queue| !queue.is_legacy).map(ToString::to_string).collect();
             let asked: Vec<_> = filter.topic.iter().chain(&filter.group).map(String::as_str).collect();
             bail!("nothing here reads {}: there are {}", asked.join(" as "), known.join(" and "));
         }
         Ok(left)
     }
 
+    /// The dead letters that are meant, by where they lie.
+    fn chosen(&self, ids: &[String], filter: &DlqFilter) -> anyhow::Result<Vec<(Queue, DeadLetters)>> {
+        let queues = self.filtered(filter)?;
+        if ids.iter().any(|id| id == "all") {
+            return Ok(queues.into_iter().map(|queue| (queue, DeadLetters::All)).collect());
+        }
+        let ids = ids.iter().map(|id| self.named(id)).collect::<anyhow::Result<Vec<_>>>()?;
+        let of_queue = |queue: Queue| {
+            let places: Vec<_> = ids.iter().filter(|(of, _)| *of == queue).map(|(_, place)| *place).collect();
+            (!places.is_empty()).then_some((queue, DeadLetters::These(places)))
+        };
+        Ok(queues.into_iter().filter_map(of_queue).collect())
+    }
+
+    /// The dead letter named `topic/group/partition:offset`, or `topic/partition:offset` when it has no
+    /// group.
+    fn named(&self, id: &str) -> anyhow::Result<(Queue, DeadLetterId)> {
+        let Some((of, place)) = id.rsplit_once('/') else {
+            bail!("{id:?} is no id: take one from `flightbell dlq list`")
+        };
+        let queue = self.0.iter().find(|queue| queue.to_string() == of);
+        let queue = queue.with_context(|| format!("{id:?} is no id: {of:?} is no topic and group of ours"))?;
+        let place = place.parse().with_context(|| format!("read the id {id:?}"))?;
+        Ok((queue.clone(), place))
+    }
+}
+
+impl Queue {
     fn open(&self, kafka: &KafkaConfig) -> anyhow::Result<Dlq> {
-        let GroupTopic { topic, group } = &self.of;
+        let GroupTopic { topic, group, .. } = &self.of;
         if self.is_legacy { Dlq::legacy(kafka, topic, group) } else { Dlq::of(kafka, topic, group) }
     }
 }
@@ -88,13 +119,13 @@ impl Queue {
 impl fmt::Display for Queue {
     /// As it stands in the ids of its dead letters.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let GroupTopic { topic, group } = &self.of;
+        let GroupTopic { topic, group, .. } = &self.of;
         if self.is_legacy { f.write_str(topic) } else { write!(f, "{topic}/{group}") }
     }
 }
 
-async fn list_all(kafka: &KafkaConfig, filter: &DlqFilter, limit: usize) -> anyhow::Result<()> {
-    for queue in Queue::filtered(filter)? {
+async fn list_all(kafka: &KafkaConfig, queues: &[Queue], limit: usize) -> anyhow::Result<()> {
+    for queue in queues {
         let listing = queue.open(kafka)?.list(limit).await?;
         if queue.is_legacy && listing.unsettled == 0 {
             continue;
@@ -113,8 +144,8 @@ async fn list_all(kafka: &KafkaConfig, filter: &DlqFilter, limit: usize) -> anyh
     Ok(())
 }
 
-async fn show_one(kafka: &KafkaConfig, id: &str) -> anyhow::Result<()> {
-    let (queue, place) = named(id)?;
+async fn show_one(kafka: &KafkaConfig, queues: &Queues, id: &str) -> anyhow::Result<()> {
+    let (queue, place) = queues.named(id)?;
     let letter = queue.open(kafka)?.show(place).await?.with_context(|| format!("{id} is no dead letter"))?;
     say(&format!("letter   {queue}/{place}"));
     say(&format!("reason   {}", reason(&letter)));
@@ -130,8 +161,8 @@ async fn show_one(kafka: &KafkaConfig, id: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn reset(kafka: &KafkaConfig, filter: &DlqFilter) -> anyhow::Result<()> {
-    for queue in Queue::filtered(filter)?.into_iter().filter(|queue| !queue.is_legacy) {
+async fn reset(kafka: &KafkaConfig, queues: Vec<Queue>) -> anyhow::Result<()> {
+    for queue in queues.into_iter().filter(|queue| !queue.is_legacy) {
         queue.open(kafka)?.reset().await?;
         say(&format!("{queue}: every replica of {} counts rejects anew", queue.of.group));
     }
@@ -154,30 +185,6 @@ fn glimpse(value: &[u8]) -> String {
         glimpse.push('…');
     }
     glimpse
-}
-
-/// The dead letters that are meant, by where they lie.
-fn chosen(ids: &[String], filter: &DlqFilter) -> anyhow::Result<Vec<(Queue, DeadLetters)>> {
-    let queues = Queue::filtered(filter)?;
-    if ids.iter().any(|id| id == "all") {
-        return Ok(queues.into_iter().map(|queue| (queue, DeadLetters::All)).collect());
-    }
-    let ids = ids.iter().map(|id| named(id)).collect::<anyhow::Result<Vec<_>>>()?;
-    let of_queue = |queue: Queue| {
-        let places: Vec<_> = ids.iter().filter(|(of, _)| *of == queue).map(|(_, place)| *place).collect();
-        (!places.is_empty()).then_some((queue, DeadLetters::These(places)))
-    };
-    Ok(queues.into_iter().filter_map(of_queue).collect())
-}
-
-/// The dead letter named `topic/group/partition:offset`, or `topic/partition:offset` when it has no
-/// group.
-fn named(id: &str) -> anyhow::Result<(Queue, DeadLetterId)> {
-    let Some((of, place)) = id.rsplit_once('/') else { bail!("{id:?} is no id: take one from `flightbell dlq list`") };
-    let queue = Queue::all().find(|queue| queue.to_string() == of);
-    let queue = queue.with_context(|| format!("{id:?} is no id: {of:?} is no topic and group of ours"))?;
-    let place = place.parse().with_context(|| format!("read the id {id:?}"))?;
-    Ok((queue, place))
 }
 
 /// Kafka as the environment names it, or else that of the running `up`.
@@ -205,12 +212,13 @@ mod tests {
 
     #[test]
     fn a_dead_letter_is_named_by_topic_group_partition_and_offset() {
-        let (queue, place) = named("to-notifier/notifier/3:17").expect("an id");
+        let queues = Queues::of(&Namespace::default());
+        let (queue, place) = queues.named("to-notifier/notifier/3:17").expect("an id");
         assert_eq!((queue.to_string().as_str(), place.to_string().as_str()), ("to-notifier/notifier", "3:17"));
-        let (queue, _) = named("to-notifier/3:17").expect("an id of an older version");
+        let (queue, _) = queues.named("to-notifier/3:17").expect("an id of an older version");
         assert!(queue.is_legacy);
         for wrong in ["3:17", "to-notifier/3", "elsewhere/3:17", "to-notifier/-1:2", "to-notifier/alert-system/3:17"] {
-            assert!(named(wrong).is_err(), "{wrong}");
+            assert!(queues.named(wrong).is_err(), "{wrong}");
         }
     }
 
@@ -218,7 +226,7 @@ mod tests {
     fn a_filter_leaves_the_dead_letters_of_a_topic_and_a_group_and_is_never_silently_empty() {
         let left = |topic: Option<&str>, group: Option<&str>| {
             let filter = DlqFilter { topic: topic.map(Into::into), group: group.map(Into::into) };
-            let queues = Queue::filtered(&filter).map_err(|error| error.to_string())?;
+            let queues = Queues::of(&Namespace::default()).filtered(&filter).map_err(|error| error.to_string())?;
             Ok(queues.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
         assert_eq!(left(None, None).map(|all| all.len()), Ok(4));
@@ -228,6 +236,19 @@ mod tests {
         assert!(
             left(Some("to-notifier"), Some("alert-system"))
                 .is_err_and(|said: String| said.contains("to-notifier/notifier"))
+        );
+    }
+
+    #[test]
+    fn each_group_of_a_topic_has_dead_letters_of_its_own_and_the_first_those_of_older_versions() {
+        use events::topics::{Group, TO_NOTIFIER, Topic};
+        let groups = &[Group { name: "one", service: "one" }, Group { name: "two", service: "two" }];
+        let queues = Queues::of(&Namespace::of(vec![Topic { groups, ..TO_NOTIFIER }]));
+        let all: Vec<_> = queues.0.iter().map(|queue| (queue.to_string(), queue.of.group.as_str())).collect();
+        let named = |queue: &str, group| (queue.to_owned(), group);
+        assert_eq!(
+            all,
+            [named("to-notifier/one", "one"), named("to-notifier/two", "two"), named("to-notifier", "one")]
         );
     }
 

@@ -34,13 +34,17 @@ pub async fn run(services: ServiceList) -> ExitCode {
     // Whatever the umask lets others do: nothing that this process or its servers make can be changed by them.
     let umask = rustix::process::umask(Mode::empty());
     rustix::process::umask(umask | Mode::WGRP | Mode::WOTH);
-    let ended = match cli::parse(services) {
+    runtime::exit_code(run_command(cli::parse(services), services).await)
+}
+
+async fn run_command(command: Command, services: ServiceList) -> anyhow::Result<()> {
+    let topics = services::topics(services)?;
+    match command {
         Command::Up(args) => up::run(args, services, &ProcessEnv).await,
         Command::Demo(args) => demo::run(args, &ProcessEnv).await,
         Command::Gateway(args) => gateway::run(args, &ProcessEnv).await,
-        Command::Doctor(args) => doctor::run(args, services, &ProcessEnv).await,
+        Command::Doctor(args) => doctor::run(args, services, &topics, &ProcessEnv).await,
         Command::Migrate(args) => migrate::run(args, services, &ProcessEnv).await,
-        Command::Dlq(args) => dlq::run(args, &ProcessEnv).await,
-    };
-    runtime::exit_code(ended)
+        Command::Dlq(args) => dlq::run(args, &topics, &ProcessEnv).await,
+    }
 }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use anyhow::Context;
+use events::topics::{Namespace, WrongTable, merged};
 use http::uri::Authority;
 use runtime::{Process, ServiceRuntime, clock::Clock, listen::Listen};
 use service::{ClockKind, Configured, Launch, ServiceSpec};
@@ -18,6 +19,14 @@ pub static SERVICES: ServiceList =
 
 /// gRPC addresses, by the service's name.
 pub type GrpcAddresses = BTreeMap<&'static str, SocketAddr>;
+
+/// The topics of all services, and what follows from them.
+///
+/// # Errors
+/// When the tables of two services contradict each other.
+pub fn topics(services: ServiceList) -> Result<Namespace, WrongTable> {
+    merged(services.iter().map(|spec| spec.topics)).map(Namespace::of)
+}
 
 /// The listeners of the services, bound before any service starts, since each is told the others'
 /// addresses.
@@ -115,5 +124,25 @@ impl Shells {
             })
             .collect();
         futures::future::try_join_all(starting).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_topic_has_an_owner_and_readers_among_the_services_that_hand_its_row() {
+        let topics = topics(SERVICES).expect("tables that agree");
+        assert!(topics.rows().len() > 1);
+        for row in topics.rows() {
+            let named = row.groups.iter().map(|group| group.service).chain([row.owner]);
+            let named: BTreeSet<_> = named.collect();
+            let handing = SERVICES.iter().filter(|spec| spec.topics.contains(row)).map(|spec| spec.name);
+            let handing: BTreeSet<_> = handing.collect();
+            assert!(named.is_subset(&handing), "{}: {named:?} use it, {handing:?} hand its row", row.name);
+        }
     }
 }

@@ -13,7 +13,7 @@ use runtime::{
 use secrecy::{ExposeSecret, SecretString};
 use tonic::transport::Endpoint;
 
-use crate::{core::schedule::Schedule, telegram::TelegramConfig};
+use crate::{SERVICE, core::schedule::Schedule, telegram::TelegramConfig};
 
 /// The Bot API, for everybody who does not run a server of it.
 pub const BOT_API: &str = "https://api.telegram.org";
@@ -102,7 +102,7 @@ impl Config {
                 grpc: Listen::At(grpc),
                 database: database?,
                 kafka: kafka?,
-                topics: Namespace::default(),
+                topics: Namespace::of(SERVICE.topics),
                 user_manager: user_manager?,
                 telegram: telegram?,
                 sending,

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::anyhow;
-use events::headers;
+use events::{headers, topics::TO_NOTIFIER};
 use kafka::{Failure, Handler, Record, Settled};
 use pg::is_unavailable;
 use runtime::fault;
@@ -103,7 +103,7 @@ impl Handler for AlertConsumer {
         let mut settled = Vec::with_capacity(batch.len());
         for (place, record) in batch.iter().enumerate() {
             // Another version may send types beside ours, which are not for us.
-            if record.header(headers::TYPE).is_some_and(|kind| kind != headers::ALERT_V1.as_bytes()) {
+            if !TO_NOTIFIER.knows(record.header(headers::TYPE)) {
                 settled.push(Settled::Skipped);
                 continue;
             }

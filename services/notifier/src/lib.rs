@@ -42,6 +42,7 @@ mod maintenance;
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
+use events::topics::{NOTIFIER_GROUP, TO_NOTIFIER, TOPICS};
 use kafka::{Consumer, Producer, Profile, Subscription, topics};
 use pg::lease;
 use runtime::{
@@ -75,6 +76,7 @@ pub static SERVICE: ServiceSpec = ServiceSpec {
     migrations: Some(&MIGRATOR),
     http: false,
     grpc: true,
+    topics: TOPICS,
     clock: ClockKind::Flights,
     configure,
 };
@@ -116,10 +118,10 @@ pub async fn start(config: Config, runtime: &ServiceRuntime) -> anyhow::Result<R
     db.set(Store::new(pools.requests));
     let store = Store::new(pools.background);
     grpc.set_serving().await;
-    let topic = config.topics.to_notifier();
+    let topic = config.topics.topic(&TO_NOTIFIER);
     // The notifier produces nothing but dead letters.
     let dead_letters = Producer::new(&config.kafka, Profile::Latency, &topic, Criticality::Required, runtime)?;
-    let subscription = Subscription::new(topic.clone(), config.topics.notifier_group());
+    let subscription = Subscription::of(&config.topics, &TO_NOTIFIER, &NOTIFIER_GROUP)?;
     let consumer = Consumer::new(&config.kafka, subscription, &dead_letters, runtime)?;
 
     let news = Arc::new(Notify::new());

@@ -48,6 +48,7 @@ pub static SERVICE: ServiceSpec = ServiceSpec {
     migrations: Some(&MIGRATOR),
     http: true,
     grpc: true,
+    topics: &[],
     clock: ClockKind::System,
     configure,
 };

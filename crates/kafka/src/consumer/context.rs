@@ -19,7 +19,11 @@ use serde::Deserialize;
 use tokio::sync::Notify;
 
 use super::{Names, membership::SharedMembership};
-use crate::{client::ClientLog, record::Partition};
+use crate::{
+    client::ClientLog,
+    metrics::BySource,
+    record::{Partition, Source},
+};
 
 /// A change of what is ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +39,7 @@ pub(super) enum Rebalanced {
 /// retried must meet what its partition's owner keeps in memory.
 pub(super) struct Context {
     names: Names,
-    lag: IntGaugeVec,
+    lag: BySource<IntGaugeVec>,
     log: ClientLog,
     rebalances: Mutex<Vec<Rebalanced>>,
     has_rebalances: AtomicBool,
@@ -46,7 +50,7 @@ pub(super) struct Context {
 }
 
 impl Context {
-    pub(super) fn new(names: Names, lag: IntGaugeVec, membership: SharedMembership) -> Self {
+    pub(super) fn new(names: Names, lag: BySource<IntGaugeVec>, membership: SharedMembership) -> Self {
         Self {
             names,
             lag,
@@ -131,8 +135,8 @@ impl Context {
                 for partition in partitions {
                     assigned.remove(&partition.0);
                     // There is nothing to remove when no statistics came while it was ours.
-                    for topic in [&self.names.topic, &self.names.retry_topic] {
-                        self.lag.remove_label_values(&[topic, &partition.to_string()]).ok();
+                    for source in [Source::Topic, Source::Retry] {
+                        self.lag.of(source).remove_label_values(&[&partition.to_string()]).ok();
                     }
                 }
             }
@@ -159,9 +163,10 @@ impl ClientContext for Context {
             Err(error) => return tracing::debug!("read the client's statistics: {error}"),
         };
         let assigned = self.assigned.lock().unwrap_or_else(PoisonError::into_inner);
-        for topic in [&self.names.topic, &self.names.retry_topic] {
-            for (partition, lag) in statistics.lags(topic).filter(|(partition, _)| assigned.contains(partition)) {
-                self.lag.with_label_values(&[topic, &partition.to_string()]).set(lag);
+        for source in [Source::Topic, Source::Retry] {
+            let lags = statistics.lags(self.names.topic(source));
+            for (partition, lag) in lags.filter(|(partition, _)| assigned.contains(partition)) {
+                self.lag.of(source).with_label_values(&[&partition.to_string()]).set(lag);
             }
         }
         drop(assigned);

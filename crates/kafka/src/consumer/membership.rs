@@ -9,6 +9,7 @@ use std::{
 use chrono::{TimeDelta, Utc};
 use runtime::readiness::{Criticality, HealthPart, Readiness};
 
+use super::Names;
 use crate::core::membership::{Membership, Standing};
 
 /// How often the answer is brought up to date.
@@ -20,15 +21,15 @@ pub(super) type SharedMembership = Arc<Mutex<Membership>>;
 /// The consumer's part of `/readyz`.
 pub(super) struct MembershipReport {
     membership: SharedMembership,
-    topic: String,
+    names: Names,
     part: HealthPart,
 }
 
 impl MembershipReport {
-    pub(super) fn new(membership: SharedMembership, topic: &str, readiness: &Readiness) -> Self {
-        let part = readiness.part(format!("consumer of {topic}"), Criticality::Required, "not started");
+    pub(super) fn new(membership: SharedMembership, names: &Names, readiness: &Readiness) -> Self {
+        let part = readiness.part(format!("consumer of {names}"), Criticality::Required, "not started");
         part.up_with("not started");
-        Self { membership, topic: topic.to_owned(), part }
+        Self { membership, names: names.clone(), part }
     }
 
     /// Keeps the part up to date, and never ends.
@@ -46,9 +47,9 @@ impl MembershipReport {
                 }
             }
             if is_out && !was_out {
-                tracing::warn!("the consumer of {} cannot join its group", self.topic);
+                tracing::warn!("the consumer of {} cannot join its group", self.names);
             } else if was_out && matches!(standing, Standing::Member(_)) {
-                tracing::info!("the consumer of {} is a member of its group again", self.topic);
+                tracing::info!("the consumer of {} is a member of its group again", self.names);
             }
             was_out = is_out;
             tokio::time::sleep(INTERVAL).await;

@@ -80,7 +80,8 @@ enum Handlers<H> {
 
 impl Consumer {
     /// A consumer whose rejects go out through `dead_letters`. It registers its metrics and its parts of
-    /// `/readyz`: whether it is a member of its group, and whether too many records were rejected.
+    /// `/readyz`: whether it is a member of its group, and whether too many records were rejected. All bear
+    /// topic and group, so a runtime may have several consumers.
     ///
     /// # Errors
     /// When the runtime has a consumer of this topic and group already.
@@ -91,14 +92,14 @@ impl Consumer {
         runtime: &ServiceRuntime,
     ) -> anyhow::Result<Self> {
         let Subscription { topic, group, batch } = subscription;
-        let metrics =
-            ConsumerMetrics::register(&runtime.registry, &topic, &group).context("register the consumer's metrics")?;
-        let breaker = DeadLetterBreaker::new(config, &topic, &runtime.readiness, metrics.clone());
+        let names = Names::of(&topic, &group);
+        let metrics = ConsumerMetrics::register(&runtime.registry, &names)
+            .with_context(|| format!("register the metrics of the consumer of {names}"))?;
+        let breaker = DeadLetterBreaker::new(config, &names, &runtime.readiness, metrics.clone());
         let (rejoin_timeout, grace) = (REJOIN_SESSIONS * config.session(), SESSIONS_OF_GRACE * config.session());
         let membership = Arc::new(Mutex::new(Membership::new(rejoin_timeout, grace, Instant::now())));
-        let report = MembershipReport::new(membership.clone(), &topic, &runtime.readiness);
-        let (names, dead_letters) = (Names::of(&topic, &group), dead_letters.clone());
-        let (config, made_at) = (config.clone(), Utc::now());
+        let report = MembershipReport::new(membership.clone(), &names, &runtime.readiness);
+        let (config, dead_letters, made_at) = (config.clone(), dead_letters.clone(), Utc::now());
         Ok(Self { config, names, batch, dead_letters, breaker, metrics, membership, report, made_at })
     }
 
@@ -125,7 +126,7 @@ impl Consumer {
     }
 
     fn spawn_with<H: Handler + 'static>(self, handlers: Handlers<H>, runtime: &ServiceRuntime) {
-        let name = format!("consumer of {}", self.names.topic);
+        let name = format!("consumer of {}", self.names);
         let stopping = runtime.tasks.stopping().clone();
         runtime.tasks.spawn(name, self.run_with(handlers, stopping));
     }

@@ -88,10 +88,10 @@ impl<H: Handler + 'static> PollLoop<'_, H> {
         for (partition, part) in by_topic_partition(batch) {
             let (of_part, others) = rest.split_at(part.len().min(rest.len()));
             rest = others;
-            let topic = self.deps.names.topic(partition.source);
+            let counters = self.deps.metrics.settled.of(partition.source);
             // Looking a counter up costs as much as handling a quiet record, so equal neighbours share it.
             for alike in of_part.chunk_by(|one, next| outcome(one) == outcome(next)) {
-                let counter = self.deps.metrics.settled.with_label_values(&[topic, outcome(&alike[0])]);
+                let counter = counters.with_label_values(&[outcome(&alike[0])]);
                 counter.inc_by(u64::try_from(alike.len()).unwrap_or(u64::MAX));
             }
         }

@@ -1,6 +1,7 @@
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use events::topics::{dead_letter_topic, retry_topic};
+use anyhow::ensure;
+use events::topics::{Group, Namespace, Topic, dead_letter_topic, retry_topic};
 
 use crate::{core::partition_buffers::Limits, record::Source};
 
@@ -35,6 +36,16 @@ impl Default for BatchLimits {
 }
 
 impl Subscription {
+    /// A topic of the table on behalf of one of its groups, with the default limits.
+    ///
+    /// # Errors
+    /// When the row does not name the group, since then its dead letters have no topic.
+    pub fn of(names: &Namespace, topic: &Topic, group: &Group) -> anyhow::Result<Self> {
+        let is_named = topic.groups.contains(group);
+        ensure!(is_named, "group {} does not read {}: name it in the topic's row", group.name, topic.name);
+        Ok(Self::new(names.topic(topic), names.group(group)))
+    }
+
     /// `topic` on behalf of `group`, with the default limits.
     #[must_use]
     pub fn new(topic: impl Into<String>, group: impl Into<String>) -> Self {
@@ -70,13 +81,19 @@ impl BatchLimits {
     }
 }
 
-/// The topics of a subscription.
+/// The topics of a subscription. It shows as `TOPIC as GROUP`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Names {
     pub topic: String,
     pub group: String,
     pub retry_topic: String,
     pub dead_letter_topic: String,
+}
+
+impl fmt::Display for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} as {}", self.topic, self.group)
+    }
 }
 
 impl Names {

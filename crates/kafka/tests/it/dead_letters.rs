@@ -1,6 +1,6 @@
 use std::num::NonZeroU32;
 
-use events::topics::Namespace;
+use events::topics::{Namespace, TO_NOTIFIER};
 use kafka::{Failure, KafkaConfig, Offset, OutgoingRecord, Partition, Record, Settled, topics};
 use rdkafka::mocking::MockCluster;
 use tokio_util::sync::CancellationToken;
@@ -155,5 +155,5 @@ async fn a_type_that_is_not_known_is_skipped_counted_and_no_reject() {
 
 #[test]
 fn the_contracts_names_are_what_no_prefix_gives() {
-    assert_eq!(Namespace::default().to_notifier(), "to-notifier");
+    assert_eq!(Namespace::default().topic(&TO_NOTIFIER), "to-notifier");
 }

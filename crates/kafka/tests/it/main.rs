@@ -12,5 +12,7 @@ mod producer;
 mod protected;
 mod rebalances;
 mod retries;
+mod several;
 mod support;
+mod tail;
 mod topics;

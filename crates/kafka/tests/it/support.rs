@@ -4,7 +4,9 @@ use std::{
     time::Duration,
 };
 
-use events::topics::{Namespace, dead_letter_topic, legacy_dead_letter_topic, retry_topic};
+use events::topics::{
+    ALERT_SYSTEM_GROUP, Namespace, TO_ALERT_SYSTEM, dead_letter_topic, legacy_dead_letter_topic, retry_topic,
+};
 use kafka::{
     BatchLimits, Consumer, DeadLetterBreaker, Failure, Handler, KafkaConfig, OutgoingRecord, Partition, Producer,
     Profile, Record, Settled, Subscription, dlq::Dlq, topics,
@@ -50,7 +52,7 @@ impl Harness {
 
     pub fn on(config: KafkaConfig, names: &Namespace) -> Self {
         let producer = Producer::unwatched(&config, Profile::Throughput).expect("a producer");
-        let (topic, group) = (names.to_alert_system(), names.alert_system_group());
+        let (topic, group) = (names.topic(&TO_ALERT_SYSTEM), names.group(&ALERT_SYSTEM_GROUP));
         Self { config, topic, group, producer }
     }
 

@@ -1,6 +1,6 @@
 use std::{sync::Mutex, time::Duration};
 
-use events::topics::{dead_letter_topic, retry_topic};
+use events::topics::{Group, NOTIFIER_GROUP, TO_NOTIFIER, Topic, days, dead_letter_topic, retry_topic};
 use kafka::{
     KafkaConfig,
     topics::{TopicsError, absent, create, ensure},
@@ -31,10 +31,10 @@ async fn topics_are_made_as_the_contract_says_and_existing_ones_are_left_alone()
     let (names, stopping) = (testkit::topics(), CancellationToken::new());
     create(&config, &names, &stopping, drop).await.expect("topics");
     let delete = |retention: &str| ("delete".to_owned(), retention.to_owned());
-    assert_eq!(settings(&config, &names.to_notifier()).await, delete("604800000"));
-    let group = names.notifier_group();
+    assert_eq!(settings(&config, &names.topic(&TO_NOTIFIER)).await, delete("604800000"));
+    let group = names.group(&NOTIFIER_GROUP);
     let (letters, retries) =
-        (dead_letter_topic(&names.to_notifier(), &group), retry_topic(&names.to_notifier(), &group));
+        (dead_letter_topic(&names.topic(&TO_NOTIFIER), &group), retry_topic(&names.topic(&TO_NOTIFIER), &group));
     assert_eq!(settings(&config, &letters).await, delete("1209600000"));
     assert_eq!(settings(&config, &retries).await, delete("604800000"));
 
@@ -83,7 +83,7 @@ async fn a_service_creates_the_topics_it_owns_and_waits_for_those_it_reads() {
     let owner = async {
         testkit::wait_for("the reader to wait", crate::support::DEADLINE, waits).await;
         let missing = absent(&config, &names).await.expect("an answer");
-        assert!(missing.contains(&names.to_notifier()) && missing.len() == 5, "{missing:?}");
+        assert!(missing.contains(&names.topic(&TO_NOTIFIER)) && missing.len() == 5, "{missing:?}");
         let mut owners = config.clone();
         owners.partitions = 5;
         let alerts = ServiceRuntime::new("alert-system", CancellationToken::new(), Clock::system());
@@ -92,8 +92,8 @@ async fn a_service_creates_the_topics_it_owns_and_waits_for_those_it_reads() {
     let (reader, ()) = tokio::join!(ensure(&config, &names, "notifier", Criticality::Required, &runtime), owner);
     reader.expect("topics");
     // The owner's number counts, and the retries have as many.
-    assert_eq!(partitions(&config, &names.to_notifier()), 5);
-    assert_eq!(partitions(&config, &retry_topic(&names.to_notifier(), &names.notifier_group())), 5);
+    assert_eq!(partitions(&config, &names.topic(&TO_NOTIFIER)), 5);
+    assert_eq!(partitions(&config, &retry_topic(&names.topic(&TO_NOTIFIER), &names.group(&NOTIFIER_GROUP))), 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,7 +103,8 @@ async fn a_reader_creates_what_no_owner_creates_and_retries_keep_up_with_their_t
     let names = testkit::topics();
     let runtime = ServiceRuntime::new("notifier", CancellationToken::new(), Clock::system());
     ensure(&config, &names, "notifier", Criticality::Required, &runtime).await.expect("topics");
-    let (topic, retries) = (names.to_notifier(), retry_topic(&names.to_notifier(), &names.notifier_group()));
+    let (topic, retries) =
+        (names.topic(&TO_NOTIFIER), retry_topic(&names.topic(&TO_NOTIFIER), &names.group(&NOTIFIER_GROUP)));
     assert_eq!((partitions(&config, &topic), partitions(&config, &retries)), (1, 1));
     let grown = rdkafka::admin::NewPartitions::new(&topic, 3);
     let mut client = rdkafka::ClientConfig::new();
@@ -113,6 +114,40 @@ async fn a_reader_creates_what_no_owner_creates_and_retries_keep_up_with_their_t
     wait_for("the new partitions", || partitions(&config, &topic) == 3).await;
     ensure(&config, &names, "notifier", Criticality::Required, &runtime).await.expect("topics");
     wait_for("as many retries", || partitions(&config, &retries) == 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_with_two_groups_is_created_with_its_retention_and_dead_letters_for_each_by_its_service() {
+    const OWNERS: Group = Group { name: "greeter", service: "greeter" };
+    const ANOTHERS: Group = Group { name: "archive", service: "archive" };
+    static TABLE: &[Topic] = &[Topic {
+        name: "greetings",
+        owner: "greeter",
+        key: "name",
+        retention: days(2),
+        event_types: &[],
+        groups: &[OWNERS, ANOTHERS],
+    }];
+    let mut config = KafkaConfig::plain(testkit::kafka().await);
+    config.partitions = 1;
+    let names = testkit::topics_of(TABLE);
+    let topic = names.topic(&TABLE[0]);
+    let of_group = |group| {
+        let group = names.group(group);
+        [dead_letter_topic(&topic, &group), retry_topic(&topic, &group)]
+    };
+    let starts = async |service: &'static str| {
+        let runtime = ServiceRuntime::new(service, CancellationToken::new(), Clock::system());
+        ensure(&config, &names, service, Criticality::Required, &runtime).await.expect("topics");
+        absent(&config, &names).await.expect("an answer")
+    };
+    assert_eq!(starts("greeter").await, of_group(&ANOTHERS), "a group's own topics are left to its service");
+    let delete = |retention: &str| ("delete".to_owned(), retention.to_owned());
+    assert_eq!(settings(&config, &topic).await, delete("172800000"));
+    let [letters, retries] = of_group(&OWNERS);
+    assert_eq!(settings(&config, &letters).await, delete("1209600000"));
+    assert_eq!(settings(&config, &retries).await, delete("172800000"));
+    assert!(starts("archive").await.is_empty());
 }
 
 fn partitions(config: &KafkaConfig, topic: &str) -> usize {

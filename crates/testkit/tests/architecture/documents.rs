@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use events::topics::{TO_ALERT_SYSTEM, TO_NOTIFIER};
+use events::topics::{TOPICS, Topic, days};
 
 use super::{code, files, read, root, services};
 
@@ -163,10 +163,38 @@ fn the_map_shows_every_folder_and_the_ports_databases_and_topics_that_are_so() {
         }
     }
     for document in DOCUMENTS {
-        let topics = [TO_ALERT_SYSTEM, TO_NOTIFIER];
         for topic in quoted(&read(document)).filter(|word| word.starts_with("to-")) {
-            assert!(topics.contains(&topic), "{document} names a topic {topic}");
+            assert!(TOPICS.iter().any(|row| row.name == topic), "{document} names a topic {topic}");
         }
+    }
+}
+
+/// A row of the table of topics as a document tells it.
+fn told(row: &Topic) -> String {
+    let days = row.retention.as_secs() / days(1).as_secs();
+    let types: Vec<_> = row.event_types.iter().map(|kind| format!("`{kind}`")).collect();
+    let groups = row.groups.iter().map(|group| match group.name == group.service {
+        true => format!("`{}`", group.name),
+        false => format!("`{}` of {}", group.name, group.service),
+    });
+    let groups: Vec<_> = groups.collect();
+    let (name, owner, key) = (row.name, row.owner, row.key);
+    format!("| `{name}` | {owner} | {key} | {days} days | {} | {} |", types.join(", "), groups.join(", "))
+}
+
+#[test]
+fn the_table_of_topics_in_the_documents_is_the_table_in_the_code() {
+    let text = read("ARCHITECTURE.md");
+    let (_, rest) = text.split_once("\n| topic | owner | key |").expect("the table of topics");
+    let rows: Vec<_> = rest.lines().skip(2).take_while(|line| line.starts_with('|')).collect();
+    assert_eq!(rows, TOPICS.iter().map(told).collect::<Vec<_>>(), "left: ARCHITECTURE.md; right: the code");
+}
+
+#[test]
+fn only_the_table_names_a_topic() {
+    for (path, code) in shipped().iter().filter(|(path, _)| path != "crates/events/src/topics.rs") {
+        let named = literals(code, |word| TOPICS.iter().any(|row| row.name == word));
+        assert!(named.is_empty(), "{path} names {named:?}: take it from the table of topics");
     }
 }
 

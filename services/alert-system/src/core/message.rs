@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt};
 
-use events::{EmailAddress, LegacyReading, ReadingEvent, headers};
+use events::{EmailAddress, LegacyReading, ReadingEvent, topics::TO_ALERT_SYSTEM};
 use serde::{Deserialize, de::IgnoredAny};
 use uuid::Uuid;
 
@@ -30,7 +30,7 @@ pub struct WireRecord<'a> {
     pub key: Option<&'a [u8]>,
     /// Its value; `None` for a removal.
     pub value: Option<&'a [u8]>,
-    /// Its header [`headers::TYPE`].
+    /// Its header [`TYPE`](events::headers::TYPE).
     pub ce_type: Option<&'a [u8]>,
 }
 
@@ -102,7 +102,7 @@ impl std::error::Error for Rejection {}
 /// chooses the partition, and only within one partition does an interest have an order.
 pub fn read<'a>(record: &WireRecord<'a>) -> Result<Message<'a>, Rejection> {
     // Without a type it is judged by its shape.
-    if record.ce_type.is_some_and(|ce_type| ce_type != headers::READING_V1.as_bytes()) {
+    if !TO_ALERT_SYSTEM.knows(record.ce_type) {
         return Err(Rejection::UnknownType);
     }
     let Some(value) = record.value else { return removal(record.key).map(Message::Removed) };

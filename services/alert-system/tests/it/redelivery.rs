@@ -1,5 +1,6 @@
 //! Repeated, late, removed, shared.
 
+use events::topics::{ALERT_SYSTEM_GROUP, TO_ALERT_SYSTEM};
 use testkit::topic_io;
 
 use crate::test_env::{Interest, PATIENCE, Sent, TestEnv, legacy};
@@ -25,7 +26,7 @@ async fn a_topic_that_comes_again_as_a_whole_tells_nothing() {
     let sent_alerts = env.sent_alerts().await.len();
     assert_eq!(sent_alerts, 50 * TOLD.len() + 2);
 
-    let (topic, group) = (env.topics.to_alert_system(), env.topics.alert_system_group());
+    let (topic, group) = (env.topics.topic(&TO_ALERT_SYSTEM), env.topics.group(&ALERT_SYSTEM_GROUP));
     topic_io::rewind(&env.kafka.bootstrap, &topic, &group).await;
     let worker = env.start().await;
     env.settled().await;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use events::headers;
+use events::{headers, topics::TO_ALERT_SYSTEM};
 use serde_json::{Value, json};
 
 use crate::{
@@ -57,7 +57,7 @@ async fn every_kind_of_bad_message_is_kept_with_its_reason_and_the_rest_goes_on(
         let said = &named[headers::DLQ_REASON];
         let reasons = &expected[&letter.value];
         assert!(reasons.iter().any(|reason| said.contains(reason)), "{said} is none of {reasons:?}");
-        assert_eq!(named[headers::DLQ_TOPIC], env.topics.to_alert_system());
+        assert_eq!(named[headers::DLQ_TOPIC], env.topics.topic(&TO_ALERT_SYSTEM));
         assert!(!said.contains(&interest.email), "{said}");
     }
     worker.stop().await;

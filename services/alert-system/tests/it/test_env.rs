@@ -3,7 +3,10 @@
 use std::{collections::HashMap, time::Duration};
 
 use alert_system::{Config, MIGRATOR, start};
-use events::{AlertEvent, LegacyReading, ReadingEvent, ReadingRef, headers, reading_event_id, topics::Namespace};
+use events::{
+    AlertEvent, LegacyReading, ReadingEvent, ReadingRef, headers, reading_event_id,
+    topics::{self, ALERT_SYSTEM_GROUP, Namespace, TO_ALERT_SYSTEM, TO_NOTIFIER},
+};
 use kafka::{
     KafkaConfig, OutgoingRecord, Producer, Profile,
     dlq::{DeadLetters, Dlq},
@@ -117,7 +120,7 @@ impl TestEnv {
     }
 
     async fn try_to_send(&self, messages: &[Sent]) -> Result<(), kafka::SendError> {
-        self.send_to(&self.topics.to_alert_system(), messages).await
+        self.send_to(&self.topics.topic(&TO_ALERT_SYSTEM), messages).await
     }
 
     async fn send_to(&self, topic: &str, messages: &[Sent]) -> Result<(), kafka::SendError> {
@@ -135,14 +138,14 @@ impl TestEnv {
     }
 
     pub fn dlq(&self) -> Dlq {
-        let (topic, group) = (self.topics.to_alert_system(), self.topics.alert_system_group());
+        let (topic, group) = (self.topics.topic(&TO_ALERT_SYSTEM), self.topics.group(&ALERT_SYSTEM_GROUP));
         Dlq::of(&self.kafka, &topic, &group).expect("dead letters")
     }
 
     /// Writes this message as a dead letter, and has it replayed.
     pub async fn retry(&self, message: &Sent) {
-        let (topic, group) = (self.topics.to_alert_system(), self.topics.alert_system_group());
-        self.send_to(&events::topics::dead_letter_topic(&topic, &group), std::slice::from_ref(message))
+        let (topic, group) = (self.topics.topic(&TO_ALERT_SYSTEM), self.topics.group(&ALERT_SYSTEM_GROUP));
+        self.send_to(&topics::dead_letter_topic(&topic, &group), std::slice::from_ref(message))
             .await
             .expect("a letter");
         let letters = self.dlq().list(100).await.expect("a list").letters;
@@ -152,14 +155,14 @@ impl TestEnv {
 
     /// Waits until every message so far is settled and committed.
     pub async fn settled(&self) {
-        let (topic, group) = (self.topics.to_alert_system(), self.topics.alert_system_group());
+        let (topic, group) = (self.topics.topic(&TO_ALERT_SYSTEM), self.topics.group(&ALERT_SYSTEM_GROUP));
         let done = async || topic_io::behind(&self.kafka.bootstrap, &topic, &group).await == 0;
         testkit::wait_for("every message to be settled", PATIENCE, done).await;
     }
 
     /// Every record on `to-notifier`, repeats included.
     pub async fn alert_records(&self) -> Vec<topic_io::Record> {
-        topic_io::consume_all(&self.kafka.bootstrap, &self.topics.to_notifier()).await
+        topic_io::consume_all(&self.kafka.bootstrap, &self.topics.topic(&TO_NOTIFIER)).await
     }
 
     /// Every alert, repeats included, those of one person in their order.
@@ -187,7 +190,7 @@ impl TestEnv {
 
     pub async fn dead_letters(&self) -> Vec<topic_io::Record> {
         let topic =
-            events::topics::dead_letter_topic(&self.topics.to_alert_system(), &self.topics.alert_system_group());
+            topics::dead_letter_topic(&self.topics.topic(&TO_ALERT_SYSTEM), &self.topics.group(&ALERT_SYSTEM_GROUP));
         topic_io::consume_all(&self.kafka.bootstrap, &topic).await
     }
 

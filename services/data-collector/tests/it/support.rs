@@ -7,7 +7,7 @@ use std::{
 
 use chrono::{DateTime, NaiveDate, Utc};
 use data_collector::{Config, Running, store::MIGRATOR};
-use events::topics::Namespace;
+use events::topics::{Namespace, TO_ALERT_SYSTEM};
 use proto::v1::{
     ContactResponse, UndeliveredReport, UndeliveredReportResponse, UserRequest, UserResponse,
     user_service_server::{UserService, UserServiceServer},
@@ -161,7 +161,7 @@ impl TestEnv {
 
     /// Everything on `to-alert-system` so far, in the order of each partition.
     pub async fn records(&self) -> Vec<Record> {
-        records(&self.kafka, &self.topics.to_alert_system()).await
+        records(&self.kafka, &self.topics.topic(&TO_ALERT_SYSTEM)).await
     }
 
     /// The values sent to one interest, in order.

@@ -1,4 +1,5 @@
-//! A made-up service: it keeps whom it has greeted.
+//! A made-up service: it keeps whom it has greeted, and whom others have greeted, which it reads on a topic
+//! of its own.
 
 use std::{
     convert::Infallible,
@@ -13,6 +14,7 @@ use axum::{
     http::{Method, StatusCode},
 };
 use http_edge::{Access, Problem, RouteAccess, Routes};
+use kafka::KafkaConfig;
 use pg::{Database, DbHandle};
 use runtime::{
     ServiceRuntime,
@@ -26,6 +28,8 @@ use tonic::{body::Body, server::NamedService};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use crate::greetings;
+
 static MIGRATOR: Migrator = sqlx::migrate!("examples/with_greeter/migrations");
 
 /// What a process must know of this service.
@@ -34,6 +38,7 @@ pub static SERVICE: ServiceSpec = ServiceSpec {
     migrations: Some(&MIGRATOR),
     http: true,
     grpc: true,
+    topics: greetings::TOPICS,
     clock: ClockKind::System,
     configure,
 };
@@ -43,6 +48,7 @@ struct Config {
     http: Listen,
     grpc: Listen,
     database: Database,
+    kafka: KafkaConfig,
 }
 
 impl Config {
@@ -52,7 +58,9 @@ impl Config {
         let http: SocketAddr = reader.or("HTTP_ADDR", SocketAddr::from(([0, 0, 0, 0], 5000)));
         let grpc: SocketAddr = reader.or("GRPC_ADDR", SocketAddr::from(([0, 0, 0, 0], 50060)));
         let database = Database::read(&mut reader, "greeter");
-        reader.finish(|| Some(Self { runtime, http: http.into(), grpc: grpc.into(), database: database? }))
+        let kafka = KafkaConfig::read(&mut reader);
+        reader
+            .finish(|| Some(Self { runtime, http: http.into(), grpc: grpc.into(), database: database?, kafka: kafka? }))
     }
 }
 
@@ -61,16 +69,22 @@ fn configure(vars: &dyn Vars) -> Result<Configured, ConfigError> {
     Ok(Configured::new(config.runtime.clone(), async move |launch: Launch| {
         let http = launch.http.unwrap_or(config.http);
         let grpc = launch.grpc.unwrap_or(config.grpc);
-        start(&launch.runtime, (http, grpc), &config.database).await
+        start(&launch.runtime, (http, grpc), (&config.database, &config.kafka)).await
     }))
 }
 
-async fn start(runtime: &ServiceRuntime, (http, grpc): (Listen, Listen), database: &Database) -> anyhow::Result<Bound> {
+async fn start(
+    runtime: &ServiceRuntime,
+    (http, grpc): (Listen, Listen),
+    (database, kafka): (&Database, &KafkaConfig),
+) -> anyhow::Result<Bound> {
     let db = DbHandle::<PgPool>::default();
     let http = http_edge::serve(runtime, http, routes(db.clone())).await?;
     let grpc = grpc_edge::serve(runtime, grpc, Greeter).await?;
-    db.set(pg::connect(runtime, database, &MIGRATOR).await?.requests);
+    let pools = pg::connect(runtime, database, &MIGRATOR).await?;
+    db.set(pools.requests);
     grpc.set_serving().await;
+    greetings::consume(kafka, pools.background, runtime).await?;
     Ok(Bound { http: Some(http), grpc: Some(grpc.addr) })
 }
 

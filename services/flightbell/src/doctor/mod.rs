@@ -9,6 +9,7 @@ mod machine;
 mod running_instance;
 
 use anyhow::bail;
+use events::topics::Namespace;
 use local_servers::DataDir;
 use runtime::config::Vars;
 
@@ -19,8 +20,8 @@ use crate::{cli, paths, running_instance::RunningInstance, services::ServiceList
 ///
 /// # Errors
 /// When something must be mended.
-pub async fn run(args: cli::Doctor, services: ServiceList, vars: &dyn Vars) -> anyhow::Result<()> {
-    let findings = examine(args, services, vars).await;
+pub async fn run(args: cli::Doctor, services: ServiceList, topics: &Namespace, vars: &dyn Vars) -> anyhow::Result<()> {
+    let findings = examine(args, services, topics, vars).await;
     findings.iter().for_each(print);
     let wrong = findings.iter().filter(|finding| finding.severity == Severity::Wrong).count();
     match wrong {
@@ -30,7 +31,7 @@ pub async fn run(args: cli::Doctor, services: ServiceList, vars: &dyn Vars) -> a
     }
 }
 
-async fn examine(args: cli::Doctor, services: ServiceList, vars: &dyn Vars) -> Vec<Finding> {
+async fn examine(args: cli::Doctor, services: ServiceList, topics: &Namespace, vars: &dyn Vars) -> Vec<Finding> {
     let folder = match paths::data_dir(args.data_dir, vars) {
         Ok(folder) => folder,
         Err(error) => {
@@ -62,7 +63,10 @@ async fn examine(args: cli::Doctor, services: ServiceList, vars: &dyn Vars) -> V
             findings.push(Finding::wrong("folders", problem, "set HOME or XDG_CACHE_HOME"));
         }
     }
-    findings.extend(running_instance::check(services, &external, holder.as_deref(), running.as_ref(), vars).await);
+    findings.extend(running_instance::check(services, &external, holder.as_deref(), running.as_ref()).await);
+    if let Some(kafka) = running_instance::kafka(&external, running.as_ref(), vars) {
+        findings.push(running_instance::kafka_answers(&kafka, topics).await);
+    }
     findings.extend(external_apis::check(vars).await);
     findings
 }

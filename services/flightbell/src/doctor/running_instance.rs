@@ -3,6 +3,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use events::topics::Namespace;
 use kafka::KafkaConfig;
 use pg::Database;
 use runtime::config::{Reader, Vars};
@@ -27,7 +28,6 @@ pub(super) async fn check(
     external: &ExternalServers,
     holder: Option<&str>,
     running: Option<&RunningInstance>,
-    vars: &dyn Vars,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     match running {
@@ -52,9 +52,6 @@ pub(super) async fn check(
     }
     for (name, url) in databases {
         findings.push(database(&name, &url).await);
-    }
-    if let Some(kafka) = kafka_config(external, running, vars) {
-        findings.push(kafka_answers(&kafka).await);
     }
     findings
 }
@@ -137,17 +134,27 @@ async fn database(name: &str, url: &SecretString) -> Finding {
     }
 }
 
-fn kafka_config(external: &ExternalServers, running: Option<&RunningInstance>, vars: &dyn Vars) -> Option<KafkaConfig> {
+/// Kafka as the environment or a running `up` names it.
+pub(super) fn kafka(
+    external: &ExternalServers,
+    running: Option<&RunningInstance>,
+    vars: &dyn Vars,
+) -> Option<KafkaConfig> {
     if external.kafka.is_some() {
         return KafkaConfig::read(&mut Reader::new(vars));
     }
     running.map(|running| KafkaConfig::plain(running.kafka()))
 }
 
-async fn kafka_answers(kafka: &KafkaConfig) -> Finding {
-    match kafka::topics::absent(kafka, &events::topics::Namespace::default()).await {
+/// Whether it answers, and which topics of the table there are, with their dead letters and retries.
+pub(super) async fn kafka_answers(kafka: &KafkaConfig, topics: &Namespace) -> Finding {
+    match kafka::topics::absent(kafka, topics).await {
         Ok(absent) if absent.is_empty() => {
-            Finding::fine("kafka", format!("{} answers, and our topics are there", kafka.bootstrap))
+            let names: Vec<_> = topics.rows().iter().map(|row| topics.topic(row)).collect();
+            Finding::fine(
+                "kafka",
+                format!("{} answers, and our topics are there: {}", kafka.bootstrap, names.join(", ")),
+            )
         }
         // The services create them when they start.
         Ok(absent) => Finding::fine(

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use events::headers;
+use events::{headers, topics::TO_NOTIFIER};
 use kafka::{Handler, Offset, Partition, Record, Settled, Source};
 use notifier::{consumer::AlertConsumer, store::Store};
 use tokio::sync::Notify;
@@ -38,7 +38,7 @@ async fn what_cannot_be_read_becomes_a_dead_letter_and_stops_nobody() {
 async fn a_batch_that_comes_twice_is_written_once_without_an_id_of_its_own_too() {
     let env = TestEnv::new().await;
     let store = Store::new(env.database.pool.clone());
-    let mut consumer = AlertConsumer::new(store, env.topics.to_notifier(), Arc::new(Notify::new()));
+    let mut consumer = AlertConsumer::new(store, env.topics.topic(&TO_NOTIFIER), Arc::new(Notify::new()));
     let person = env.person();
     let full = serde_json::to_vec(&alert(&person, "Full.", chrono::Utc::now())).expect("JSON");
     let legacy = format!(r#"{{"user_email":"{}","airport_code":"LFPG","condition":"Bare."}}"#, person.email);
@@ -141,7 +141,7 @@ async fn a_type_that_is_not_known_is_skipped_and_a_metric_that_is_not_known_is_t
 async fn a_retried_message_without_an_id_of_its_own_has_that_of_its_first_place() {
     let env = TestEnv::new().await;
     let store = Store::new(env.database.pool.clone());
-    let mut consumer = AlertConsumer::new(store, env.topics.to_notifier(), Arc::new(Notify::new()));
+    let mut consumer = AlertConsumer::new(store, env.topics.topic(&TO_NOTIFIER), Arc::new(Notify::new()));
     let person = env.person();
     let legacy = format!(r#"{{"user_email":"{}","airport_code":"LFPG","condition":"Bare."}}"#, person.email);
     let first = Record::new(Partition(1), Offset(70)).with_value(legacy.as_bytes());

@@ -7,7 +7,10 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use events::{AlertEvent, ReadingRef, headers, topics::Namespace};
+use events::{
+    AlertEvent, ReadingRef, headers,
+    topics::{Namespace, TO_NOTIFIER},
+};
 use kafka::{KafkaConfig, OutgoingRecord, Producer, Profile};
 use notifier::{Config, MIGRATOR, config::Sending, core::schedule::Schedule, start};
 use runtime::{ServiceRuntime, clock::Clock};
@@ -142,7 +145,7 @@ impl TestEnv {
 
     /// Sends records as they are: key, value, headers.
     pub async fn send_raw(&self, records: &[Raw<'_>]) {
-        let topic = self.topics.to_notifier();
+        let topic = self.topics.topic(&TO_NOTIFIER);
         let outgoing = records.iter().map(|(key, value, headers)| {
             let mut outgoing = OutgoingRecord::to(&topic);
             if let Some(key) = key {
