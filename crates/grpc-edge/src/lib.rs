@@ -130,7 +130,7 @@ where
     S: Service<http::Request<Body>, Error = Infallible, Response: IntoResponse, Future: Send>,
     S: NamedService + Clone + Send + Sync + 'static,
 {
-    let (listener, addr) = listen.bind("gRPC").await?;
+    let (listener, addr) = listen.bind(runtime.service, "gRPC").await?;
     let (reporter, health_service) = health_reporter();
     let health = Health { reporter, name: S::NAME, is_serving: Arc::default() };
     health.report(ServingStatus::NotServing).await;

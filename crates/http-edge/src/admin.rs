@@ -10,9 +10,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use runtime::{Process, ServiceRuntime, metrics::render, readiness::Report};
+use runtime::{Process, ServiceRuntime, listen::Listen, metrics::render, readiness::Report};
 use serde::Serialize;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{ConnectionLimits, Problem, serve_connections_within, with_problems};
@@ -25,8 +24,11 @@ use crate::{ConnectionLimits, Problem, serve_connections_within, with_problems};
 #[expect(clippy::disallowed_methods, reason = "this task outlives every other on purpose")]
 pub async fn serve(process: &Process, addr: SocketAddr) -> anyhow::Result<SocketAddr> {
     let runtimes = process.runtimes().to_vec();
-    let listener = TcpListener::bind(addr).await.with_context(|| format!("listen on the admin address {addr}"))?;
-    let addr = listener.local_addr().context("read the admin address")?;
+    let process = match runtimes.as_slice() {
+        [alone] => alone.service,
+        _ => "flightbell",
+    };
+    let (listener, addr) = Listen::At(addr).bind(process, "probes and metrics").await.context("bind ADMIN_ADDR")?;
     let router = probes(runtimes.clone(), Audience::Operators).merge(metrics(runtimes));
     let limits = ConnectionLimits::of_the_admin_port();
     tokio::spawn(serve_connections_within(limits, listener, None, with_problems(router), CancellationToken::new()));

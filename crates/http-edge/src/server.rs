@@ -39,7 +39,7 @@ pub struct Routes {
 /// When a call does not say what it needs, or the address cannot be bound.
 pub async fn serve(runtime: &ServiceRuntime, listen: Listen, routes: Routes) -> anyhow::Result<SocketAddr> {
     let app = app(runtime, routes)?;
-    let (listener, addr) = listen.bind("HTTP").await?;
+    let (listener, addr) = listen.bind(runtime.service, "HTTP").await?;
     let stopping = runtime.tasks.stopping().clone();
     runtime.tasks.spawn("http", async move {
         serve_connections(listener, None, app, stopping).await;

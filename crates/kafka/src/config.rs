@@ -3,7 +3,7 @@
 use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
-use runtime::config::Reader;
+use runtime::config::{Reader, without_password};
 use secrecy::{ExposeSecret, SecretString};
 
 const BROKER_URL: &str = "KAFKA_BROKER_URL";
@@ -216,7 +216,7 @@ impl Security {
         let security = Self {
             protocol: reader.raw(SECURITY_PROTOCOL).map(|protocol| protocol.to_ascii_lowercase()),
             mechanism: reader.raw(SASL_MECHANISM).map(|mechanism| mechanism.to_ascii_uppercase()),
-            username: reader.raw(SASL_USERNAME),
+            username: reader.private(SASL_USERNAME),
             password: reader.secret(SASL_PASSWORD),
             ca_file: reader.optional(CA_FILE),
         };
@@ -284,11 +284,15 @@ fn is_bootstrap(reader: &mut Reader<'_>, servers: &str) -> bool {
     let is_server = |server: &str| {
         let server = server.trim();
         let (host, port) = server.rsplit_once(':').unwrap_or((server, "9092"));
-        !host.is_empty() && !host.contains("://") && port.parse::<u16>().is_ok_and(|port| port > 0)
+        !host.is_empty()
+            && !host.contains("://")
+            && !host.contains('@')
+            && port.parse::<u16>().is_ok_and(|port| port > 0)
     };
     let usable = servers.split(',').all(is_server);
     if !usable {
-        reader.problem(format!("{BROKER_URL}={servers:?} cannot be used: it must be host:port, with commas between"));
+        let shown = without_password(servers);
+        reader.problem(format!("{BROKER_URL}={shown:?} cannot be used: it must be host:port, with commas between"));
     }
     usable
 }
@@ -319,9 +323,10 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_is_a_url_or_has_no_port_number_is_refused() {
-        for address in ["kafka://a:9092", "a:port", ":9092", "a:9092,,b:9092", "a:0"] {
-            assert_eq!(problems(&[("KAFKA_BROKER_URL", address)]).len(), 1, "{address}");
+    fn an_address_that_is_a_url_or_has_no_port_number_or_names_a_user_is_refused() {
+        for address in ["kafka://a:9092", "a:port", ":9092", "a:9092,,b:9092", "a:0", "ada:hush@a:9092"] {
+            let problems = problems(&[("KAFKA_BROKER_URL", address)]);
+            assert!(problems.len() == 1 && !problems[0].contains("hush"), "{problems:?}");
         }
     }
 

@@ -74,8 +74,8 @@ impl Database {
         let pool_size = size(reader, DATABASE_POOL_SIZE, DEFAULT_POOL_SIZE);
         let background_pool_size = size(reader, DATABASE_BACKGROUND_POOL_SIZE, DEFAULT_BACKGROUND_POOL_SIZE);
         let migrate_at_start = reader.or(MIGRATE_AT_START, true);
-        let url =
-            reader.required_secret(DATABASE_URL, &format!("{service}'s PostgreSQL database, a postgres:// URL"))?;
+        let url = reader
+            .required_database_url(DATABASE_URL, &format!("{service}'s PostgreSQL database, a postgres:// URL"))?;
         match Self::parse(&url) {
             Ok(database) => Some(Self { pool_size, background_pool_size, migrate_at_start, ..database }),
             Err(problem) => {

@@ -37,9 +37,9 @@ impl Proxies {
     /// `NO_PROXY`; in small letters too. One that cannot be used is a problem: it is never passed by.
     pub fn read(reader: &mut Reader<'_>) -> Self {
         let [https, https_small, http, http_small, all, all_small, without, without_small] = PROXY_KEYS;
-        let https = named(reader, &[https, https_small, all, all_small]);
-        let http = named(reader, &[http, http_small, all, all_small]);
-        let without = [without, without_small].into_iter().find_map(|key| reader.raw(key)).unwrap_or_default();
+        let https = named(reader, &[https, https_small], &[all, all_small]);
+        let http = named(reader, &[http, http_small], &[all, all_small]);
+        let without = reader.first(&[without, without_small]).map(|(_, hosts)| hosts).unwrap_or_default();
         Self { https, http, without }
     }
 
@@ -62,8 +62,8 @@ impl fmt::Debug for Proxies {
     }
 }
 
-fn named(reader: &mut Reader<'_>, keys: &[&'static str]) -> Option<Named> {
-    let (key, value) = keys.iter().find_map(|key| Some((*key, reader.raw(key)?)))?;
+fn named(reader: &mut Reader<'_>, own: &[&'static str], all: &[&'static str]) -> Option<Named> {
+    let (key, value) = reader.first(own).or_else(|| reader.first(all))?;
     let url = usable(&value);
     if url.is_none() {
         let problem = format!(

@@ -35,21 +35,30 @@ impl Listen {
         }
     }
 
+    /// Binds the address, or takes the listener over, and logs it.
     /// The listener, bound, and its address. `what` names the protocol in errors.
     ///
     /// # Errors
     /// When the address cannot be bound or the listener cannot be taken over.
-    pub async fn bind(self, what: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    pub async fn bind(self, service: &str, protocol: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
         let listener = match self {
-            Self::At(addr) => TcpListener::bind(addr).await.with_context(|| format!("listen for {what} on {addr}"))?,
+            Self::At(addr) => {
+                TcpListener::bind(addr).await.with_context(|| format!("listen for {protocol} on {addr}"))?
+            }
             Self::On(listener) => {
-                listener.set_nonblocking(true).with_context(|| format!("take over the listener for {what}"))?;
-                TcpListener::from_std(listener).with_context(|| format!("take over the listener for {what}"))?
+                listener.set_nonblocking(true).with_context(|| format!("take over the listener for {protocol}"))?;
+                TcpListener::from_std(listener).with_context(|| format!("take over the listener for {protocol}"))?
             }
         };
-        let addr = listener.local_addr().with_context(|| format!("read the address for {what}"))?;
+        let addr = listener.local_addr().with_context(|| format!("read the address for {protocol}"))?;
+        log_bound(service, protocol, addr);
         Ok((listener, addr))
     }
+}
+
+/// Logs that `service` listens on `addr`: one line for each address that a process binds.
+pub fn log_bound(service: &str, protocol: &str, addr: SocketAddr) {
+    tracing::info!(service, protocol, "listening on {addr}");
 }
 
 impl From<SocketAddr> for Listen {

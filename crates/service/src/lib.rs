@@ -10,7 +10,7 @@ use events::topics::Topic;
 use runtime::{
     Process, ServiceRuntime,
     clock::Clock,
-    config::{ConfigError, ProcessEnv, RuntimeConfig, Vars},
+    config::{ConfigError, ProcessEnv, RuntimeConfig, Settings, Vars},
     exit_code,
     listen::Listen,
 };
@@ -72,6 +72,7 @@ type Starting = Pin<Box<dyn Future<Output = anyhow::Result<Bound>> + Send>>;
 /// A service whose settings have been read, and which can be started once.
 pub struct Configured {
     process: RuntimeConfig,
+    settings: Settings,
     start: Box<dyn FnOnce(Launch) -> Starting + Send>,
 }
 
@@ -108,27 +109,30 @@ impl Launch {
 }
 
 impl Configured {
-    /// A service that `start` starts, in a process that is configured by `process`.
-    pub fn new<F, Fut>(process: RuntimeConfig, start: F) -> Self
+    /// A service that `start` starts, in a process that is configured by `process`. `settings` are all that was read
+    /// for it, as they may be shown.
+    pub fn new<F, Fut>(process: RuntimeConfig, settings: Settings, start: F) -> Self
     where
         F: FnOnce(Launch) -> Fut + Send + 'static,
         Fut: Future<Output = anyhow::Result<Bound>> + Send + 'static,
     {
-        Self { process, start: Box::new(move |launch| Box::pin(start(launch))) }
+        Self { process, settings, start: Box::new(move |launch| Box::pin(start(launch))) }
     }
 
-    /// Starts the service and logs where it answers.
+    /// The settings that were read for it, as they may be shown.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Starts the service, and waits until it has what it depends on.
     ///
     /// # Errors
     /// What the service's own start answers, with the service named.
     pub async fn start(self, launch: Launch) -> anyhow::Result<Bound> {
         let service = launch.runtime.service;
         let bound = (self.start)(launch).await.with_context(|| format!("start {service}"))?;
-        for (protocol, addr) in [("HTTP", bound.http), ("gRPC", bound.grpc)] {
-            if let Some(addr) = addr {
-                tracing::info!(service, "{service} serves {protocol} on {addr}");
-            }
-        }
+        tracing::info!(service, "{service} has started");
         Ok(bound)
     }
 }
@@ -141,6 +145,7 @@ pub async fn run(spec: &'static ServiceSpec) -> ExitCode {
 async fn run_alone(spec: &'static ServiceSpec, vars: &dyn Vars) -> anyhow::Result<()> {
     let configured = (spec.configure)(vars)?;
     let mut process = Process::start(&configured.process)?;
+    configured.settings.log(spec.name, vars);
     let runtime = process.runtime(spec.name, Clock::system());
     http_edge::admin::serve(&process, configured.process.admin_addr).await?;
     configured.start(Launch::alone(runtime)).await?;

@@ -3,7 +3,7 @@
 use events::topics::Namespace;
 use kafka::KafkaConfig;
 use pg::Database;
-use runtime::config::{ConfigError, Reader, RuntimeConfig, Vars};
+use runtime::config::{ConfigError, Reader, RuntimeConfig, Settings, Vars};
 
 use crate::SERVICE;
 
@@ -18,6 +18,8 @@ pub struct Config {
     pub topics: Namespace,
     /// What every process takes.
     pub runtime: RuntimeConfig,
+    /// All that was read, as it may be shown.
+    pub settings: Settings,
 }
 
 impl Config {
@@ -30,8 +32,10 @@ impl Config {
         let database = Database::read(&mut reader, "alert-system");
         let kafka = KafkaConfig::read(&mut reader);
         let runtime = RuntimeConfig::read(&mut reader);
+        let settings = reader.settings();
         reader.finish(|| {
-            Some(Self { database: database?, kafka: kafka?, topics: Namespace::of(SERVICE.topics), runtime })
+            let topics = Namespace::of(SERVICE.topics);
+            Some(Self { database: database?, kafka: kafka?, topics, runtime, settings })
         })
     }
 }

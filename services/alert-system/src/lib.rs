@@ -58,7 +58,7 @@ pub static SERVICE: ServiceSpec = ServiceSpec {
 
 fn configure(vars: &dyn Vars) -> Result<Configured, ConfigError> {
     let config = Config::from_vars(vars)?;
-    Ok(Configured::new(config.runtime.clone(), async move |launch: Launch| {
+    Ok(Configured::new(config.runtime.clone(), config.settings.clone(), async move |launch: Launch| {
         start(config, &launch.runtime).await?;
         Ok(Bound::default())
     }))

@@ -6,7 +6,7 @@ use events::topics::Namespace;
 use kafka::KafkaConfig;
 use pg::Database;
 use runtime::{
-    config::{ConfigError, Reader, RuntimeConfig, Vars},
+    config::{ConfigError, Reader, RuntimeConfig, Settings, Vars},
     http_client::Proxies,
     listen::Listen,
 };
@@ -43,6 +43,8 @@ const OPEN_SKY_OPEN_FOR: Duration = Duration::from_secs(60);
 pub struct Config {
     /// What every process takes.
     pub runtime: RuntimeConfig,
+    /// All that was read, as it may be shown.
+    pub settings: Settings,
     /// The service's own database.
     pub database: Database,
     /// Where Kafka is.
@@ -85,9 +87,11 @@ impl Config {
         let collect_interval = reader.seconds(COLLECT_INTERVAL_SECONDS, 300);
         let retention_days = small(reader.number(RETENTION_DAYS, 90, 1, 36_500));
         let interests_per_user = small(reader.number(INTERESTS_PER_USER, 50, 1, 1_000_000));
+        let settings = reader.settings();
         reader.finish(|| {
             Some(Self {
                 runtime,
+                settings,
                 database: database?,
                 kafka: kafka?,
                 topics: Namespace::of(SERVICE.topics),
@@ -105,7 +109,7 @@ impl Config {
 }
 
 fn open_sky(reader: &mut Reader<'_>) -> Option<OpenSkyConfig> {
-    let client_id = reader.raw(OPEN_SKY_CLIENT_ID);
+    let client_id = reader.private(OPEN_SKY_CLIENT_ID);
     let client_secret = reader.secret(OPEN_SKY_CLIENT_SECRET);
     if client_id.is_some() != client_secret.is_some() {
         reader.problem(format!(

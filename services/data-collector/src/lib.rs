@@ -66,7 +66,7 @@ pub static SERVICE: ServiceSpec = ServiceSpec {
 
 fn configure(vars: &dyn Vars) -> Result<Configured, ConfigError> {
     let mut config = Config::from_vars(vars)?;
-    Ok(Configured::new(config.runtime.clone(), async move |launch: Launch| {
+    Ok(Configured::new(config.runtime.clone(), config.settings.clone(), async move |launch: Launch| {
         config.http = launch.http.unwrap_or(config.http);
         config.grpc = launch.grpc.unwrap_or(config.grpc);
         config.source = launch.data_source.unwrap_or(config.source);

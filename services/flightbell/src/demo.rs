@@ -69,6 +69,7 @@ impl Simulators<'_> {
     /// The environment of the demo: `vars` with the simulators in place of everything real.
     fn over<'v>(&self, vars: &'v dyn Vars) -> Overlay<'v> {
         let overlay = Overlay::on(vars)
+            .by("demo")
             .with("OPEN_SKY_API_URL", self.api_url)
             .with("OPEN_SKY_TOKEN_URL", self.token_url)
             .with("OPEN_SKY_CLIENT_ID", "flightbell")

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod demo;
 pub mod dlq;
 pub mod doctor;
+pub mod effective;
 pub mod gateway;
 pub mod migrate;
 pub mod paths;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::{cli::command, services::SERVICES};
+use crate::{cli::command, effective::Effective, services::SERVICES, settings::ExternalServers};
 
 const README: &str = include_str!("../../../README.md");
 
@@ -65,6 +65,22 @@ fn row(key: &str) -> &'static str {
     let of_key =
         |line: &&str| line.starts_with("| ") && line.split(" | ").next().is_some_and(|keys| keys.contains(key));
     README.lines().find(of_key).unwrap_or_else(|| panic!("no row for {key}"))
+}
+
+#[test]
+fn every_setting_of_the_table_is_among_those_that_are_shown() {
+    let section = README.split("\n## ").find(|section| section.starts_with("Settings\n")).expect("a section");
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+    let told: BTreeSet<&str> =
+        rows.flat_map(|keys| keys.split([' ', ',', '`'])).filter(|key| !key.is_empty()).collect();
+    assert!(told.len() > 30, "only {told:?} were found: the test looks in the wrong place");
+    let nothing: HashMap<String, String> = HashMap::new();
+    let effective = Effective::of(SERVICES, &nothing, &ExternalServers::read_leniently(SERVICES, &nothing));
+    let shown = effective.groups.iter().flat_map(|group| group.settings.iter().map(|(key, _)| key));
+    assert_eq!(shown.collect::<BTreeSet<_>>(), told, "left: what is shown; right: the README's table");
+    let all: HashMap<String, String> = told.iter().map(|key| ((*key).to_owned(), "1".to_owned())).collect();
+    let effective = Effective::of(SERVICES, &all, &ExternalServers::read_leniently(SERVICES, &all));
+    assert!(effective.misspelt.is_empty(), "almost another setting: {:?}", effective.misspelt);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
-use runtime::config::{ConfigError, Overlay, Reader, RuntimeConfig, Vars};
+use runtime::config::{ConfigError, Overlay, Reader, RuntimeConfig, Settings, Vars};
 use secrecy::{ExposeSecret, SecretString};
 use service::{Configured, ServiceSpec};
 
@@ -25,6 +25,9 @@ pub const OF_A_NAMED_KAFKA: [&str; 7] = [
 const LATER_DATABASE: &str = "postgres://later/later";
 const LATER_KAFKA: &str = "127.0.0.1:1";
 const LATER_GRPC: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
+
+/// Who sets what is decided here, in the list of settings.
+pub const UP: &str = "up";
 
 /// Database URLs, by the service's name.
 pub type DatabaseUrls = BTreeMap<&'static str, SecretString>;
@@ -58,12 +61,14 @@ pub struct ExternalServers {
     pub kafka_home: Option<PathBuf>,
     /// Where Java lies, when not in the usual places.
     pub java_home: Option<PathBuf>,
+    /// What was read of the process's own settings, as they may be shown.
+    pub settings: Settings,
 }
 
 /// The environment of a process that runs everything: the admin port is on loopback, unless named.
 #[must_use]
 pub fn of_one_process(vars: &dyn Vars) -> Overlay<'_> {
-    Overlay::on(vars).with_default("ADMIN_ADDR", "127.0.0.1:0")
+    Overlay::on(vars).by(UP).with_default("ADMIN_ADDR", "127.0.0.1:0")
 }
 
 /// Checks every setting before anything is bound or started.
@@ -93,26 +98,39 @@ pub fn configure(
     vars: &dyn Vars,
     addresses: &Addresses,
 ) -> Result<Vec<Configured>, ConfigError> {
-    let shared = Overlay::on(vars)
-        .with("HTTP_ADDR", "127.0.0.1:0")
-        .with("GRPC_ADDR", "127.0.0.1:0")
-        .with("KAFKA_BROKER_URL", &addresses.kafka);
-    let shared = services.iter().fold(shared, |overlay, spec| match (spec.grpc_key(), addresses.grpc.get(spec.name)) {
-        (Some(key), Some(addr)) => overlay.with(key, format!("http://{addr}")),
-        _ => overlay,
-    });
-    let shared =
-        if addresses.kafka_is_private { shared.with_default("KAFKA_PARTITIONS", PRIVATE_PARTITIONS) } else { shared };
     let (mut configured, mut errors) = (Vec::new(), Vec::new());
-    for spec in services {
-        let url = addresses.databases.get(spec.name).map(|url| url.expose_secret().to_owned());
-        let own = Overlay::on(&shared).with("DATABASE_URL", url.unwrap_or_default()).without("DATABASE_URL_FILE");
-        match (spec.configure)(&own) {
+    for (spec, read) in read_each(services, vars, addresses) {
+        match read {
             Ok(service) => configured.push(service),
             Err(error) => errors.push(under_its_key(spec, &error)),
         }
     }
     ConfigError::joined(errors).map_or(Ok(configured), Err)
+}
+
+/// The configuration of each service, or what is wrong with it, with `addresses` laid over the environment.
+pub(crate) fn read_each(
+    services: ServiceList,
+    vars: &dyn Vars,
+    addresses: &Addresses,
+) -> Vec<(&'static ServiceSpec, Result<Configured, ConfigError>)> {
+    let shared = Overlay::on(vars).by(UP).with("HTTP_ADDR", "127.0.0.1:0").with("GRPC_ADDR", "127.0.0.1:0");
+    let shared = services.iter().fold(shared, |overlay, spec| match (spec.grpc_key(), addresses.grpc.get(spec.name)) {
+        (Some(key), Some(addr)) => overlay.with(key, format!("http://{addr}")),
+        _ => overlay,
+    });
+    // One that is not private stands in the environment.
+    let shared = if addresses.kafka_is_private {
+        shared.with("KAFKA_BROKER_URL", &addresses.kafka).with_default("KAFKA_PARTITIONS", PRIVATE_PARTITIONS)
+    } else {
+        shared
+    };
+    let read = services.iter().map(|spec| {
+        let url = addresses.databases.get(spec.name).map(|url| url.expose_secret().to_owned());
+        let own = Overlay::on(&shared).by(UP).with("DATABASE_URL", url.unwrap_or_default());
+        (*spec, (spec.configure)(&own.without("DATABASE_URL_FILE")))
+    });
+    read.collect()
 }
 
 /// A service calls its database `DATABASE_URL`; here each has a key of its own.
@@ -127,7 +145,7 @@ fn under_its_key(spec: &ServiceSpec, error: &ConfigError) -> ConfigError {
 
 impl Addresses {
     /// Before anything runs.
-    fn later(services: ServiceList) -> Self {
+    pub(crate) fn later(services: ServiceList) -> Self {
         let databases = services.iter().filter(|spec| spec.migrations.is_some());
         let grpc = services.iter().filter(|spec| spec.grpc);
         Self {
@@ -143,7 +161,10 @@ impl ExternalServers {
     /// What can be read of it, however much is wrong.
     #[must_use]
     pub fn read_leniently(services: ServiceList, vars: &dyn Vars) -> Self {
-        Self::read(services, &mut Reader::new(vars))
+        let vars = of_one_process(vars);
+        let mut reader = Reader::new(&vars);
+        RuntimeConfig::read(&mut reader);
+        Self::read(services, &mut reader)
     }
 
     fn read(services: ServiceList, reader: &mut Reader<'_>) -> Self {
@@ -152,13 +173,14 @@ impl ExternalServers {
             kafka: Self::kafka(reader),
             kafka_home: reader.optional("KAFKA_HOME"),
             java_home: reader.optional("JAVA_HOME"),
+            settings: reader.settings(),
         }
     }
 
     fn databases(services: ServiceList, reader: &mut Reader<'_>) -> Option<DatabaseUrls> {
         let (mut named, mut missing) = (DatabaseUrls::new(), Vec::new());
         for (spec, key) in services.iter().filter_map(|spec| Some((spec, spec.database_key()?))) {
-            match reader.secret(&key) {
+            match reader.database_url(&key) {
                 Some(url) => drop(named.insert(spec.name, url)),
                 None => missing.push(key),
             }
@@ -175,7 +197,7 @@ impl ExternalServers {
     fn kafka(reader: &mut Reader<'_>) -> Option<String> {
         let kafka = reader.raw("KAFKA_BROKER_URL");
         let says_more = |value: String| value != "1" && !value.eq_ignore_ascii_case("plaintext");
-        let meant = OF_A_NAMED_KAFKA.into_iter().filter(|key| reader.raw(key).is_some_and(says_more));
+        let meant = OF_A_NAMED_KAFKA.into_iter().filter(|key| reader.unlisted(key).is_some_and(says_more));
         let meant: Vec<_> = meant.collect();
         if kafka.is_none() && !meant.is_empty() {
             reader.problem(format!(

@@ -6,7 +6,7 @@ use events::topics::Namespace;
 use kafka::KafkaConfig;
 use pg::Database;
 use runtime::{
-    config::{ConfigError, Reader, RuntimeConfig, Vars},
+    config::{ConfigError, Reader, RuntimeConfig, Settings, Vars},
     http_client::Proxies,
     listen::Listen,
 };
@@ -22,6 +22,8 @@ pub const BOT_API: &str = "https://api.telegram.org";
 pub struct Config {
     /// What every process is told.
     pub runtime: RuntimeConfig,
+    /// All that was read, as it may be shown.
+    pub settings: Settings,
     /// Where gRPC is served.
     pub grpc: Listen,
     /// The notifier's own database.
@@ -96,9 +98,11 @@ impl Config {
             group_per_minute: limit(&mut reader, "TELEGRAM_CHAT_MESSAGES_PER_MINUTE", 20),
             ..Sending::default()
         };
+        let settings = reader.settings();
         reader.finish(|| {
             Some(Self {
                 runtime,
+                settings,
                 grpc: Listen::At(grpc),
                 database: database?,
                 kafka: kafka?,

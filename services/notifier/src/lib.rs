@@ -83,7 +83,7 @@ pub static SERVICE: ServiceSpec = ServiceSpec {
 
 fn configure(vars: &dyn Vars) -> Result<Configured, ConfigError> {
     let mut config = Config::from_vars(vars)?;
-    Ok(Configured::new(config.runtime.clone(), async move |launch: Launch| {
+    Ok(Configured::new(config.runtime.clone(), config.settings.clone(), async move |launch: Launch| {
         config.grpc = launch.grpc.unwrap_or(config.grpc);
         let running = start(config, &launch.runtime).await?;
         Ok(Bound { http: None, grpc: Some(running.grpc) })

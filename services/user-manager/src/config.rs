@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use pg::Database;
 use runtime::{
-    config::{ConfigError, Reader, RuntimeConfig, Vars},
+    config::{ConfigError, Reader, RuntimeConfig, Settings, Vars},
     listen::Listen,
 };
 use tonic::transport::Endpoint;
@@ -13,6 +13,8 @@ use tonic::transport::Endpoint;
 pub struct Config {
     /// What every process is told.
     pub runtime: RuntimeConfig,
+    /// All that was read, as it may be shown.
+    pub settings: Settings,
     /// Where HTTP is served.
     pub http_addr: Listen,
     /// Where gRPC is served.
@@ -45,9 +47,11 @@ impl Config {
         let notifier = reader
             .raw("NOTIFIER_GRPC_URL")
             .and_then(|_| grpc_edge::endpoint(&mut reader, "NOTIFIER_GRPC_URL", "notifier", "http://notifier:50053"));
+        let settings = reader.settings();
         reader.finish(|| {
             Some(Self {
                 runtime,
+                settings,
                 http_addr: Listen::At(http_addr),
                 grpc_addr: Listen::At(grpc_addr),
                 database: database?,

@@ -55,7 +55,7 @@ pub static SERVICE: ServiceSpec = ServiceSpec {
 
 fn configure(vars: &dyn Vars) -> Result<Configured, ConfigError> {
     let mut config = Config::from_vars(vars)?;
-    Ok(Configured::new(config.runtime.clone(), async move |launch: Launch| {
+    Ok(Configured::new(config.runtime.clone(), config.settings.clone(), async move |launch: Launch| {
         config.http_addr = launch.http.unwrap_or(config.http_addr);
         config.grpc_addr = launch.grpc.unwrap_or(config.grpc_addr);
         let running = start(config, &launch.runtime).await?;

@@ -18,7 +18,7 @@ use kafka::KafkaConfig;
 use pg::{Database, DbHandle};
 use runtime::{
     ServiceRuntime,
-    config::{ConfigError, Reader, RuntimeConfig, Vars},
+    config::{ConfigError, Reader, RuntimeConfig, Settings, Vars},
     listen::Listen,
 };
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,7 @@ pub static SERVICE: ServiceSpec = ServiceSpec {
 
 struct Config {
     runtime: RuntimeConfig,
+    settings: Settings,
     http: Listen,
     grpc: Listen,
     database: Database,
@@ -59,14 +60,17 @@ impl Config {
         let grpc: SocketAddr = reader.or("GRPC_ADDR", SocketAddr::from(([0, 0, 0, 0], 50060)));
         let database = Database::read(&mut reader, "greeter");
         let kafka = KafkaConfig::read(&mut reader);
-        reader
-            .finish(|| Some(Self { runtime, http: http.into(), grpc: grpc.into(), database: database?, kafka: kafka? }))
+        let settings = reader.settings();
+        reader.finish(|| {
+            let (http, grpc) = (http.into(), grpc.into());
+            Some(Self { runtime, settings, http, grpc, database: database?, kafka: kafka? })
+        })
     }
 }
 
 fn configure(vars: &dyn Vars) -> Result<Configured, ConfigError> {
     let config = Config::from_vars(vars)?;
-    Ok(Configured::new(config.runtime.clone(), async move |launch: Launch| {
+    Ok(Configured::new(config.runtime.clone(), config.settings, async move |launch: Launch| {
         let http = launch.http.unwrap_or(config.http);
         let grpc = launch.grpc.unwrap_or(config.grpc);
         start(&launch.runtime, (http, grpc), (&config.database, &config.kafka)).await

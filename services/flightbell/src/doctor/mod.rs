@@ -14,15 +14,28 @@ use local_servers::DataDir;
 use runtime::config::Vars;
 
 use self::finding::{Finding, Severity};
-use crate::{cli, paths, running_instance::RunningInstance, services::ServiceList, settings, up};
+use crate::{
+    cli,
+    effective::{Effective, Group},
+    paths,
+    running_instance::RunningInstance,
+    services::ServiceList,
+    settings, up,
+};
 
-/// Checks everything and prints what was found.
+/// Checks everything and prints what was found, and under it the settings that `up` would have.
 ///
 /// # Errors
 /// When something must be mended.
 pub async fn run(args: cli::Doctor, services: ServiceList, topics: &Namespace, vars: &dyn Vars) -> anyhow::Result<()> {
-    let findings = examine(args, services, topics, vars).await;
+    let effective = Effective::of(services, vars, &settings::ExternalServers::read_leniently(services, vars));
+    let misspelt = effective.misspelt.iter();
+    let misspelt =
+        misspelt.map(|slip| Finding::note("settings", slip, format!("set {}, and unset {}", slip.meant, slip.key)));
+    let mut findings: Vec<Finding> = misspelt.collect();
+    findings.extend(examine(args, services, topics, vars).await);
     findings.iter().for_each(print);
+    effective.groups.iter().for_each(print_group);
     let wrong = findings.iter().filter(|finding| finding.severity == Severity::Wrong).count();
     match wrong {
         0 => Ok(()),
@@ -69,6 +82,12 @@ async fn examine(args: cli::Doctor, services: ServiceList, topics: &Namespace, v
     }
     findings.extend(external_apis::check(vars).await);
     findings
+}
+
+#[expect(clippy::print_stdout, reason = "the command's answer")]
+fn print_group(group: &Group) {
+    println!("\nsettings of {}", group.names());
+    group.settings.lines().for_each(|line| println!("  {line}"));
 }
 
 #[expect(clippy::print_stdout, reason = "the command's answer")]

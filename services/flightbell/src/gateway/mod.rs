@@ -23,6 +23,7 @@ use runtime::{
     Process, ServiceRuntime,
     clock::Clock,
     config::{Reader, RuntimeConfig, Vars},
+    listen::log_bound,
     tasks::Tasks,
     trace::RequestContext,
 };
@@ -55,8 +56,10 @@ pub async fn run(args: cli::Gateway, vars: &dyn Vars) -> anyhow::Result<()> {
     };
     let mut reader = Reader::new(vars);
     let config = RuntimeConfig::read(&mut reader);
+    let settings = reader.settings();
     reader.finish(|| Some(()))?;
     let mut process = Process::start(&config)?;
+    settings.log("gateway", vars);
     let runtime = process.runtime("gateway", Clock::system());
     http_edge::admin::serve(&process, config.admin_addr).await?;
     let upstreams = Upstreams::new(args.upstreams);
@@ -90,7 +93,8 @@ pub async fn serve(
     source: Option<&str>,
 ) -> anyhow::Result<SocketAddr> {
     let tls = certificate::load_or_make(certificates, listen)?.server_config()?;
-    let (listener, addr) = bind(listen, "HTTPS").await?;
+    let (listener, addr) = bind(listen, "HTTPS", "--listen").await?;
+    log_bound(runtime.service, "HTTPS", addr);
     let mut app = with_middleware(
         runtime,
         routes(&upstreams, &runtime.tasks),
@@ -124,7 +128,8 @@ pub async fn serve_redirect(
     listen: SocketAddr,
     https_port: u16,
 ) -> anyhow::Result<SocketAddr> {
-    let (listener, addr) = bind(listen, "HTTP").await?;
+    let (listener, addr) = bind(listen, "HTTP", "--listen-http").await?;
+    log_bound(runtime.service, "redirects to HTTPS", addr);
     let app = Router::new().fallback(any(async move |request: Request| redirect(&request, https_port)));
     let stopping = runtime.tasks.stopping().clone();
     runtime.tasks.spawn("redirect", async move {
@@ -137,11 +142,11 @@ pub async fn serve_redirect(
 /// A listener, and its address.
 ///
 /// # Errors
-/// When the address cannot be bound.
-pub(crate) async fn bind(listen: SocketAddr, what: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
+/// When the address cannot be bound; `option` chooses another.
+pub(crate) async fn bind(listen: SocketAddr, what: &str, option: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind(listen).await;
     let listener =
-        listener.with_context(|| format!("listen for {what} on {listen}: choose another address with --listen"))?;
+        listener.with_context(|| format!("listen for {what} on {listen}: choose another address with {option}"))?;
     let addr = listener.local_addr().context("read the listener's address")?;
     Ok((listener, addr))
 }

@@ -20,7 +20,9 @@ use secrecy::ExposeSecret;
 
 use self::servers::Servers;
 use crate::{
-    bind_guard, cli, gateway, paths,
+    bind_guard, cli,
+    effective::Effective,
+    gateway, paths,
     services::{Clocks, Listeners, ServiceList, Shells},
     settings::{self, ExternalServers},
 };
@@ -82,8 +84,9 @@ pub async fn run_with(
     let discovery = discovery(setup.vars, &external)?;
     let data = DataDir::open(&setup.folder)?;
     // Bound at the very end, when requests can be answered; that it is taken is told before the wait.
-    drop(gateway::bind(setup.listen, "HTTPS").await?);
+    drop(gateway::bind(setup.listen, "HTTPS", "--listen").await?);
     let mut process = Process::start(&config)?;
+    Effective::of(setup.services, setup.vars, &external).log();
     let runtimes = Shells::of(&mut process, setup.services, setup.clocks);
     let host = process.runtime("flightbell", Clock::system());
 
@@ -127,7 +130,7 @@ async fn start(
     // Nothing else could migrate a private database.
     let vars = match external.databases {
         Some(_) => Overlay::on(setup.vars),
-        None => Overlay::on(setup.vars).with("MIGRATE_AT_START", "true"),
+        None => Overlay::on(setup.vars).by(settings::UP).with("MIGRATE_AT_START", "true"),
     };
     let services = settings::configure(setup.services, &vars, &addresses)?;
     let upstreams = listeners.upstreams()?;

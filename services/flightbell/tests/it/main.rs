@@ -14,6 +14,7 @@ mod migrate;
 mod program;
 mod readme;
 mod room;
+mod settings;
 mod stops;
 mod trunk;
 mod up;
