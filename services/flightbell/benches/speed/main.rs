@@ -11,11 +11,17 @@
 #[path = "../../tests/it/deployment.rs"]
 mod deployment;
 mod fan_out;
+mod floor;
+mod http;
 mod latency;
+mod ledger;
+mod load;
+mod planning;
 mod process;
 #[allow(dead_code, reason = "the tests use the rest")]
 #[path = "../../tests/it/program.rs"]
 mod program;
+mod rows;
 mod separate;
 mod table;
 mod up;
@@ -24,7 +30,7 @@ use std::process::ExitCode;
 
 use table::Table;
 
-const PARTS: [&str; 5] = ["start", "idle", "latency", "separate", "fan-out"];
+const PARTS: [&str; 8] = ["start", "idle", "latency", "separate", "fan-out", "http", "planning", "ledger"];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -52,6 +58,15 @@ async fn main() -> ExitCode {
     }
     if wants("fan-out") {
         fan_out::measure(&mut table).await;
+    }
+    if wants("http") {
+        http::measure(&mut table).await;
+    }
+    if wants("planning") {
+        planning::measure(&mut table).await;
+    }
+    if wants("ledger") {
+        ledger::measure(&mut table).await;
     }
     println!("\n{table}");
     if is_strict && table.missed() > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }

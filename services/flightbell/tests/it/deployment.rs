@@ -198,10 +198,10 @@ pub struct Deployment {
     pub postgres: Postgres,
     pub base: String,
     pub client: reqwest::Client,
-    ports: Ports,
+    pub ports: Ports,
     programs: Vec<Option<Process>>,
     environments: Vec<Vec<(&'static str, String)>>,
-    folder: Folder,
+    pub folder: Folder,
 }
 
 impl Deployment {
@@ -339,11 +339,11 @@ impl Deployment {
 }
 
 /// The addresses that separate processes are told of each other.
-struct Ports {
-    gateway: u16,
-    user_http: u16,
+pub struct Ports {
+    pub gateway: u16,
+    pub user_http: u16,
     user_grpc: u16,
-    data_http: u16,
+    pub data_http: u16,
     data_grpc: u16,
     notifier_grpc: u16,
 }
