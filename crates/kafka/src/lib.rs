@@ -23,6 +23,7 @@ pub mod record;
 pub mod topics;
 
 mod client;
+mod closing;
 mod core;
 mod metrics;
 mod resets;

@@ -12,6 +12,7 @@ use rdkafka::{
 
 use crate::{
     client::{ClientLog, Plain},
+    closing::{SelfClosing, self_closing},
     config::KafkaConfig,
     record::{Partition, Record, Source},
 };
@@ -23,7 +24,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 /// committed, and nothing is settled. For what must not be missed there is a [`Consumer`](crate::Consumer).
 /// While Kafka is away it keeps its place.
 pub struct Tail {
-    client: Option<StreamConsumer<Plain>>,
+    client: SelfClosing<StreamConsumer<Plain>>,
 }
 
 impl Tail {
@@ -58,6 +59,7 @@ impl Tail {
     ) -> anyhow::Result<Self> {
         let client: StreamConsumer<Plain> =
             config.tail(group).create_with_context(Plain(ClientLog::of("tail"))).context("create the Kafka client")?;
+        let client = self_closing(client);
         let name = topic.to_owned();
         let opening = tokio::task::spawn_blocking(move || {
             let partitions = match partition {
@@ -69,17 +71,16 @@ impl Tail {
             Ok::<_, anyhow::Error>(client)
         });
         let opened = opening.await.context("open a tail")?;
-        opened.map(|client| Self { client: Some(client) }).with_context(|| format!("read {topic}"))
+        opened.map(|client| Self { client }).with_context(|| format!("read {topic}"))
     }
 
     /// The next record.
     pub async fn next(&self) -> Record {
-        let Some(client) = &self.client else { return std::future::pending().await };
         loop {
-            match client.recv().await {
+            match self.client.recv().await {
                 Ok(message) => return Record::copied_from(&message, Source::Topic),
                 // The client goes on by itself.
-                Err(error) => client.context().0.report(&error.to_string()),
+                Err(error) => self.client.context().0.report(&error.to_string()),
             }
         }
     }
@@ -117,15 +118,4 @@ fn places(
         places.add_partition_offset(topic, partition, begin)?;
     }
     Ok(places)
-}
-
-impl Drop for Tail {
-    /// Closing waits for the client's threads, so it happens on a thread of its own.
-    fn drop(&mut self) {
-        let client = self.client.take();
-        let closing = std::thread::Builder::new().name("kafka-close".to_owned()).spawn(move || drop(client));
-        if let Err(error) = closing {
-            tracing::debug!("close a tail: {error}");
-        }
-    }
 }

@@ -29,12 +29,12 @@ mod workers;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
-use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
+use rdkafka::consumer::{Consumer as _, StreamConsumer};
 use runtime::ServiceRuntime;
 use tokio_util::sync::CancellationToken;
 
@@ -47,6 +47,7 @@ use self::{
     workers::{MakeHandler, PartitionTasks, Workers},
 };
 use crate::{
+    closing::{SelfClosing, leave_group, self_closing},
     config::KafkaConfig, core::membership::Membership, dead_letter_breaker::DeadLetterBreaker, handler::Handler,
     metrics::ConsumerMetrics, producer::Producer, record::Partition, resets,
 };
@@ -56,8 +57,6 @@ use crate::{
 const REJOIN_SESSIONS: u32 = 3;
 /// For how many sessions a consumer may be outside its group and still count as ready.
 const SESSIONS_OF_GRACE: u32 = 2;
-/// How long closing may take: the last commit, and leaving the group.
-const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 /// A member of a consumer group, ready to run.
 pub struct Consumer {
@@ -172,7 +171,7 @@ impl Consumer {
                 Handlers::PerPartition(make) => Workers::PerPartition(PartitionTasks::new(&**make)),
             };
             let ended = PollLoop::new(&client, workers, deps).run(&stopping).await;
-            close(client, topic).await;
+            leave_group(client, topic).await;
             match ended.with_context(|| format!("consume {topic}"))? {
                 End::Stopped => return Ok(()),
                 // Seen after a broker was frozen for longer than a session: librdkafka 2.12 waits
@@ -186,33 +185,13 @@ impl Consumer {
         }
     }
 
-    fn join(&self) -> anyhow::Result<StreamConsumer<Context>> {
+    fn join(&self) -> anyhow::Result<SelfClosing<StreamConsumer<Context>>> {
         let Names { topic, group, .. } = &self.names;
         let context = Context::new(self.names.clone(), self.metrics.lag.clone(), self.membership.clone());
         let client: StreamConsumer<Context> =
             self.config.consumer(group).create_with_context(context).context("create the Kafka consumer")?;
+        let client = self_closing(client);
         client.subscribe(&[topic]).with_context(|| format!("subscribe to {topic}"))?;
         Ok(client)
-    }
-}
-
-/// Commits what is stored and leaves the group. Both block, so they happen on a thread of their own,
-/// which is left behind when Kafka does not answer in time.
-async fn close(client: StreamConsumer<Context>, topic: &str) {
-    let (closed, closing) = tokio::sync::oneshot::channel();
-    let thread = std::thread::Builder::new().name("kafka-close".to_owned()).spawn(move || {
-        if let Err(error) = client.commit_consumer_state(CommitMode::Sync) {
-            // There may be nothing to commit; and what was not committed is redelivered.
-            tracing::debug!("last commit: {error}");
-        }
-        drop(client);
-        closed.send(()).ok();
-    });
-    if let Err(error) = thread {
-        tracing::warn!("close the consumer of {topic}: {error}");
-    } else if tokio::time::timeout(CLOSE_LIMIT, closing).await.is_err() {
-        tracing::warn!(
-            "the consumer of {topic} was not closed within {CLOSE_LIMIT:?}: its last records will come again"
-        );
     }
 }

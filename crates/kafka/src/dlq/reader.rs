@@ -14,6 +14,7 @@ use rdkafka::{
 use super::{DeadLetter, DeadLetterId, RESOLUTION};
 use crate::{
     client::{ClientLog, Plain, reason},
+    closing::{SelfClosing, self_closing},
     config::KafkaConfig,
     core::resolutions::Resolutions,
     dead_letters::Origin,
@@ -29,7 +30,7 @@ const ASK_INTERVAL: Duration = Duration::from_millis(100);
 const READ_LIMIT: Duration = Duration::from_secs(10);
 /// Reads a dead letter topic from its beginning to what was its end when it was opened.
 pub(super) struct Reader {
-    client: BaseConsumer<Plain>,
+    client: SelfClosing<BaseConsumer<Plain>>,
     topic: Arc<str>,
     spans: Vec<Span>,
 }
@@ -44,6 +45,7 @@ struct Span {
 impl Reader {
     pub(super) fn open(config: &KafkaConfig, topic: Arc<str>, may_lack: bool) -> anyhow::Result<Self> {
         let client: BaseConsumer<Plain> = config.reader().create_with_context(Plain(ClientLog::of("reader")))?;
+        let client = self_closing(client);
         let metadata = client
             .fetch_metadata(Some(&topic), ANSWER_LIMIT)
             .map_err(|error| anyhow!(reason(&client, &error)).context(format!("ask Kafka at {}", config.bootstrap)))?;

@@ -1,12 +1,13 @@
 use std::time::{Duration, Instant};
 
-use kafka::KafkaConfig;
+use kafka::{Consumer, KafkaConfig, Subscription};
 use rdkafka::{
     mocking::MockCluster,
     producer::DefaultProducerContext,
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
 use runtime::readiness::Criticality;
+use tokio_util::sync::CancellationToken;
 
 use crate::support::{DEADLINE, Harness, Member, Seen, accepting, wait_for};
 
@@ -66,10 +67,27 @@ async fn a_stop_while_kafka_is_away_is_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_that_is_dropped_while_kafka_is_away_holds_up_no_task() {
+    let cluster = MockCluster::new(1).expect("a mock");
+    let harness = mocked(&cluster);
+    let runtime = runtime::ServiceRuntime::new("test", CancellationToken::new(), runtime::clock::Clock::system());
+    let subscription = Subscription::new(&harness.topic, &harness.group);
+    let consumer = Consumer::new(&harness.config, subscription, &harness.producer, &runtime).expect("a consumer");
+    let seen = Seen::default();
+    let running = tokio::spawn(consumer.run(accepting(&seen), CancellationToken::new()));
+    harness.produce(0..3).await;
+    wait_for("the records", || seen.len() >= 3).await;
+    cluster.broker_down(1).expect("down");
+    running.abort();
+    let ended = tokio::time::timeout(Duration::from_secs(2), running).await;
+    assert!(ended.expect("within two seconds").expect_err("it was aborted").is_cancelled());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn kafka_that_is_away_is_named_in_readiness() {
     let runtime = runtime::ServiceRuntime::new(
         "test",
-        tokio_util::sync::CancellationToken::new(),
+        CancellationToken::new(),
         runtime::clock::Clock::system(),
     );
     let config = KafkaConfig::plain("127.0.0.1:9");
