@@ -16,6 +16,14 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
+use http_edge::{ConnectionLimits, TOO_MANY, bounded_or, serve_connections_within};
+use runtime::{
+    ServiceRuntime,
+    config::{Reader, without_password},
+    listen::Listen,
+    readiness::Criticality,
+    trace::RequestContext,
+};
 use tonic::{
     Request, Status, body::Body, metadata::MetadataMap, server::NamedService, service::Routes,
     service::interceptor::InterceptedService, transport::Endpoint,
@@ -30,15 +38,6 @@ use tower_http::catch_panic::CatchPanicLayer;
 use url::Url;
 
 pub use self::identity::{IdentifiedChannel, ServiceIdentity, principal};
-
-use http_edge::{ConnectionLimits, TOO_MANY, bounded_or, serve_connections_within};
-use runtime::{
-    ServiceRuntime,
-    config::{Reader, without_password},
-    listen::Listen,
-    readiness::Criticality,
-    trace::RequestContext,
-};
 
 use self::identity::identify;
 

@@ -1,10 +1,10 @@
 //! A mutation that is sent twice happens once.
 //!
 //! A key belongs to its caller: to the principal who asks, or, while nobody has signed in, to the e-mail address that
-//! an anonymous request names. So two principals with the same key never meet. The effect, the key and the answer are written in one transaction,
-//! so a crash leaves all of them or none. While a first attempt runs, others are answered at once:
-//! an advisory lock of the transaction says so without waiting. Validation failures are not stored;
-//! client errors that reached the business rules are, and replay as they were.
+//! an anonymous request names. So two principals with the same key never meet. The effect, the key and the answer are
+//! written in one transaction, so a crash leaves all of them or none. While a first attempt runs, others are answered
+//! at once: an advisory lock of the transaction says so without waiting. Validation failures are not stored; client
+//! errors that reached the business rules are, and replay as they were.
 //!
 //! Every service that uses this has the table `idempotency_keys` in its migrations.
 

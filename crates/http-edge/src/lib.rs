@@ -3,13 +3,13 @@
 //! It never knows what a call does: a service hands over its routes.
 
 pub mod admin;
+pub mod database;
 pub mod idempotency;
 pub mod metrics;
 
 mod access;
 mod body;
 mod connections;
-pub mod database;
 mod in_flight;
 mod middleware;
 mod mutation;

@@ -1,7 +1,8 @@
 //! A service's own PostgreSQL database: connected, migrated, watched.
 
-mod database;
 pub mod lease;
+
+mod database;
 mod listen;
 mod migration;
 mod pooler;
@@ -14,6 +15,7 @@ use std::{
 };
 
 use anyhow::Context;
+use runtime::{ServiceRuntime, StoppedEarly, readiness::Criticality};
 use sqlx::migrate::Migrator;
 
 pub use self::{
@@ -23,8 +25,6 @@ pub use self::{
     retry::{begin, read},
     transaction::begin_as,
 };
-
-use runtime::{ServiceRuntime, StoppedEarly, readiness::Criticality};
 
 /// How long to wait between attempts at start.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);

@@ -2,8 +2,8 @@
 //! time, an orderly stop.
 //!
 //! Nothing here knows HTTP servers, gRPC, PostgreSQL or Kafka, and nothing here knows flights, alerts or people. Nothing
-//! is global either: a [`ServiceRuntime`] is made for each service and passed, so that all of them can run in one process and
-//! tests in parallel.
+//! is global either: a [`ServiceRuntime`] is made for each service and passed, so that all of them can run in one
+//! process and tests in parallel.
 
 pub mod clock;
 pub mod config;

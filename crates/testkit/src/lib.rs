@@ -24,7 +24,7 @@ pub use authority::Authority;
 pub use databases::{Database, database, empty_database};
 pub use disk::SmallDisk;
 pub use kafka_dump::{CommittedOffset, KafkaDump, RecordDump, TopicDump};
-pub use process::{Process, free_addr, last_words, readyz, wait_until_ready};
+pub use process::{Process, STOP_LIMIT, free_addr, last_words, readyz, wait_until_ready};
 pub use proxy::Proxy;
 pub use servers::{
     Cluster, Frozen, Kafka, OwnServers, Servers, kafka_behind, kafka_cluster, lone_kafka, protected_kafka,

@@ -18,8 +18,8 @@ use tokio::{
 
 /// How long a process may take for anything that takes a moment.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long an orderly stop may take to take.
-const STOP_LIMIT: Duration = Duration::from_secs(20);
+/// How long an orderly stop may take.
+pub const STOP_LIMIT: Duration = Duration::from_secs(20);
 
 /// How many lines of a process's log are shown where a test failed.
 const LAST_LINES: usize = 40;

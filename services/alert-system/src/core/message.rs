@@ -98,8 +98,8 @@ impl std::error::Error for Rejection {}
 /// Reads a record.
 ///
 /// # Errors
-/// When it is of an unknown type or can never be processed. A key that is not the interest id is one of the reasons: the key
-/// chooses the partition, and only within one partition does an interest have an order.
+/// When it is of an unknown type or can never be processed. A key that is not the interest id is one of the reasons:
+/// the key chooses the partition, and only within one partition does an interest have an order.
 pub fn read<'a>(record: &WireRecord<'a>) -> Result<Message<'a>, Rejection> {
     // Without a type it is judged by its shape.
     if !TO_ALERT_SYSTEM.knows(record.ce_type) {

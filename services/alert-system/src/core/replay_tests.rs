@@ -1,6 +1,7 @@
-//! The argument of [`keep`](super::keep), played out by [`plan`] and [`Memory`] themselves: a partition's
-//! log, a worker that takes it in batches and dies at every point between two effects, redeliveries in
-//! any order, and a former owner whose rows arrive late. Only database and ledger are simulated. The alerts must be those of a run in which nothing went wrong.
+//! The argument of [`write_policy`](super::write_policy), played out by [`plan`] and [`Memory`] themselves: a
+//! partition's log, a worker that takes it in batches and dies at every point between two effects, redeliveries in any
+//! order, and a former owner whose rows arrive late. Only database and ledger are simulated. The alerts must be those
+//! of a run in which nothing went wrong.
 
 use std::collections::{HashMap, HashSet};
 

@@ -121,7 +121,8 @@ async fn what_a_late_former_owner_writes_is_refused() {
 #[tokio::test]
 async fn a_removed_interest_is_forgotten_when_no_message_can_be_about_it_any_more() {
     let env = TestEnv::new().await;
-    // The limit is 22 days, since a dead letter may be replayed after 14 and read after 7 more: two rows lie beyond it and two before it, all of them by hours.
+    // The limit is 22 days, since a dead letter may be replayed after 14 and read after 7 more: two rows lie beyond it
+    // and two before it, all of them by hours.
     let insert = "INSERT INTO levels (interest_id, level, no_data, version, removed_at)
                   SELECT gen_random_uuid(), 'unknown', false, hours, now() - make_interval(hours => hours)
                   FROM unnest(ARRAY[24, 527, 529, 700]) AS hours";

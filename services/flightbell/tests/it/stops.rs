@@ -4,15 +4,12 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::json;
-use testkit::Frozen;
+use testkit::{Frozen, STOP_LIMIT};
 
 use crate::{
     deployment::{Deployment, post, register},
     up::UpInstance,
 };
-
-/// How long an orderly stop may take to take.
-const STOP_LIMIT: Duration = Duration::from_secs(20);
 
 const CHATS: [i64; 3] = [21, 22, 23];
 
