@@ -1,12 +1,19 @@
-//! What README.md, ARCHITECTURE.md and CONTRIBUTING.md claim is so.
+//! What the documents claim is so.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use events::topics::{TOPICS, Topic, days};
 
 use super::{code, files, read, root, services};
 
-const DOCUMENTS: [&str; 4] = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"];
+/// The documents for people, from the root of the tree.
+fn documents() -> Vec<PathBuf> {
+    let within = |path: PathBuf| path.strip_prefix(root()).expect("it is in the tree").to_owned();
+    files("", ".md").into_iter().map(within).collect()
+}
 
 /// The words of `text` that stand in backticks, outside blocks of code.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
@@ -125,8 +132,8 @@ fn every_make_target_that_is_named_exists_and_is_phony() {
     assert_eq!(phony.split(' ').map(str::to_owned).collect::<BTreeSet<_>>(), targets, "left: .PHONY");
     let ci = read(".ci/run");
     let mut named = 0;
-    for document in DOCUMENTS {
-        let text = read(document);
+    for document in documents() {
+        let (text, document) = (read(&document), document.display());
         for line in quoted(&text).chain(code_lines(&text)).chain(ci.lines()) {
             let Some(rest) = line.strip_prefix("make ") else { continue };
             let target = rest.split_whitespace().next().unwrap_or_default();
@@ -162,9 +169,9 @@ fn the_map_shows_every_folder_and_the_ports_databases_and_topics_that_are_so() {
             its_ports_and_database_are_so(name, line);
         }
     }
-    for document in DOCUMENTS {
-        for topic in quoted(&read(document)).filter(|word| word.starts_with("to-")) {
-            assert!(TOPICS.iter().any(|row| row.name == topic), "{document} names a topic {topic}");
+    for document in documents() {
+        for topic in quoted(&read(&document)).filter(|word| word.starts_with("to-")) {
+            assert!(TOPICS.iter().any(|row| row.name == topic), "{} names a topic {topic}", document.display());
         }
     }
 }
@@ -219,14 +226,17 @@ fn its_ports_and_database_are_so(service: &str, line: &str) {
 #[test]
 fn every_file_and_program_that_is_named_is_there() {
     let mut named = 0;
-    for document in DOCUMENTS {
-        let text = read(document);
+    for document in documents() {
+        let text = read(&document);
+        let folder = root().join(&document).parent().expect("a file has a folder").to_owned();
+        let document = document.display();
         let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         let links = links.filter(|link| !link.contains("://") && !link.starts_with('#'));
         let parents = ["services/", "crates/", "packaging/", "migrations/", "docs/", "proto/"];
         let paths = quoted(&text).filter(|word| parents.iter().any(|parent| word.starts_with(parent)));
-        for path in links.chain(paths) {
-            assert!(root().join(path).exists(), "{document} names {path}");
+        // A link begins in its document's folder, a path in a sentence at the root.
+        for path in links.map(|link| folder.join(link)).chain(paths.map(|path| root().join(path))) {
+            assert!(path.exists(), "{document} names {}", path.display());
             named += 1;
         }
         for program in text.split("target/debug/").skip(1) {
