@@ -48,8 +48,14 @@ use self::{
 };
 use crate::{
     closing::{SelfClosing, leave_group, self_closing},
-    config::KafkaConfig, core::membership::Membership, dead_letter_breaker::DeadLetterBreaker, handler::Handler,
-    metrics::ConsumerMetrics, producer::Producer, record::Partition, resets,
+    config::KafkaConfig,
+    core::membership::Membership,
+    dead_letter_breaker::DeadLetterBreaker,
+    handler::Handler,
+    metrics::ConsumerMetrics,
+    producer::Producer,
+    record::Partition,
+    resets,
 };
 
 /// For how many sessions a client may be outside its group while Kafka answers others. A member that

@@ -2,10 +2,9 @@ use std::num::NonZeroU32;
 
 use events::topics::{Namespace, TO_NOTIFIER};
 use kafka::{Failure, KafkaConfig, Offset, OutgoingRecord, Partition, Record, Settled, topics};
-use rdkafka::mocking::MockCluster;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{By, Harness, Seen, value, wait_for};
+use crate::support::{By, Cuttable, Harness, Seen, value, wait_for};
 
 /// Rejects odd numbers and what is no number.
 pub fn even_only(seen: &Seen) -> impl kafka::Handler + use<> {
@@ -102,14 +101,11 @@ async fn too_many_rejects_in_a_row_wait_for_a_reset() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reset_reaches_every_replica_of_the_group_and_one_that_was_cut_off() {
-    let cluster = MockCluster::new(1).expect("a mock");
-    let names = testkit::topics();
-    let mut config = KafkaConfig::plain(cluster.bootstrap_servers());
-    (config.partitions, config.dead_letter_run_limit) = (2, NonZeroU32::new(1).expect("a limit"));
-    let harness = Harness::on(config, &names);
-    for topic in [&harness.topic, &harness.dead_letter_topic(), &harness.retry_topic()] {
-        cluster.create_topic(topic, 2, 1).expect("a topic");
-    }
+    let limited = |mut config: KafkaConfig| {
+        config.dead_letter_run_limit = NonZeroU32::new(1).expect("a limit");
+        config
+    };
+    let Cuttable { proxy, harness, .. } = &Cuttable::start(2, limited).await;
     let members = [harness.start(even_only(&Seen::default())), harness.start(even_only(&Seen::default()))];
     let breakers = |open: bool| members.iter().all(|member| member.breaker.is_open() == open);
     // Until each member has been given a partition and more rejects than it takes.
@@ -124,10 +120,10 @@ async fn a_reset_reaches_every_replica_of_the_group_and_one_that_was_cut_off() {
     wait_for("the resets", || members.iter().all(resets)).await;
     wait_for("the next rejects", || breakers(true)).await;
 
-    cluster.broker_down(1).expect("down");
+    proxy.cut();
     let since = std::time::Instant::now();
     wait_for("the cut to be felt", || since.elapsed() > std::time::Duration::from_secs(2)).await;
-    cluster.broker_up(1).expect("up");
+    proxy.heal();
     let before = harness.count(&harness.dead_letter_topic());
     harness.dlq().reset().await.expect("sent");
     wait_for("more letters of both", || harness.count(&harness.dead_letter_topic()) >= before + 3).await;

@@ -9,13 +9,9 @@ use rdkafka::{
 use runtime::readiness::Criticality;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{DEADLINE, Harness, Member, Seen, accepting, wait_for};
+use crate::support::{Cuttable, DEADLINE, Harness, Member, Seen, accepting, wait_for};
 
-fn mocked(cluster: &MockCluster<'_, DefaultProducerContext>) -> Harness {
-    mocked_with(cluster, |config| config)
-}
-
-fn mocked_with(
+fn mocked(
     cluster: &MockCluster<'_, DefaultProducerContext>,
     configure: impl FnOnce(KafkaConfig) -> KafkaConfig,
 ) -> Harness {
@@ -29,38 +25,35 @@ fn mocked_with(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_is_away_for_seconds_costs_time_and_nothing_else() {
-    let cluster = MockCluster::new(1).expect("a mock");
-    let harness = mocked(&cluster);
+async fn a_connection_cut_for_seconds_costs_time_and_nothing_else() {
+    let Cuttable { proxy, harness, .. } = &Cuttable::start(3, |config| config).await;
     let seen = Seen::default();
     let member = harness.start(accepting(&seen));
-    harness.produce(0..10).await;
-    wait_for("the first ten", || seen.len() >= 10).await;
-
-    cluster.broker_down(1).expect("down");
-    let down = Instant::now();
-    let waiting = harness.produce(10..20);
+    harness.produce(0..100).await;
+    wait_for("the first records", || seen.len() >= 100).await;
+    proxy.cut();
+    let cut = Instant::now();
     let outage = async {
-        wait_for("five seconds", || down.elapsed() > Duration::from_secs(5)).await;
-        cluster.broker_up(1).expect("up");
+        wait_for("five seconds", || cut.elapsed() > Duration::from_secs(5)).await;
+        proxy.heal();
         Instant::now()
     };
-    let ((), up) = tokio::join!(waiting, outage);
-    assert!(up.elapsed() < Duration::from_secs(3), "acknowledged {:?} after the return", up.elapsed());
-    wait_for("the others", || seen.len() >= 20).await;
-    assert_eq!(seen.values(), (0..20).collect::<Vec<_>>());
+    let ((), healed) = tokio::join!(harness.produce(100..130), outage);
+    assert!(healed.elapsed() < Duration::from_secs(3), "acknowledged {:?} after the return", healed.elapsed());
+    wait_for("the others", || seen.len() >= 130).await;
     member.stop().await;
+    assert_eq!(seen.values(), (0..130).collect::<Vec<_>>());
+    assert_eq!(harness.total_committed(), 130);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_while_kafka_is_away_is_bounded() {
-    let cluster = MockCluster::new(1).expect("a mock");
-    let harness = mocked(&cluster);
+    let Cuttable { proxy, harness, .. } = &Cuttable::start(3, |config| config).await;
     let seen = Seen::default();
     let member = harness.start(accepting(&seen));
     harness.produce(0..3).await;
     wait_for("the records", || seen.len() >= 3).await;
-    cluster.broker_down(1).expect("down");
+    proxy.cut();
     let stopping = Instant::now();
     member.stop().await;
     assert!(stopping.elapsed() < Duration::from_secs(8), "{:?}", stopping.elapsed());
@@ -68,8 +61,7 @@ async fn a_stop_while_kafka_is_away_is_bounded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_that_is_dropped_while_kafka_is_away_holds_up_no_task() {
-    let cluster = MockCluster::new(1).expect("a mock");
-    let harness = mocked(&cluster);
+    let Cuttable { proxy, harness, .. } = &Cuttable::start(3, |config| config).await;
     let runtime = runtime::ServiceRuntime::new("test", CancellationToken::new(), runtime::clock::Clock::system());
     let subscription = Subscription::new(&harness.topic, &harness.group);
     let consumer = Consumer::new(&harness.config, subscription, &harness.producer, &runtime).expect("a consumer");
@@ -77,7 +69,7 @@ async fn a_consumer_that_is_dropped_while_kafka_is_away_holds_up_no_task() {
     let running = tokio::spawn(consumer.run(accepting(&seen), CancellationToken::new()));
     harness.produce(0..3).await;
     wait_for("the records", || seen.len() >= 3).await;
-    cluster.broker_down(1).expect("down");
+    proxy.cut();
     running.abort();
     let ended = tokio::time::timeout(Duration::from_secs(2), running).await;
     assert!(ended.expect("within two seconds").expect_err("it was aborted").is_cancelled());
@@ -85,11 +77,7 @@ async fn a_consumer_that_is_dropped_while_kafka_is_away_holds_up_no_task() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_that_is_away_is_named_in_readiness() {
-    let runtime = runtime::ServiceRuntime::new(
-        "test",
-        CancellationToken::new(),
-        runtime::clock::Clock::system(),
-    );
+    let runtime = runtime::ServiceRuntime::new("test", CancellationToken::new(), runtime::clock::Clock::system());
     let config = KafkaConfig::plain("127.0.0.1:9");
     let producer = kafka::Producer::new(&config, kafka::Profile::Latency, "t", Criticality::Required, &runtime)
         .expect("a producer");
@@ -134,34 +122,11 @@ async fn a_broker_frozen_for_longer_than_a_session_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_cut_for_seconds_costs_time_and_nothing_else() {
-    let proxy = testkit::Proxy::unconnected().await;
-    let kafka = testkit::kafka_behind(proxy.addr().port()).await;
-    proxy.lead_to(kafka.behind_proxy().expect("a second listener"));
-    let harness = Harness::with_topics(KafkaConfig::plain(proxy.addr().to_string()), 3).await;
-    let seen = Seen::default();
-    let member = harness.start(accepting(&seen));
-    harness.produce(0..100).await;
-    wait_for("the first records", || seen.len() >= 100).await;
-    proxy.cut();
-    let cut = Instant::now();
-    let outage = async {
-        wait_for("five seconds", || cut.elapsed() > Duration::from_secs(5)).await;
-        proxy.heal();
-    };
-    tokio::join!(harness.produce(100..130), outage);
-    wait_for("the others", || seen.len() >= 130).await;
-    member.stop().await;
-    assert_eq!(seen.values(), (0..130).collect::<Vec<_>>());
-    assert_eq!(harness.total_committed(), 130);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_does_not_get_back_into_its_group_is_recreated() {
     let cluster = MockCluster::new(1).expect("a mock");
     // The mock's first rebalance takes 3 s, which must fit into a session.
     let sessions = |config: KafkaConfig| short_sessions(config).with("session.timeout.ms", "4000");
-    let harness = mocked_with(&cluster, sessions);
+    let harness = mocked(&cluster, sessions);
     let seen = Seen::default();
     let member = harness.start(accepting(&seen));
     harness.produce(0..10).await;
@@ -193,7 +158,7 @@ async fn says(member: &Member, up: bool, words: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_may_not_join_its_group_is_not_ready() {
     let cluster = MockCluster::new(1).expect("a mock");
-    let harness = mocked_with(&cluster, short_sessions);
+    let harness = mocked(&cluster, short_sessions);
     let refusals = vec![RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED; 1000];
     cluster.request_errors(RDKafkaApiKey::JoinGroup, &refusals);
     let member = harness.start(accepting(&Seen::default()));

@@ -157,6 +157,26 @@ impl Harness {
     }
 }
 
+/// A Kafka whose only wire can be cut. The library's mock broker cannot go away like this: a server that another test
+/// starts meanwhile inherits the mock's connections and keeps them open.
+pub struct Cuttable {
+    pub proxy: testkit::Proxy,
+    pub harness: Harness,
+    _kafka: testkit::Kafka,
+}
+
+impl Cuttable {
+    /// With a topic of so many partitions.
+    pub async fn start(partitions: u16, configure: impl FnOnce(KafkaConfig) -> KafkaConfig) -> Self {
+        let proxy = testkit::Proxy::unconnected().await;
+        let kafka = testkit::kafka_behind(proxy.addr().port()).await;
+        proxy.lead_to(kafka.behind_proxy().expect("a second listener"));
+        let config = configure(KafkaConfig::plain(proxy.addr().to_string()));
+        let harness = Harness::with_topics(config, partitions).await;
+        Self { proxy, harness, _kafka: kafka }
+    }
+}
+
 fn raw_consumer(config: &KafkaConfig, group: &str) -> BaseConsumer {
     ClientConfig::new().set("bootstrap.servers", &config.bootstrap).set("group.id", group).create().expect("a client")
 }
