@@ -1,6 +1,4 @@
-//! The gRPC contract between the services, generated from the `.proto` files beside this crate.
-//!
-//! These types end at the edges: services translate them into their own domain types at once.
+#![doc = include_str!("../README.md")]
 
 /// Version 1 of every Flightbell service: messages, clients and servers.
 #[allow(

@@ -1,9 +1,4 @@
-//! Which airports exist: the 17,090 with a four-letter ICAO code, from the table of the airportsdata
-//! project (MIT; see `data/README.md`).
-//!
-//! The table lies in the program as sorted text and is searched where it lies: no index is built at
-//! start and a look-up takes no memory. Nothing here knows which airports anybody watches, or what
-//! OpenSky sees of them.
+#![doc = include_str!("../README.md")]
 
 mod code;
 mod table;

@@ -1,8 +1,4 @@
-//! What travels between the services on Kafka: the table of topics, header names, and one type per event.
-//!
-//! These types are a promise to every other version of Flightbell that shares the topics. They
-//! only grow: fields may be added, unknown fields are ignored, and the golden files under
-//! `tests/golden/` change only on purpose. Nothing here decides, stores or sends.
+#![doc = include_str!("../README.md")]
 
 mod alert;
 mod email;

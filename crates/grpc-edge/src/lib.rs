@@ -1,4 +1,4 @@
-//! What all our gRPC edges share.
+#![doc = include_str!("../README.md")]
 
 mod identity;
 

@@ -1,6 +1,4 @@
-//! The HTTP edge of a service: how requests are read, answered, limited, counted and repeated, and the admin port.
-//!
-//! It never knows what a call does: a service hands over its routes.
+#![doc = include_str!("../README.md")]
 
 pub mod admin;
 pub mod database;

@@ -1,19 +1,4 @@
-//! A private PostgreSQL and a private Apache Kafka: found, prepared, started, watched, stopped.
-//!
-//! `flightbell up`, the tests and the benchmarks all run their servers through this crate, so what
-//! is tested is what people run. Both servers are child processes in groups of their own, under one
-//! data directory:
-//!
-//! ```text
-//! DIR/lock            held by the one process that runs the servers; holds its pid
-//! DIR/addresses.json  where they are reached, for whoever comes to help (0600)
-//! DIR/logs/           what they say, each file bounded
-//! DIR/postgres/data   the cluster; DIR/postgres/run its socket, where the path is short enough
-//! DIR/kafka/data      the broker's log
-//! ```
-//!
-//! Nothing here reads the environment: [`Discovery`] carries what matters of it. Nothing here speaks
-//! SQL or Kafka's protocol: the crate runs the servers, others use them.
+#![doc = include_str!("../README.md")]
 
 pub mod addresses;
 pub mod data_dir;

@@ -1,4 +1,4 @@
-//! A service's own PostgreSQL database: connected, migrated, watched.
+#![doc = include_str!("../README.md")]
 
 pub mod lease;
 

@@ -1,9 +1,4 @@
-//! What every process needs before it does its own work: settings, logs and traces, metrics, readiness, tasks, the
-//! time, an orderly stop.
-//!
-//! Nothing here knows HTTP servers, gRPC, PostgreSQL or Kafka, and nothing here knows flights, alerts or people. Nothing
-//! is global either: a [`ServiceRuntime`] is made for each service and passed, so that all of them can run in one
-//! process and tests in parallel.
+#![doc = include_str!("../README.md")]
 
 pub mod clock;
 pub mod config;

@@ -1,7 +1,4 @@
-//! A service as a value: what a process that runs it, alone or beside others, must know of it.
-//!
-//! Each service declares one [`ServiceSpec`]. Its own binary calls [`run`] with it; `flightbell` keeps
-//! a list of them, over which `up`, the gateway, the settings, `doctor`, `dlq` and `addresses.json` walk.
+#![doc = include_str!("../README.md")]
 
 use std::{future::Future, net::SocketAddr, pin::Pin, process::ExitCode};
 

@@ -1,12 +1,4 @@
-//! OpenSky and Telegram on this machine: two real HTTP servers that speak the outside services' own
-//! interfaces, so that the demo and the tests use the same clients as a real installation.
-//!
-//! [`opensky::OpenSky`] answers from committed recordings of real traffic or from what a test says;
-//! [`telegram::Telegram`] takes messages, remembers them and shows them on a page. Both fail on
-//! purpose in every way the real ones were seen to fail.
-//!
-//! Nothing here reaches the internet, and no other part of Flightbell knows that it talks to a
-//! simulator.
+#![doc = include_str!("../README.md")]
 
 pub mod opensky;
 pub mod telegram;

@@ -1,8 +1,4 @@
-//! What tests share: real servers, a database and topics of each test's own, and ways to wait.
-//!
-//! `with-servers -- cargo test …` starts one Kafka and one PostgreSQL for a whole run and passes
-//! their addresses on. A test process that was told none starts its own once, and a watchdog ends
-//! them with it, however it ends. Helpers panic where something is wrong: the test has failed then.
+#![doc = include_str!("../README.md")]
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a helper that cannot help has found the test's failure")]
 

@@ -1,19 +1,4 @@
-//! The alert worker: readings in, alerts out, silence in between.
-//!
-//! It keeps for each interest which side of its thresholds the last known value was on, and tells
-//! when that changes: once on a crossing, once when the value is back. It never collects, never
-//! sends to a person, never looks at a clock: what is decided follows from the messages alone.
-//!
-//! ```text
-//! to-alert-system ──▶ read ──▶ look up ──▶ decide ──▶ publish ──▶ write ──▶ offset
-//!                      │     (memory, rows)           │              │
-//!                   rejected                    to-notifier   PostgreSQL
-//! ```
-//!
-//! Alerts are acknowledged before the rows are written, and the rows are written before the offset
-//! moves, so a crash anywhere repeats work and loses none. A repeated alert carries the same
-//! `event_id`. That nothing else is ever repeated, though a row may be older than what was decided,
-//! is argued in `core/write_policy.rs` and played out in the test beside it.
+#![doc = include_str!("../README.md")]
 
 pub mod core;
 pub mod handler;

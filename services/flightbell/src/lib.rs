@@ -1,7 +1,4 @@
-//! The one binary a person runs: every service in one process, and the tools around them.
-//!
-//! It starts, watches and stops; what the services do is theirs. It is the only crate that depends on
-//! services.
+#![doc = include_str!("../README.md")]
 
 pub mod bind_guard;
 #[expect(clippy::doc_markdown, reason = "these comments are the help text, which is no markdown")]

@@ -1,28 +1,4 @@
-//! Delivers alerts to people on Telegram.
-//!
-//! ```text
-//! to-notifier ──▶ consumer ─▶ ledger ──▶ sender (one replica) ──▶ attempt ──▶ Telegram
-//!                              ▲                                    │
-//!                              └──────────── its outcome ───────────┘
-//! ```
-//! Every replica writes alerts into the ledger, once each, and only then stores the offset. One
-//! replica, the leader, sends. Of one person only the oldest unsettled alert is tried; many people
-//! are served at once. An attempt is in the ledger before the call is made, and its outcome after.
-//! Telegram takes no idempotency key, so an attempt that was cut off in between, or whose answer says
-//! nothing, may have been delivered: it is recorded as `unclear` and repeated, less and less often. In no
-//! other case does a person read the same alert twice. An alert ends unsent when Telegram refused it seven
-//! times, when for a day no chat could be reached, or when its person is deleted; user-manager is told of
-//! the first two, so that the person can see it.
-//!
-//! Three kinds of failure are kept apart. When *Telegram* is out of order (no answer, 5xx, an
-//! answer that cannot be read, a limit of the whole bot, a wrong token), sending stops but for one
-//! probe now and then, and no message pays for it. When one *message* is refused, it follows a schedule
-//! of its own. When a *chat* cannot be reached, everything for it is kept and tried slowly, and at once
-//! when the chat is named again. All of it is in the ledger and so survives a restart.
-//!
-//! What decides is under [`core`]: pure, without clock, randomness or network. What this service never
-//! does: remember where people can be reached (user-manager knows), decide whether something is
-//! worth telling (alert-system did), or put addresses, chats or texts into logs.
+#![doc = include_str!("../README.md")]
 
 pub mod config;
 pub mod consumer;

@@ -1,19 +1,4 @@
-//! Keeps who is registered, and where each of them reads Telegram.
-//!
-//! ```text
-//! HTTP ──▶ users ──┐ one transaction                       ┌──▶ data-collector, until it says yes
-//!                  ├──▶ idempotency key and answer         │
-//!                  └──▶ deletions (outbox) ──▶ relay ──────┘
-//! gRPC ──▶ users
-//! ```
-//! A mutation, its idempotency key and its answer are written in one transaction, so a crash leaves
-//! all of them or none. So is a deletion with the outbox row that makes the relay tell
-//! data-collector: no interest outlives its user, also when data-collector is down at that moment.
-//! A registration has an id of its own, and the relay speaks of that id: a call that comes late
-//! cannot touch somebody who registered again under the same e-mail address.
-//!
-//! What this service never does: put e-mail addresses, names, tax codes, bank accounts or chats
-//! into logs or metrics, or ask data-collector anything before it answers.
+#![doc = include_str!("../README.md")]
 
 pub mod config;
 pub mod core;

@@ -239,6 +239,13 @@ fn every_file_and_program_that_is_named_is_there() {
             assert!(path.exists(), "{document} names {}", path.display());
             named += 1;
         }
+        // The table in a crate's README says where to look in its `src/`.
+        let source = folder.join("src");
+        let is_source = |word: &&str| word.ends_with(".rs") && !parents.iter().any(|parent| word.starts_with(parent));
+        for path in quoted(&text).filter(|_| source.exists()).filter(is_source) {
+            assert!(source.join(path).exists(), "{document} names src/{path}");
+            named += 1;
+        }
         for program in text.split("target/debug/").skip(1) {
             let name: String = program.chars().take_while(|next| next.is_ascii_lowercase() || *next == '-').collect();
             assert!(services().contains(&name), "{document} names a program {name}");
