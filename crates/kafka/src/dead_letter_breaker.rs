@@ -10,10 +10,10 @@ use tokio::sync::Notify;
 
 use crate::{
     config::KafkaConfig,
-    consumer::Names,
     core::rejects::{RecordEnd, RejectDecision, RejectRun},
     handler::Settled,
     metrics::ConsumerMetrics,
+    names::Names,
 };
 
 /// Counts a consumer's rejects in a row. One too many opens the circuit: nothing more of the topic is

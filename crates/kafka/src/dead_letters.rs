@@ -6,13 +6,15 @@ use std::borrow::Cow;
 use events::headers::{DLQ_GROUP, DLQ_KEY, DLQ_OFFSET, DLQ_PARTITION, DLQ_REASON, DLQ_TOPIC, LEGACY_DLQ_PLACE};
 
 use crate::{
-    consumer::Names,
-    dlq::RESOLUTION,
     handler::Reject,
+    names::Names,
     producer::OutgoingRecord,
     record::{Offset, Partition, Record, Source},
     resets::CONTROL,
 };
+
+/// The header of a resolution: `replayed` or `dropped`.
+pub(crate) const RESOLUTION: &str = "dlq_settled";
 
 /// The longest reason that is kept, in bytes, so that a dead letter always fits its topic.
 const LONGEST_REASON: usize = 1000;

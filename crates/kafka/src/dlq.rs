@@ -7,7 +7,7 @@
 //!
 //! A dead letter is never deleted before its time: Kafka deletes whole segments, and what was dropped by
 //! mistake should still be there. A dead letter that was replayed or dropped is **resolved** by a record
-//! in the same partition of the same topic, without key, whose header [`RESOLUTION`] says what was done
+//! in the same partition of the same topic, without key, whose header `dlq_settled` says what was done
 //! and whose value lists the dead letters' offsets. A resolution is younger than its dead letters, so
 //! retention never takes it first; committed offsets of a group would be forgotten after a week, and
 //! could only tell how far a reader got, not which of ten dead letters are done.
@@ -25,14 +25,11 @@ use self::reader::Reader;
 use crate::{
     config::{KafkaConfig, Profile},
     core::resolutions,
-    dead_letters::{self, Origin},
+    dead_letters::{self, Origin, RESOLUTION},
     producer::{OutgoingRecord, Producer},
     record::{Offset, Partition, Record},
     resets,
 };
-
-/// The header of a resolution: `replayed` or `dropped`.
-pub const RESOLUTION: &str = "dlq_settled";
 
 /// Dead letters that are sent again and resolved together.
 const DEAD_LETTERS_PER_RESOLUTION: usize = 500;

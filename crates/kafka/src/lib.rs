@@ -14,6 +14,7 @@ mod client;
 mod closing;
 mod core;
 mod metrics;
+mod names;
 mod resets;
 mod tail;
 

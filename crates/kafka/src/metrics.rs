@@ -1,7 +1,7 @@
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector};
 use runtime::metrics::LATENCY_BUCKETS;
 
-use crate::{consumer::Names, record::Source};
+use crate::{names::Names, record::Source};
 
 /// The outcome of a record that became a dead letter.
 pub(crate) const DEAD_LETTERED: &str = "dead_lettered";

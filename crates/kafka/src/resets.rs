@@ -14,9 +14,9 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     config::KafkaConfig,
-    consumer::Names,
     core::{backoff::Backoff, log_throttle::LogThrottle},
     dead_letter_breaker::DeadLetterBreaker,
+    names::Names,
     producer::{OutgoingRecord, Producer, SendError},
     record::{Partition, Record},
     tail::Tail,

@@ -223,11 +223,6 @@ pub(crate) async fn stop_orphan(data_dir: &Path, name: &str) -> Result<(), Error
     processes::stop(SERVER, STOP_LEFTOVER, |line| line.is_kafka_of(&properties)).await
 }
 
-/// The folder of a lone broker's records in a data directory.
-pub(crate) fn data_of(data_dir: &Path) -> PathBuf {
-    data_dir.join("kafka/data")
-}
-
 /// Everything a broker needs before it has a port.
 struct Site {
     run_as: RunAs,

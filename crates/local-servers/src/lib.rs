@@ -12,6 +12,7 @@ pub mod postgres;
 
 mod core;
 mod launch;
+mod layout;
 mod log;
 mod ports;
 mod processes;

@@ -24,7 +24,7 @@ pub struct Orphan {
 /// When the processes cannot be listed.
 pub async fn running(data_dir: &Path) -> Result<Vec<Orphan>, Error> {
     let data_dir = data_dir.canonicalize().unwrap_or_else(|_| data_dir.to_owned());
-    let (data, properties) = (crate::postgres::data_of(&data_dir), crate::kafka::properties_of(&data_dir, "kafka"));
+    let (data, properties) = (crate::layout::cluster_of(&data_dir), crate::kafka::properties_of(&data_dir, "kafka"));
     let found = processes().await?.into_iter().filter_map(|(pid, line)| {
         let server = match () {
             () if line.is_postgres_of(&data) => "PostgreSQL",

@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     error::{Error, ErrorContext},
-    kafka, postgres,
+    layout::{broker_log_of, cluster_of},
     run_as::RunAs,
 };
 
@@ -36,9 +36,9 @@ pub struct Obstacle {
 /// [`Error::NoServerUser`].
 pub fn obstacles(data_dir: &Path) -> Result<Vec<Obstacle>, Error> {
     let run_as = RunAs::find()?;
-    let cluster = postgres::data_of(data_dir);
+    let cluster = cluster_of(data_dir);
     let mut found: Vec<_> =
-        [&cluster, &kafka::data_of(data_dir)].into_iter().filter_map(|folder| owner(&run_as, folder)).collect();
+        [&cluster, &broker_log_of(data_dir)].into_iter().filter_map(|folder| owner(&run_as, folder)).collect();
     let is_another_s = found.iter().any(|obstacle| obstacle.folder == cluster && obstacle.command.is_some());
     if let Some(mode) = open_mode(&cluster).filter(|_| !is_another_s) {
         let says = format!("{} has the mode {mode:04o}, and PostgreSQL wants 0700", cluster.display());

@@ -19,6 +19,7 @@ use crate::{
     discovery::PostgresPrograms,
     error::{Error, ErrorContext},
     launch::{LaunchSpec, Ready, prepare},
+    layout::cluster_of,
     log::Log,
     ownership::mend_cluster,
     ports, processes,
@@ -114,7 +115,7 @@ impl Postgres {
         let run_as = RunAs::find()?;
         run_as.make_folder(&options.data_dir.join("postgres"))?;
         let data_dir = options.data_dir.canonicalize().context(|| format!("find {}", options.data_dir.display()))?;
-        let data = data_of(&data_dir);
+        let data = cluster_of(&data_dir);
         run_as.check_reaches(&data)?;
         let programs = options.discovery.postgres(Some(&data)).await?;
         run_as.check_reaches(&programs.folder.join("postgres"))?;
@@ -208,14 +209,9 @@ impl Postgres {
     }
 }
 
-/// The cluster's folder in a data directory.
-pub(crate) fn data_of(data_dir: &Path) -> PathBuf {
-    data_dir.join("postgres/data")
-}
-
 /// Stops the server that an earlier run left in `data_dir`, if one runs.
 pub(crate) async fn stop_orphan(data_dir: &Path) -> Result<(), Error> {
-    let data = data_of(data_dir);
+    let data = cluster_of(data_dir);
     processes::stop(SERVER, STOP_LEFTOVER, |line| line.is_postgres_of(&data)).await
 }
 

@@ -1,5 +1,4 @@
 #![doc = include_str!("../README.md")]
-
 #![allow(clippy::expect_used, clippy::panic, reason = "a helper that cannot help has found the test's failure")]
 
 pub mod topic_io;

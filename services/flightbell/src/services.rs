@@ -4,11 +4,8 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use anyhow::Context;
 use events::topics::{Namespace, WrongTable, merged};
-use http::uri::Authority;
 use runtime::{Process, ServiceRuntime, clock::Clock, listen::Listen};
 use service::{ClockKind, Configured, Launch, ServiceSpec};
-
-use crate::gateway::Upstreams;
 
 /// Services that a process runs or knows of.
 pub type ServiceList = &'static [&'static ServiceSpec];
@@ -17,8 +14,8 @@ pub type ServiceList = &'static [&'static ServiceSpec];
 pub static SERVICES: ServiceList =
     &[&user_manager::SERVICE, &data_collector::SERVICE, &alert_system::SERVICE, &notifier::SERVICE];
 
-/// gRPC addresses, by the service's name.
-pub type GrpcAddresses = BTreeMap<&'static str, SocketAddr>;
+/// Where services answer, by name.
+pub type ServiceAddrs = BTreeMap<&'static str, SocketAddr>;
 
 /// The topics of all services, and what follows from them.
 ///
@@ -46,7 +43,7 @@ pub struct Clocks {
 }
 
 /// One runtime a service.
-pub struct Shells(Vec<ServiceRuntime>);
+pub struct Runtimes(Vec<ServiceRuntime>);
 
 impl Listeners {
     /// Binds free ports on the loopback interface.
@@ -65,23 +62,19 @@ impl Listeners {
     ///
     /// # Errors
     /// When a listener's address cannot be read.
-    pub fn grpc(&self) -> anyhow::Result<GrpcAddresses> {
+    pub fn grpc(&self) -> anyhow::Result<ServiceAddrs> {
         self.addresses(|listeners| listeners.grpc.as_ref())
     }
 
-    /// Where HTTP will be answered, for the gateway.
+    /// Where HTTP will be answered.
     ///
     /// # Errors
     /// When a listener's address cannot be read.
-    pub fn upstreams(&self) -> anyhow::Result<Upstreams> {
-        let authorities = self.addresses(|listeners| listeners.http.as_ref())?.into_iter().map(|(name, addr)| {
-            let authority: Authority = addr.to_string().parse().context("write a listener's address")?;
-            Ok((name.to_owned(), authority))
-        });
-        Ok(Upstreams::new(authorities.collect::<anyhow::Result<Vec<_>>>()?))
+    pub fn http(&self) -> anyhow::Result<ServiceAddrs> {
+        self.addresses(|listeners| listeners.http.as_ref())
     }
 
-    fn addresses(&self, of: impl Fn(&ServiceListeners) -> Option<&Listen>) -> anyhow::Result<GrpcAddresses> {
+    fn addresses(&self, of: impl Fn(&ServiceListeners) -> Option<&Listen>) -> anyhow::Result<ServiceAddrs> {
         let bound = self.0.iter().filter_map(|listeners| Some((listeners.name, of(listeners)?)));
         bound.map(|(name, listen)| Ok((name, listen.addr().context("read a listener's address")?))).collect()
     }
@@ -92,7 +85,7 @@ impl Listeners {
     }
 }
 
-impl Shells {
+impl Runtimes {
     /// A runtime for each service of `process`.
     pub fn of(process: &mut Process, services: ServiceList, clocks: Clocks) -> Self {
         let clock = |kind| match kind {

@@ -7,7 +7,7 @@ use runtime::config::{ConfigError, Overlay, Reader, RuntimeConfig, Settings, Var
 use secrecy::{ExposeSecret, SecretString};
 use service::{Configured, ServiceSpec};
 
-use crate::services::{GrpcAddresses, ServiceList};
+use crate::services::{ServiceAddrs, ServiceList};
 
 /// What only makes sense for a Kafka that the operator named.
 pub const OF_A_NAMED_KAFKA: [&str; 7] = [
@@ -47,7 +47,7 @@ pub struct Addresses {
     /// Whether Kafka is private: a single broker for this process alone.
     pub kafka_is_private: bool,
     /// Of each service that serves gRPC.
-    pub grpc: GrpcAddresses,
+    pub grpc: ServiceAddrs,
 }
 
 /// Which servers the operator named, and so which are private.

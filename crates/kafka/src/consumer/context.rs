@@ -18,10 +18,11 @@ use rdkafka::{
 use serde::Deserialize;
 use tokio::sync::Notify;
 
-use super::{Names, membership::SharedMembership};
+use super::membership::SharedMembership;
 use crate::{
     client::ClientLog,
     metrics::BySource,
+    names::Names,
     record::{Partition, Source},
 };
 

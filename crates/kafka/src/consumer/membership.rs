@@ -9,8 +9,10 @@ use std::{
 use chrono::{TimeDelta, Utc};
 use runtime::readiness::{Criticality, HealthPart, Readiness};
 
-use super::Names;
-use crate::core::membership::{Membership, Standing};
+use crate::{
+    core::membership::{Membership, Standing},
+    names::Names,
+};
 
 /// How often the answer is brought up to date.
 const INTERVAL: Duration = Duration::from_secs(1);

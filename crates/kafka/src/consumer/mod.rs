@@ -38,7 +38,6 @@ use rdkafka::consumer::{Consumer as _, StreamConsumer};
 use runtime::ServiceRuntime;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::subscription::Names;
 pub use self::subscription::{BatchLimits, Subscription};
 use self::{
     context::Context,
@@ -53,6 +52,7 @@ use crate::{
     dead_letter_breaker::DeadLetterBreaker,
     handler::Handler,
     metrics::ConsumerMetrics,
+    names::Names,
     producer::Producer,
     record::Partition,
     resets,

@@ -11,7 +11,7 @@ use rdkafka::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    BatchLimits, Names,
+    BatchLimits,
     context::{Context, Rebalanced},
     workers::{Finished, Workers, handle},
 };
@@ -20,6 +20,7 @@ use crate::{
     dead_letter_breaker::DeadLetterBreaker,
     handler::{Failure, Handler, Settled},
     metrics::ConsumerMetrics,
+    names::Names,
     producer::Producer,
     record::{Record, Source, TopicPartition},
 };

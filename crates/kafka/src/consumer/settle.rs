@@ -5,7 +5,7 @@ use rdkafka::{
     consumer::{Consumer as _, StreamConsumer},
 };
 
-use super::{Names, context::Context, poll_loop::PollLoop};
+use super::{context::Context, poll_loop::PollLoop};
 use crate::{
     core::{
         backoff::Backoff,
@@ -15,6 +15,7 @@ use crate::{
     dead_letters,
     handler::{Failure, Handler, Reject, Settled},
     metrics::{DEAD_LETTERED, SKIPPED},
+    names::Names,
     producer::OutgoingRecord,
     record::{Record, TopicPartition, by_topic_partition},
 };

@@ -11,13 +11,13 @@ use rdkafka::{
     error::KafkaError,
 };
 
-use super::{DeadLetter, DeadLetterId, RESOLUTION};
+use super::{DeadLetter, DeadLetterId};
 use crate::{
     client::{ClientLog, Plain, reason},
     closing::{SelfClosing, self_closing},
     config::KafkaConfig,
     core::resolutions::Resolutions,
-    dead_letters::Origin,
+    dead_letters::{Origin, RESOLUTION},
     record::{Record, Source},
     resets,
 };

@@ -2,8 +2,6 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::plan::{DailyNeed, LiveNeed, Situation};
-
 /// How far a stored time may lie ahead of now: clocks of two machines differ a little.
 const TOLERANCE: TimeDelta = TimeDelta::minutes(1);
 
@@ -11,32 +9,6 @@ const TOLERANCE: TimeDelta = TimeDelta::minutes(1);
 #[must_use]
 pub fn is_ahead(stored: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     stored > now + TOLERANCE
-}
-
-impl Situation {
-    /// The same without what a clock that was ahead has stored: it is unknown when that was. Taken as it is, it
-    /// would keep everything from being asked until the time comes round, and taken for now as well.
-    #[must_use]
-    pub fn without_times_ahead(mut self) -> Self {
-        let now = self.now;
-        let known = |stored: Option<DateTime<Utc>>| stored.filter(|at| !is_ahead(*at, now));
-        self.cycle_begun_at = known(self.cycle_begun_at);
-        self.probed_at = known(self.probed_at);
-        self.probe_deferred_at = known(self.probe_deferred_at);
-        // That a day is published stays true whatever the clock; it has been so since today began, at most.
-        let today = super::credits::start_of_day(now);
-        let since = |stored: Option<DateTime<Utc>>| stored.map(|at| if is_ahead(at, now) { today } else { at });
-        self.yesterday_published_at = since(self.yesterday_published_at);
-        self.before_published_at = since(self.before_published_at);
-        for LiveNeed { attempted_at, .. } in &mut self.live {
-            *attempted_at = known(*attempted_at);
-        }
-        for DailyNeed { attempted_at, probed, .. } in &mut self.daily {
-            *attempted_at = known(*attempted_at);
-            probed.at = known(probed.at);
-        }
-        self
-    }
 }
 
 /// What speaks for the time on the local clock before anything is deleted by it.

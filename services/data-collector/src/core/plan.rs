@@ -12,6 +12,7 @@
 mod batching;
 mod neighbours;
 mod schedule;
+mod times_ahead;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use events::Metric;

@@ -1,5 +1,6 @@
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use anyhow::Context;
 use axum::{
     body::Body,
     extract::Request,
@@ -17,6 +18,7 @@ use super::{
     forwarded::{forward, is_unambiguous},
     websocket,
 };
+use crate::services::ServiceAddrs;
 
 /// How long a service may take to take a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
@@ -64,6 +66,18 @@ impl Upstreams {
             .pool_idle_timeout(Duration::from_secs(5))
             .build(connector);
         Self { services: services.into_iter().map(|(name, at)| Service { name, at }).collect(), client }
+    }
+
+    /// Services of this process, by name.
+    ///
+    /// # Errors
+    /// When an address is none that a request can name.
+    pub fn on_this_machine(services: ServiceAddrs) -> anyhow::Result<Self> {
+        let authority = |(name, addr): (&str, SocketAddr)| {
+            let authority = addr.to_string().parse().context("write a listener's address")?;
+            Ok((name.to_owned(), authority))
+        };
+        Ok(Self::new(services.into_iter().map(authority).collect::<anyhow::Result<Vec<_>>>()?))
     }
 
     /// Every service.

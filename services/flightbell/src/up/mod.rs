@@ -23,7 +23,7 @@ use crate::{
     bind_guard, cli,
     effective::Effective,
     gateway, paths,
-    services::{Clocks, Listeners, ServiceList, Shells},
+    services::{Clocks, Listeners, Runtimes, ServiceList},
     settings::{self, ExternalServers},
 };
 
@@ -87,7 +87,7 @@ pub async fn run_with(
     drop(gateway::bind(setup.listen, "HTTPS", "--listen").await?);
     let mut process = Process::start(&config)?;
     Effective::of(setup.services, setup.vars, &external).log();
-    let runtimes = Shells::of(&mut process, setup.services, setup.clocks);
+    let runtimes = Runtimes::of(&mut process, setup.services, setup.clocks);
     let host = process.runtime("flightbell", Clock::system());
 
     let starting = Servers::start(setup.services, &external, &discovery, &data);
@@ -117,7 +117,7 @@ async fn start(
     external: &ExternalServers,
     data: &DataDir,
     servers: &Servers,
-    (process, runtimes, host): (&Process, &Shells, &ServiceRuntime),
+    (process, runtimes, host): (&Process, &Runtimes, &ServiceRuntime),
 ) -> anyhow::Result<SocketAddr> {
     host.tasks.spawn("the private servers", servers.watch(process.stopping().clone()));
     watch_disk(host, data);
@@ -133,7 +133,7 @@ async fn start(
         None => Overlay::on(setup.vars).by(settings::UP).with("MIGRATE_AT_START", "true"),
     };
     let services = settings::configure(setup.services, &vars, &addresses)?;
-    let upstreams = listeners.upstreams()?;
+    let upstreams = gateway::Upstreams::on_this_machine(listeners.http()?)?;
     let admin = http_edge::admin::serve(process, config.admin_addr).await?;
     data.write_addresses(&Addresses { admin: admin.to_string(), kafka: addresses.kafka, databases })?;
     runtimes.start(services, listeners, setup.source.as_deref()).await?;

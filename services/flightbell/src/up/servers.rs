@@ -4,7 +4,7 @@ use service::ServiceSpec;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    services::{GrpcAddresses, ServiceList},
+    services::{ServiceAddrs, ServiceList},
     settings::{Addresses, ExternalServers},
 };
 
@@ -53,7 +53,7 @@ impl Servers {
     }
 
     /// Where they are; what is not private is left empty, for [`ExternalServers::filled`].
-    pub(super) fn addresses(&self, services: ServiceList, grpc: GrpcAddresses) -> Addresses {
+    pub(super) fn addresses(&self, services: ServiceList, grpc: ServiceAddrs) -> Addresses {
         let url = |spec: &ServiceSpec| {
             let url = self.postgres.as_ref()?.url(&spec.database_name()?);
             Some((spec.name, url.into()))
