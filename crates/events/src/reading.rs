@@ -4,6 +4,8 @@ use chrono::{DateTime, Datelike, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::FlightCount;
+
 /// One reading, addressed to one interest: the value of a message on
 /// [`TO_ALERT_SYSTEM`](crate::topics::TO_ALERT_SYSTEM). Its key is the interest id; a key without
 /// a value says that the interest was removed.
@@ -26,12 +28,12 @@ pub struct ReadingEvent<'a> {
     /// A [`Metric`](crate::Metric) by name; kept as text, since newer versions may know more.
     #[serde(borrow)]
     pub metric: Cow<'a, str>,
-    /// The value, or `None` when it is unknown. Unknown is not zero.
-    pub flight_count: Option<i64>,
-    /// Alert above this value.
-    pub high_value: Option<i64>,
-    /// Alert below this value.
-    pub low_value: Option<i64>,
+    /// The number of flights, or `None` when it is unknown. Unknown is not zero.
+    pub flight_count: Option<FlightCount>,
+    /// Alert above this number.
+    pub high_value: Option<FlightCount>,
+    /// Alert below this number.
+    pub low_value: Option<FlightCount>,
     /// The reading itself.
     #[serde(borrow)]
     pub reading: ReadingRef<'a>,
@@ -44,9 +46,9 @@ pub struct ReadingRef<'a> {
     pub id: Uuid,
     /// Rises with every reading of one airport and metric.
     pub seq: i64,
-    /// Start of the time the value covers.
+    /// Start of the time the number covers.
     pub window_begin: DateTime<Utc>,
-    /// End of the time the value covers.
+    /// End of the time the number covers.
     pub window_end: DateTime<Utc>,
     /// When the source was asked.
     pub observed_at: DateTime<Utc>,
@@ -74,10 +76,10 @@ pub struct LegacyReading<'a> {
     /// ICAO code.
     #[serde(borrow)]
     pub airport_code: Cow<'a, str>,
-    /// The value, or `None` when it is unknown.
-    pub flight_count: Option<i64>,
-    /// Alert above this value.
-    pub high_value: Option<i64>,
-    /// Alert below this value.
-    pub low_value: Option<i64>,
+    /// The number of flights, or `None` when it is unknown.
+    pub flight_count: Option<FlightCount>,
+    /// Alert above this number.
+    pub high_value: Option<FlightCount>,
+    /// Alert below this number.
+    pub low_value: Option<FlightCount>,
 }

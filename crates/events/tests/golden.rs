@@ -2,7 +2,10 @@
 
 #![cfg(test)]
 
-use events::{AlertEvent, LegacyAlert, LegacyReading, ReadingEvent, alert_event_id, reading_event_id};
+use events::{
+    AlertEvent, AlertKind, Crossing, FlightCount, LegacyAlert, LegacyReading, ReadingEvent, alert_event_id,
+    reading_event_id,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -75,10 +78,49 @@ fn ids_follow_from_their_cause() {
 
 #[test]
 fn conditions_read_as_the_contract_says() {
-    use events::AlertKind::{High, Low, Recovered};
-    assert_eq!(High.condition(10, Some(2)), "The number of flights (10) exceeded the high threshold of 2.");
-    assert_eq!(Low.condition(0, Some(1)), "The number of flights (0) is below the low threshold of 1.");
-    assert_eq!(Recovered.condition(2, None), "The number of flights (2) is back within the thresholds.");
+    use events::Crossing::{High, Low, Recovered};
+    let of = FlightCount::new;
+    for (crossing, condition) in [
+        (
+            High { flight_count: of(10), threshold: of(2) },
+            "The number of flights (10) exceeded the high threshold of 2.",
+        ),
+        (Low { flight_count: of(0), threshold: of(1) }, "The number of flights (0) is below the low threshold of 1."),
+        (Recovered { flight_count: of(2) }, "The number of flights (2) is back within the thresholds."),
+    ] {
+        assert_eq!(crossing.to_string(), condition);
+    }
+}
+
+#[test]
+fn the_condition_of_an_alert_is_what_its_numbers_say() {
+    let text = golden("alert");
+    let alert: AlertEvent = serde_json::from_str(&text).expect("the golden file decodes");
+    let kind = AlertKind::from_name(&alert.kind).expect("a kind that is known");
+    let crossing = Crossing::new(kind, alert.flight_count, alert.threshold).expect("a crossing");
+    assert_eq!(crossing.to_string(), alert.condition);
+}
+
+#[test]
+fn negative_numbers_are_refused_wherever_they_stand() {
+    for (name, field) in [
+        ("reading", "flight_count"),
+        ("reading", "high_value"),
+        ("legacy_reading", "low_value"),
+        ("alert", "flight_count"),
+        ("alert", "threshold"),
+    ] {
+        let mut value: Value = serde_json::from_str(&golden(name)).expect("the golden file is JSON");
+        value[field] = Value::from(-1);
+        let text = value.to_string();
+        let error = match name {
+            "reading" => serde_json::from_str::<ReadingEvent>(&text).map(drop),
+            "legacy_reading" => serde_json::from_str::<LegacyReading>(&text).map(drop),
+            _ => serde_json::from_str::<AlertEvent>(&text).map(drop),
+        };
+        let said = error.expect_err(field).to_string();
+        assert!(said.contains("a number of flights must not be negative"), "{name}.{field}: {said}");
+    }
 }
 
 #[test]

@@ -17,7 +17,7 @@ impl Metrics {
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
         let alerts = IntCounterVec::new(Opts::new("alerts_total", "Alerts that Kafka has acknowledged."), &["kind"])?;
         // Each kind is there from the start, so that a rate over the first alert is not lost.
-        for kind in [AlertKind::High, AlertKind::Low, AlertKind::Recovered] {
+        for kind in AlertKind::ALL {
             alerts.with_label_values(&[kind.as_str()]).inc_by(0);
         }
         registry.register(Box::new(alerts.clone()))?;

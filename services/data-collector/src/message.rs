@@ -6,7 +6,7 @@
 
 use std::io::Write as _;
 
-use events::{headers, reading_event_id};
+use events::{FlightCount, headers, reading_event_id};
 use kafka::OutgoingRecord;
 use runtime::trace::RequestContext;
 use serde::Serialize;
@@ -27,7 +27,7 @@ pub struct Messages {
 struct Middle<'a> {
     airport_code: &'a str,
     metric: &'static str,
-    flight_count: Option<i32>,
+    flight_count: Option<FlightCount>,
 }
 
 #[derive(Serialize)]
@@ -41,8 +41,11 @@ impl Messages {
     /// # Errors
     /// Never, as far as text and numbers can be written.
     pub fn of(reading: &Reading) -> serde_json::Result<Self> {
-        let middle =
-            Middle { airport_code: &reading.airport, metric: reading.metric.as_str(), flight_count: reading.value };
+        let middle = Middle {
+            airport_code: &reading.airport,
+            metric: reading.metric.as_str(),
+            flight_count: reading.flight_count,
+        };
         let tail = Tail {
             reading: events::ReadingRef {
                 id: reading.id,
@@ -77,9 +80,9 @@ impl Messages {
         buffer.push(b',');
         buffer.extend_from_slice(&self.middle);
         buffer.extend_from_slice(br#","high_value":"#);
-        threshold(to.high_value, buffer)?;
+        threshold(to.thresholds.high, buffer)?;
         buffer.extend_from_slice(br#","low_value":"#);
-        threshold(to.low_value, buffer)?;
+        threshold(to.thresholds.low, buffer)?;
         buffer.push(b',');
         buffer.extend_from_slice(&self.tail);
         buffer.push(b'}');
@@ -87,9 +90,9 @@ impl Messages {
     }
 }
 
-fn threshold(value: Option<i32>, buffer: &mut Vec<u8>) -> std::io::Result<()> {
-    match value {
-        Some(value) => write!(buffer, "{value}"),
+fn threshold(threshold: Option<FlightCount>, buffer: &mut Vec<u8>) -> std::io::Result<()> {
+    match threshold {
+        Some(threshold) => write!(buffer, "{threshold}"),
         None => buffer.write_all(b"null"),
     }
 }
@@ -101,8 +104,7 @@ impl From<&Interest> for Recipient {
             version: interest.version,
             user_id: interest.user_id,
             user_email: interest.user_email.clone(),
-            high_value: interest.thresholds.high,
-            low_value: interest.thresholds.low,
+            thresholds: interest.thresholds,
             // What caused an evaluation stands in the outbox.
             context: RequestContext::none(),
         }
@@ -127,14 +129,15 @@ mod tests {
     use events::{Metric, ReadingEvent};
 
     use super::*;
+    use crate::core::interest::Thresholds;
 
-    fn reading(value: Option<i32>) -> Reading {
+    fn reading(flight_count: Option<FlightCount>) -> Reading {
         Reading {
             id: Uuid::from_u128(7),
             airport: "LFPG".to_owned(),
             metric: Metric::Live,
             seq: 17,
-            value,
+            flight_count,
             window_begin: "2026-11-20T09:59:00Z".parse().expect("a time"),
             window_end: "2026-11-20T10:00:00Z".parse().expect("a time"),
             observed_at: "2026-11-20T10:00:00.123456Z".parse().expect("a time"),
@@ -144,16 +147,15 @@ mod tests {
 
     #[test]
     fn the_filled_in_message_is_the_contract_s() {
-        for (value, high, low) in [(Some(10), Some(2), None), (None, None, Some(0)), (Some(0), Some(100_000), Some(3))]
-        {
-            let reading = reading(value);
+        for numbers in [[Some(10), Some(2), None], [None, None, Some(0)], [Some(0), Some(100_000), Some(3)]] {
+            let [flight_count, high, low] = numbers.map(|number| number.map(FlightCount::new));
+            let reading = reading(flight_count);
             let to = Recipient {
                 interest_id: Uuid::from_u128(1),
                 version: 3,
                 user_id: Uuid::from_u128(2),
                 user_email: "o'brien+\"x\"@example.org".to_owned(),
-                high_value: high,
-                low_value: low,
+                thresholds: Thresholds { high, low },
                 context: RequestContext::none(),
             };
             let mut written = b"left over".to_vec();
@@ -166,9 +168,9 @@ mod tests {
                 user_email: to.user_email.as_str().into(),
                 airport_code: reading.airport.as_str().into(),
                 metric: "live".into(),
-                flight_count: value.map(i64::from),
-                high_value: high.map(i64::from),
-                low_value: low.map(i64::from),
+                flight_count,
+                high_value: high,
+                low_value: low,
                 reading: events::ReadingRef {
                     id: reading.id,
                     seq: reading.seq,

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, sync::Mutex, sync::PoisonError, time::Duration};
 
 use chrono::{DateTime, Utc};
+use events::FlightCount;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use runtime::metrics::LATENCY_BUCKETS;
 
@@ -94,9 +95,9 @@ impl Metrics {
     }
 
     /// What the last collection of an airport brought.
-    pub fn flights_fetched(&self, airport: &str, flights: u32) {
+    pub fn flights_fetched(&self, airport: &str, flight_count: FlightCount) {
         self.labelled.lock().unwrap_or_else(PoisonError::into_inner).insert(airport.to_owned());
-        self.flights.with_label_values(&[airport]).set(i64::from(flights));
+        self.flights.with_label_values(&[airport]).set(flight_count.get());
     }
 
     /// Forgets the airports that nobody watches any more, so that labels do not pile up.

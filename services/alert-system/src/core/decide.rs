@@ -1,6 +1,6 @@
 //! Where an interest stands, and what one message changes about it.
 
-use events::AlertKind;
+use events::{Crossing, FlightCount};
 
 /// Where an interest stands.
 ///
@@ -52,13 +52,13 @@ pub struct Sequence {
     pub minor: i64,
 }
 
-/// The values between which nothing is told. A side without a threshold is never crossed.
+/// The numbers of flights between which nothing is told. A side without a threshold is never crossed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Thresholds {
-    /// Crossed by a greater value.
-    pub high: Option<i64>,
-    /// Crossed by a smaller value.
-    pub low: Option<i64>,
+    /// Crossed by a greater number.
+    pub high: Option<FlightCount>,
+    /// Crossed by a smaller number.
+    pub low: Option<FlightCount>,
 }
 
 /// One reading, as far as the decision needs it.
@@ -66,8 +66,8 @@ pub struct Thresholds {
 pub struct Observation {
     /// Where it stands in the order of the interest's messages.
     pub sequence: Sequence,
-    /// The value; `None` when it is unknown.
-    pub value: Option<i64>,
+    /// The number of flights; `None` when it is unknown.
+    pub flight_count: Option<FlightCount>,
     /// The interest's thresholds at that time.
     pub thresholds: Thresholds,
 }
@@ -79,17 +79,6 @@ pub enum InterestEvent {
     Observed(Observation),
     /// Its removal.
     Removed,
-}
-
-/// A change of level that somebody is told of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Crossing {
-    /// What happened.
-    pub kind: AlertKind,
-    /// The value that was read.
-    pub value: i64,
-    /// The threshold that was crossed; `None` for [`AlertKind::Recovered`].
-    pub threshold: Option<i64>,
 }
 
 /// How a message was settled.
@@ -133,38 +122,38 @@ pub fn decide(state: &State, event: &InterestEvent) -> Decision {
         return silent(*state, Outcome::Stale);
     }
     let last = Some(observed.sequence);
-    let Some(value) = observed.value else {
+    let Some(flight_count) = observed.flight_count else {
         return silent(State { data: Data::Missing, last, ..*state }, Outcome::Quiet);
     };
-    let level = observed.thresholds.level_of(value);
+    let level = observed.thresholds.level_of(flight_count);
     let next = State { level, data: Data::Ok, last, removed: false };
-    let crossing = crossing(state.level, level, value, observed.thresholds);
+    let crossing = crossing(state.level, level, flight_count, observed.thresholds);
     let outcome = if crossing.is_some() { Outcome::Alerted } else { Outcome::Quiet };
     Decision { next, outcome, crossing }
 }
 
-fn crossing(before: Level, after: Level, value: i64, thresholds: Thresholds) -> Option<Crossing> {
+/// The change of level, if it is one that somebody is told of.
+fn crossing(before: Level, after: Level, flight_count: FlightCount, thresholds: Thresholds) -> Option<Crossing> {
     if before == after {
         return None;
     }
-    let (kind, threshold) = match after {
-        Level::High => (AlertKind::High, thresholds.high),
-        Level::Low => (AlertKind::Low, thresholds.low),
+    match after {
+        Level::High => Some(Crossing::High { flight_count, threshold: thresholds.high? }),
+        Level::Low => Some(Crossing::Low { flight_count, threshold: thresholds.low? }),
         // The first value of a new interest is no recovery when it lies where it should.
-        Level::Normal if before == Level::Unknown => return None,
-        Level::Normal => (AlertKind::Recovered, None),
-        Level::Unknown => return None,
-    };
-    Some(Crossing { kind, value, threshold })
+        Level::Normal if before == Level::Unknown => None,
+        Level::Normal => Some(Crossing::Recovered { flight_count }),
+        Level::Unknown => None,
+    }
 }
 
 impl Thresholds {
-    /// The level of `value`. Both comparisons are strict: a value on a threshold is within.
+    /// The level of `flight_count`. Both comparisons are strict: a number on a threshold is within.
     #[must_use]
-    pub fn level_of(self, value: i64) -> Level {
-        if self.high.is_some_and(|high| value > high) {
+    pub fn level_of(self, flight_count: FlightCount) -> Level {
+        if self.high.is_some_and(|high| flight_count > high) {
             Level::High
-        } else if self.low.is_some_and(|low| value < low) {
+        } else if self.low.is_some_and(|low| flight_count < low) {
             Level::Low
         } else {
             Level::Normal
@@ -193,23 +182,30 @@ impl Level {
 
 #[cfg(test)]
 mod tests {
+    use events::AlertKind;
+
     use super::*;
 
-    const LIMITS: Thresholds = Thresholds { high: Some(10), low: Some(2) };
+    const LIMITS: Thresholds = Thresholds { high: Some(FlightCount::new(10)), low: Some(FlightCount::new(2)) };
 
     fn at(level: Level) -> State {
         State { level, last: (level != Level::Unknown).then_some(Sequence { major: 1, minor: 7 }), ..State::default() }
     }
 
-    fn observed(minor: i64, value: Option<i64>, thresholds: Thresholds) -> InterestEvent {
-        InterestEvent::Observed(Observation { sequence: Sequence { major: 1, minor }, value, thresholds })
+    fn observed(minor: i64, flights: Option<u32>, thresholds: Thresholds) -> InterestEvent {
+        let sequence = Sequence { major: 1, minor };
+        InterestEvent::Observed(Observation { sequence, flight_count: flights.map(FlightCount::new), thresholds })
+    }
+
+    fn high_only(high: u32) -> Thresholds {
+        Thresholds { high: Some(FlightCount::new(high)), low: None }
     }
 
     #[test]
     fn only_a_change_of_level_is_told() {
         use AlertKind::{High as ToldHigh, Low as ToldLow, Recovered};
         use Level::{High, Low, Normal, Unknown};
-        for (before, value, after, told) in [
+        for (before, flights, after, told) in [
             (Unknown, 5, Normal, None),
             (Unknown, 11, High, Some(ToldHigh)),
             (Unknown, 1, Low, Some(ToldLow)),
@@ -223,39 +219,38 @@ mod tests {
             (Low, 5, Normal, Some(Recovered)),
             (Low, 99, High, Some(ToldHigh)),
         ] {
-            let decision = decide(&at(before), &observed(8, Some(value), LIMITS));
-            assert_eq!(decision.next.level, after, "{before:?} and {value}");
-            assert_eq!(decision.crossing.map(|crossing| crossing.kind), told, "{before:?} and {value}");
-            assert_eq!(decision.outcome == Outcome::Alerted, told.is_some(), "{before:?} and {value}");
+            let decision = decide(&at(before), &observed(8, Some(flights), LIMITS));
+            assert_eq!(decision.next.level, after, "{before:?} and {flights}");
+            assert_eq!(decision.crossing.map(Crossing::kind), told, "{before:?} and {flights}");
+            assert_eq!(decision.outcome == Outcome::Alerted, told.is_some(), "{before:?} and {flights}");
         }
     }
 
     #[test]
     fn a_value_on_a_threshold_is_within() {
-        for (value, level) in
+        for (flights, level) in
             [(11, Level::High), (10, Level::Normal), (9, Level::Normal), (2, Level::Normal), (1, Level::Low)]
         {
-            assert_eq!(LIMITS.level_of(value), level, "{value}");
+            assert_eq!(LIMITS.level_of(FlightCount::new(flights)), level, "{flights}");
         }
     }
 
     #[test]
     fn a_missing_threshold_is_never_crossed() {
-        let high_only = Thresholds { high: Some(10), low: None };
-        let low_only = Thresholds { high: None, low: Some(2) };
-        assert_eq!(high_only.level_of(0), Level::Normal);
-        assert_eq!(low_only.level_of(i64::MAX), Level::Normal);
-        assert_eq!(Thresholds::default().level_of(i64::MAX), Level::Normal);
+        let low_only = Thresholds { high: None, low: Some(FlightCount::new(2)) };
+        assert_eq!(high_only(10).level_of(FlightCount::ZERO), Level::Normal);
+        assert_eq!(low_only.level_of(FlightCount::MAX), Level::Normal);
+        assert_eq!(Thresholds::default().level_of(FlightCount::MAX), Level::Normal);
     }
 
     #[test]
     fn a_crossing_names_the_threshold_that_was_crossed() {
-        let threshold =
-            |value| decide(&at(Level::Normal), &observed(8, Some(value), LIMITS)).crossing.unwrap().threshold;
-        assert_eq!(threshold(11), Some(10));
-        assert_eq!(threshold(1), Some(2));
-        let recovered = decide(&at(Level::High), &observed(8, Some(5), LIMITS)).crossing.unwrap();
-        assert_eq!((recovered.value, recovered.threshold), (5, None));
+        let crossing = |before, flights| decide(&at(before), &observed(8, Some(flights), LIMITS)).crossing.unwrap();
+        let of = FlightCount::new;
+        let high = Crossing::High { flight_count: of(11), threshold: of(10) };
+        assert_eq!(crossing(Level::Normal, 11), high);
+        assert_eq!(crossing(Level::Normal, 1), Crossing::Low { flight_count: of(1), threshold: of(2) });
+        assert_eq!(crossing(Level::High, 5), Crossing::Recovered { flight_count: of(5) });
     }
 
     #[test]
@@ -287,7 +282,7 @@ mod tests {
     fn an_older_version_is_stale_whatever_its_number() {
         let event = InterestEvent::Observed(Observation {
             sequence: Sequence { major: 0, minor: 1_000 },
-            value: Some(99),
+            flight_count: Some(FlightCount::new(99)),
             thresholds: LIMITS,
         });
         assert_eq!(decide(&at(Level::Normal), &event).outcome, Outcome::Stale);
@@ -295,19 +290,17 @@ mod tests {
 
     #[test]
     fn a_new_version_goes_on_with_the_level() {
-        let version_2 = |value, thresholds| {
+        let version_2 = |flights, thresholds| {
             InterestEvent::Observed(Observation {
                 sequence: Sequence { major: 2, minor: 7 },
-                value: Some(value),
+                flight_count: Some(FlightCount::new(flights)),
                 thresholds,
             })
         };
-        let raised = Thresholds { high: Some(20), low: None };
         assert_eq!(decide(&at(Level::High), &version_2(11, LIMITS)).outcome, Outcome::Quiet);
-        let told = decide(&at(Level::High), &version_2(11, raised)).crossing.unwrap();
-        assert_eq!(told.kind, AlertKind::Recovered);
-        let lowered = Thresholds { high: Some(4), low: None };
-        assert_eq!(decide(&at(Level::Normal), &version_2(5, lowered)).crossing.unwrap().kind, AlertKind::High);
+        let told = decide(&at(Level::High), &version_2(11, high_only(20))).crossing.unwrap();
+        assert_eq!(told.kind(), AlertKind::Recovered);
+        assert_eq!(decide(&at(Level::Normal), &version_2(5, high_only(4))).crossing.unwrap().kind(), AlertKind::High);
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use std::{borrow::Cow, fmt};
 
-use events::{EmailAddress, LegacyReading, ReadingEvent, topics::TO_ALERT_SYSTEM};
+use events::{EmailAddress, FlightCount, LegacyReading, NegativeFlightCount, ReadingEvent, topics::TO_ALERT_SYSTEM};
 use serde::{Deserialize, de::IgnoredAny};
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::decide::{InterestEvent, Observation, Sequence, Thresholds};
@@ -113,7 +114,7 @@ pub fn read<'a>(record: &WireRecord<'a>) -> Result<Message<'a>, Rejection> {
     match serde_json::from_slice::<ReadingEvent<'a>>(value) {
         Ok(event) => full(event, record.key, value),
         Err(error) if error.is_data() && !names_an_identity(value) => legacy(record, value),
-        Err(error) => Err(unreadable(&error)),
+        Err(error) => Err(unreadable(&error, value)),
     }
     .map(Message::Reading)
 }
@@ -151,12 +152,12 @@ impl Reading<'_> {
         match self {
             Self::Full(event) => Observation {
                 sequence: Sequence { major: event.interest_version, minor: event.reading.seq },
-                value: event.flight_count,
+                flight_count: event.flight_count,
                 thresholds: Thresholds { high: event.high_value, low: event.low_value },
             },
             Self::Legacy { sequence, fields, .. } => Observation {
                 sequence: *sequence,
-                value: fields.flight_count,
+                flight_count: fields.flight_count,
                 thresholds: Thresholds { high: fields.high_value, low: fields.low_value },
             },
         }
@@ -189,7 +190,7 @@ fn full<'a>(mut event: ReadingEvent<'a>, key: Option<&[u8]>, value: &[u8]) -> Re
     if !event.reading.has_usable_times() {
         return Err(Rejection::new("the times of a reading must be in the years 1 to 9999"));
     }
-    check_value(event.flight_count, value)?;
+    check_flight_count(event.flight_count, value)?;
     check_thresholds(event.high_value, event.low_value)?;
     event.user_email = email(event.user_email)?;
     event.airport_code = airport(event.airport_code)?;
@@ -197,8 +198,8 @@ fn full<'a>(mut event: ReadingEvent<'a>, key: Option<&[u8]>, value: &[u8]) -> Re
 }
 
 fn legacy<'a>(record: &WireRecord<'a>, value: &'a [u8]) -> Result<Reading<'a>, Rejection> {
-    let mut fields: LegacyReading<'a> = serde_json::from_slice(value).map_err(|error| unreadable(&error))?;
-    check_value(fields.flight_count, value)?;
+    let mut fields: LegacyReading<'a> = serde_json::from_slice(value).map_err(|error| unreadable(&error, value))?;
+    check_flight_count(fields.flight_count, value)?;
     check_thresholds(fields.high_value, fields.low_value)?;
     fields.user_email = email(fields.user_email)?;
     fields.airport_code = airport(fields.airport_code)?;
@@ -210,12 +211,17 @@ fn legacy<'a>(record: &WireRecord<'a>, value: &'a [u8]) -> Result<Reading<'a>, R
     Ok(Reading::Legacy { identity, cause, sequence, fields })
 }
 
-/// The complaint of the decoder, without the wrong value that it quotes.
-fn unreadable(error: &serde_json::Error) -> Rejection {
+/// The complaint of the decoder about `value`, without what it quotes of it.
+fn unreadable(error: &serde_json::Error, value: &[u8]) -> Rejection {
     if !error.is_data() {
         return Rejection::new(format!("it is not JSON: {error}"));
     }
     let said = error.to_string();
+    if said.starts_with(&NegativeFlightCount.to_string())
+        && let Some(field) = negative_field(value)
+    {
+        return Rejection::new(format!("{field} must not be negative"));
+    }
     let place = format!("line {} column {}", error.line(), error.column());
     if said.starts_with("missing field") || said.starts_with("duplicate field") {
         return Rejection::new(format!("it is not a reading: {said}"));
@@ -224,6 +230,13 @@ fn unreadable(error: &serde_json::Error) -> Rejection {
         Some((_, expected)) => Rejection::new(format!("it is not a reading: expected {expected}")),
         None => Rejection::new(format!("it is not a reading: a wrong value at {place}")),
     }
+}
+
+/// The first field whose number of flights is negative, which the decoder does not name.
+fn negative_field(value: &[u8]) -> Option<&'static str> {
+    let fields: Map<String, Value> = serde_json::from_slice(value).ok()?;
+    let is_negative = |field: &&str| fields.get(*field).and_then(Value::as_i64).is_some_and(i64::is_negative);
+    ["flight_count", "high_value", "low_value"].into_iter().find(is_negative)
 }
 
 /// Whether the message claims more than the legacy format has, so that it is a spoilt full one and must
@@ -244,25 +257,21 @@ fn names_an_identity(value: &[u8]) -> bool {
     })
 }
 
-/// An absent `flight_count` is no unknown value but a mistake, and decodes alike: the difference is
+/// An absent `flight_count` is no unknown number but a mistake, and decodes alike: the difference is
 /// looked up in the rare case.
-fn check_value(flight_count: Option<i64>, value: &[u8]) -> Result<(), Rejection> {
+fn check_flight_count(flight_count: Option<FlightCount>, value: &[u8]) -> Result<(), Rejection> {
     #[derive(Deserialize)]
     struct Named {
         #[serde(rename = "flight_count", deserialize_with = "Option::deserialize")]
         _flight_count: Option<IgnoredAny>,
     }
     match flight_count {
-        Some(count) if count < 0 => Err(Rejection::new("flight_count must not be negative")),
         Some(_) => Ok(()),
-        None => serde_json::from_slice(value).map(|_: Named| ()).map_err(|error| unreadable(&error)),
+        None => serde_json::from_slice(value).map(|_: Named| ()).map_err(|error| unreadable(&error, value)),
     }
 }
 
-fn check_thresholds(high: Option<i64>, low: Option<i64>) -> Result<(), Rejection> {
-    if high.into_iter().chain(low).any(|threshold| threshold < 0) {
-        return Err(Rejection::new("high_value and low_value must not be negative"));
-    }
+fn check_thresholds(high: Option<FlightCount>, low: Option<FlightCount>) -> Result<(), Rejection> {
     match (high, low) {
         (Some(high), Some(low)) if high <= low => Err(Rejection::new("high_value must be greater than low_value")),
         _ => Ok(()),
@@ -286,7 +295,7 @@ fn airport(text: Cow<'_, str>) -> Result<Cow<'_, str>, Rejection> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -327,7 +336,7 @@ mod tests {
         let Message::Reading(unknown) = read(&record(Some(INTEREST), Some(GOLDEN_UNKNOWN.as_bytes()))).unwrap() else {
             panic!()
         };
-        assert_eq!(unknown.observation().value, None);
+        assert_eq!(unknown.observation().flight_count, None);
         let Message::Reading(legacy) = read(&record(None, Some(GOLDEN_LEGACY.as_bytes()))).unwrap() else { panic!() };
         assert_eq!(legacy.observation().sequence, Sequence { major: 3, minor: 120 });
     }
@@ -390,7 +399,8 @@ mod tests {
             ("flight_count", json!(-1), "flight_count must not be negative"),
             ("flight_count", json!(1e30), "it is not a reading"),
             ("flight_count", json!("7"), "it is not a reading"),
-            ("high_value", json!(-1), "must not be negative"),
+            ("high_value", json!(-1), "high_value must not be negative"),
+            ("low_value", json!(i64::MIN), "low_value must not be negative"),
             ("low_value", json!(2), "high_value must be greater than low_value"),
             ("user_email", json!("ada"), "user_email must be an e-mail address"),
             ("airport_code", json!(""), "airport_code must be"),

@@ -7,9 +7,7 @@ mod plan;
 mod write_policy;
 
 pub use alert::compose;
-pub use decide::{
-    Crossing, Data, Decision, InterestEvent, Level, Observation, Outcome, Sequence, State, Thresholds, decide,
-};
+pub use decide::{Data, Decision, InterestEvent, Level, Observation, Outcome, Sequence, State, Thresholds, decide};
 pub use message::{Message, Reading, Rejection, WireRecord, read};
 pub use plan::{BatchPlan, PendingAlert, Touched, in_rounds, plan};
 pub use write_policy::{CHECKPOINT_EVERY, CachedState, Settled, settle};

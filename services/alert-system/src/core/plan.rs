@@ -82,8 +82,8 @@ impl<'a> BatchPlan<'a> {
             self.alerts.push(PendingAlert {
                 index,
                 about: id,
-                kind: crossing.kind,
-                event: compose(reading, &crossing),
+                kind: crossing.kind(),
+                event: compose(reading, crossing),
             });
         }
         settled.decision.outcome

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use events::{AlertKind, ReadingEvent, ReadingRef, reading_event_id};
+use events::{AlertKind, FlightCount, ReadingEvent, ReadingRef, reading_event_id};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -162,20 +162,21 @@ fn shuffle(records: &mut [Logged], mut seed: u64) {
     }
 }
 
-/// What one interest goes through, in order: `None` in `value` is unknown.
+/// What one interest goes through, in order: `None` in `flight_count` is unknown.
 #[derive(Clone, Copy, Debug)]
 enum Life {
-    Reading { interest: u8, value: Option<i64> },
-    Changed { interest: u8, high: i64 },
+    Reading { interest: u8, flight_count: Option<FlightCount> },
+    Changed { interest: u8, high: FlightCount },
     Removed { interest: u8 },
 }
 
 fn life() -> impl Strategy<Value = Life> {
     let interest = 0u8..3;
+    let flights = |range: std::ops::Range<u32>| range.prop_map(FlightCount::new);
     prop_oneof![
-        8 => (interest.clone(), proptest::option::weighted(0.85, 0i64..12))
-            .prop_map(|(interest, value)| Life::Reading { interest, value }),
-        2 => (interest.clone(), 4i64..10).prop_map(|(interest, high)| Life::Changed { interest, high }),
+        8 => (interest.clone(), proptest::option::weighted(0.85, flights(0..12)))
+            .prop_map(|(interest, flight_count)| Life::Reading { interest, flight_count }),
+        2 => (interest.clone(), flights(4..10)).prop_map(|(interest, high)| Life::Changed { interest, high }),
         1 => interest.prop_map(|interest| Life::Removed { interest }),
     ]
 }
@@ -184,7 +185,7 @@ fn life() -> impl Strategy<Value = Life> {
 /// their way still come.
 fn logged(lives: &[Life]) -> Vec<Logged> {
     let mut sequences = [Sequence { major: 1, minor: 0 }; 3];
-    let mut highs = [8i64; 3];
+    let mut highs = [FlightCount::new(8); 3];
     let mut log: Vec<Logged> = Vec::new();
     for life in lives {
         match *life {
@@ -193,10 +194,10 @@ fn logged(lives: &[Life]) -> Vec<Logged> {
                 highs[usize::from(interest)] = high;
             }
             Life::Removed { interest } => log.push(Ok(Message::Removed(interest_id(interest)))),
-            Life::Reading { interest, value } => {
+            Life::Reading { interest, flight_count } => {
                 let sequence = &mut sequences[usize::from(interest)];
                 sequence.minor += 1;
-                let event = reading(interest_id(interest), *sequence, value, highs[usize::from(interest)]);
+                let event = reading(interest_id(interest), *sequence, flight_count, highs[usize::from(interest)]);
                 log.push(Ok(Message::Reading(Reading::Full(event))));
             }
         }
@@ -208,7 +209,12 @@ fn interest_id(interest: u8) -> Uuid {
     Uuid::from_u128(interest.into())
 }
 
-fn reading(interest_id: Uuid, sequence: Sequence, value: Option<i64>, high: i64) -> ReadingEvent<'static> {
+fn reading(
+    interest_id: Uuid,
+    sequence: Sequence,
+    flight_count: Option<FlightCount>,
+    high: FlightCount,
+) -> ReadingEvent<'static> {
     let id = Uuid::new_v5(&interest_id, &sequence.minor.to_be_bytes());
     let at = "2026-11-20T10:00:00Z".parse().expect("a time");
     ReadingEvent {
@@ -219,9 +225,9 @@ fn reading(interest_id: Uuid, sequence: Sequence, value: Option<i64>, high: i64)
         user_email: "ada@example.org".into(),
         airport_code: "LFPG".into(),
         metric: "live".into(),
-        flight_count: value,
+        flight_count,
         high_value: Some(high),
-        low_value: Some(3),
+        low_value: Some(FlightCount::new(3)),
         reading: ReadingRef {
             id,
             seq: sequence.minor,

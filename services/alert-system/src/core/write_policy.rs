@@ -91,12 +91,15 @@ fn is_checkpoint(id: Uuid, state: &State) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use events::FlightCount;
+
     use super::*;
     use crate::core::{Observation, Sequence, Thresholds};
 
-    fn reading(version: i64, seq: i64, value: Option<i64>) -> InterestEvent {
+    fn reading(version: i64, seq: i64, flights: Option<u32>) -> InterestEvent {
         let sequence = Sequence { major: version, minor: seq };
-        InterestEvent::Observed(Observation { sequence, value, thresholds: Thresholds { high: Some(10), low: None } })
+        let thresholds = Thresholds { high: Some(FlightCount::new(10)), low: None };
+        InterestEvent::Observed(Observation { sequence, flight_count: flights.map(FlightCount::new), thresholds })
     }
 
     fn run(events: &[InterestEvent]) -> (CachedState, Vec<bool>) {

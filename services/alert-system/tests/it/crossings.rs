@@ -1,6 +1,6 @@
 //! What is told, and what is not.
 
-use events::{AlertEvent, headers};
+use events::{AlertEvent, FlightCount, headers};
 
 use crate::test_env::{Interest, Sent, TestEnv, legacy};
 
@@ -9,13 +9,13 @@ async fn a_crossing_is_told_once_and_the_return_once() {
     let env = TestEnv::new().await;
     let worker = env.start().await;
     let interest = Interest::new();
-    let values = [5, 11, 12, 99, 10, 5, 1, 0, 2, 99, 0, 5];
-    let messages: Vec<_> = (1..).zip(values).map(|(seq, value)| interest.reading(seq, value)).collect();
+    let flight_counts = [5, 11, 12, 99, 10, 5, 1, 0, 2, 99, 0, 5];
+    let messages: Vec<_> = (1..).zip(flight_counts).map(|(seq, flights)| interest.reading(seq, flights)).collect();
     env.send(&messages).await;
     env.settled().await;
     let sent_alerts = env.sent_alerts().await;
     let said: Vec<_> =
-        sent_alerts.iter().map(|sent_alerts| (sent_alerts.kind.as_str(), sent_alerts.flight_count)).collect();
+        sent_alerts.iter().map(|sent_alert| (sent_alert.kind.as_str(), sent_alert.flight_count.get())).collect();
     assert_eq!(
         said,
         [("high", 11), ("recovered", 10), ("low", 1), ("recovered", 2), ("high", 99), ("low", 0), ("recovered", 5)]
@@ -43,7 +43,9 @@ async fn an_alert_says_whom_what_and_why_and_carries_its_cause_on() {
     assert_eq!(alert.event_id, events::alert_event_id(cause.event_id));
     assert_eq!((alert.interest_id, alert.user_id), (Some(interest.id), Some(cause.user_id)));
     assert_eq!(alert.condition, "The number of flights (11) exceeded the high threshold of 10.");
-    assert_eq!((alert.threshold, alert.reading), (Some(10), Some(cause.reading)));
+    let flight_count = FlightCount::new;
+    assert_eq!((alert.flight_count, alert.threshold), (flight_count(11), Some(flight_count(10))));
+    assert_eq!(alert.reading, Some(cause.reading));
     assert_eq!(records[0].key.as_deref(), Some(interest.email.as_bytes()));
     let header = |name: &str| records[0].header(name).map(|value| std::str::from_utf8(value).unwrap());
     assert_eq!(header(headers::TYPE), Some(headers::ALERT_V1));
@@ -71,11 +73,11 @@ async fn thresholds_that_move_are_told_only_when_the_level_changes() {
     let worker = env.start().await;
     let mut interest = Interest::new();
     env.send(&[interest.reading(1, 15)]).await;
-    interest = Interest { version: 2, high: Some(12), ..interest };
+    interest = Interest { version: 2, high: Some(FlightCount::new(12)), ..interest };
     env.send(&[interest.reading(1, 15)]).await;
-    interest = Interest { version: 3, high: Some(20), ..interest };
+    interest = Interest { version: 3, high: Some(FlightCount::new(20)), ..interest };
     env.send(&[interest.reading(1, 15)]).await;
-    interest = Interest { version: 4, high: None, low: Some(16), ..interest };
+    interest = Interest { version: 4, high: None, low: Some(FlightCount::new(16)), ..interest };
     env.send(&[interest.reading(1, 15)]).await;
     env.settled().await;
     assert_eq!(env.kinds_of(&interest).await, ["high", "recovered", "low"]);
@@ -86,13 +88,13 @@ async fn thresholds_that_move_are_told_only_when_the_level_changes() {
 async fn what_was_crossed_while_it_was_down_still_alerts_and_nothing_is_told_twice() {
     let env = TestEnv::new().await;
     let interest = Interest::new();
-    for (seq, values, expected) in [
+    for (seq, flight_counts, expected) in [
         (1, [5, 5], &[][..]),
         (3, [5, 11], &["high"][..]),
         (5, [12, 12], &["high"][..]),
         (7, [12, 5], &["high", "recovered"][..]),
     ] {
-        env.send(&[interest.reading(seq, values[0]), interest.reading(seq + 1, values[1])]).await;
+        env.send(&[interest.reading(seq, flight_counts[0]), interest.reading(seq + 1, flight_counts[1])]).await;
         let worker = env.start().await;
         env.settled().await;
         worker.stop().await;

@@ -9,12 +9,12 @@ use crate::{
     test_env::{Interest, Sent, TestEnv},
 };
 
-const VALUES: [i64; 6] = [5, 11, 12, 5, 0, 5];
+const FLIGHT_COUNTS: [u32; 6] = [5, 11, 12, 5, 0, 5];
 const TOLD: [&str; 4] = ["high", "recovered", "low", "recovered"];
 
 fn round(interests: &[Interest], seq: usize) -> Vec<Sent> {
-    let value = VALUES[seq];
-    interests.iter().map(|interest| interest.reading(i64::try_from(seq).unwrap(), value)).collect()
+    let flights = FLIGHT_COUNTS[seq];
+    interests.iter().map(|interest| interest.reading(i64::try_from(seq).unwrap(), flights)).collect()
 }
 
 async fn assert_all_was_told(env: &TestEnv, interests: &[Interest]) {
@@ -56,7 +56,7 @@ async fn sigterm_and_sigkill_in_the_middle_of_the_work_lose_no_alert_and_invent_
     let seed = Uuid::new_v4().as_u64_pair().0;
     println!("seed {seed}");
     let already = env.ledger().await.len();
-    for seq in 0..VALUES.len() {
+    for seq in 0..FLIGHT_COUNTS.len() {
         env.send(&round(&interests, seq)).await;
     }
     // The moment is when so many alerts are out.

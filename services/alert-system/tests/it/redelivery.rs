@@ -7,9 +7,9 @@ use crate::test_env::{Interest, PATIENCE, Sent, TestEnv, legacy};
 
 /// Some lives, each with its crossings.
 fn lives(interests: &[Interest]) -> Vec<Sent> {
-    let values = [Some(5), Some(11), None, Some(12), Some(5), Some(5), Some(0), Some(99), Some(7), Some(8)];
-    let rounds = (1..).zip(values);
-    rounds.flat_map(|(seq, value)| interests.iter().map(move |interest| interest.reading(seq, value))).collect()
+    let flight_counts = [Some(5), Some(11), None, Some(12), Some(5), Some(5), Some(0), Some(99), Some(7), Some(8)];
+    let rounds = (1..).zip(flight_counts);
+    rounds.flat_map(|(seq, flights)| interests.iter().map(move |interest| interest.reading(seq, flights))).collect()
 }
 
 const TOLD: [&str; 5] = ["high", "recovered", "low", "high", "recovered"];

@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use alert_system::{Config, MIGRATOR, start};
 use events::{
-    AlertEvent, LegacyReading, ReadingEvent, ReadingRef, headers, reading_event_id,
+    AlertEvent, FlightCount, LegacyReading, ReadingEvent, ReadingRef, headers, reading_event_id,
     topics::{self, ALERT_SYSTEM_GROUP, Namespace, TO_ALERT_SYSTEM, TO_NOTIFIER},
 };
 use kafka::{
@@ -45,7 +45,7 @@ pub struct SentAlert {
     pub event_id: Uuid,
     pub interest: Option<Uuid>,
     pub kind: String,
-    pub flight_count: i64,
+    pub flight_count: FlightCount,
 }
 
 /// Somebody's interest, and how its messages are made.
@@ -54,8 +54,8 @@ pub struct Interest {
     pub id: Uuid,
     pub email: String,
     pub version: i64,
-    pub high: Option<i64>,
-    pub low: Option<i64>,
+    pub high: Option<FlightCount>,
+    pub low: Option<FlightCount>,
 }
 
 /// A message to be sent, and its key.
@@ -239,17 +239,18 @@ impl Interest {
     /// Alerts above 10 and below 2.
     pub fn new() -> Self {
         let id = Uuid::now_v7();
-        Self { id, email: format!("{}@example.org", id.simple()), version: 1, high: Some(10), low: Some(2) }
+        let (high, low) = (Some(FlightCount::new(10)), Some(FlightCount::new(2)));
+        Self { id, email: format!("{}@example.org", id.simple()), version: 1, high, low }
     }
 
     /// The reading of this number.
-    pub fn reading(&self, seq: i64, value: impl Into<Option<i64>>) -> Sent {
-        let value = serde_json::to_vec(&self.event(seq, value.into())).expect("JSON");
+    pub fn reading(&self, seq: i64, flights: impl Into<Option<u32>>) -> Sent {
+        let value = serde_json::to_vec(&self.event(seq, flights.into())).expect("JSON");
         let headers = vec![(headers::TYPE, headers::READING_V1.to_owned())];
         Sent { key: Some(self.id.to_string()), value: Some(value), headers }
     }
 
-    pub fn event(&self, seq: i64, flight_count: Option<i64>) -> ReadingEvent<'_> {
+    pub fn event(&self, seq: i64, flights: Option<u32>) -> ReadingEvent<'_> {
         let reading_id = Uuid::from_u64_pair(7, u64::try_from(seq).expect("a number"));
         let begun = "2026-11-20T00:00:00Z".parse().expect("a time");
         ReadingEvent {
@@ -260,7 +261,7 @@ impl Interest {
             user_email: self.email.as_str().into(),
             airport_code: "LFPG".into(),
             metric: "flights".into(),
-            flight_count,
+            flight_count: flights.map(FlightCount::new),
             high_value: self.high,
             low_value: self.low,
             reading: ReadingRef {
@@ -290,13 +291,13 @@ impl Interest {
 }
 
 /// a message in the legacy format.
-pub fn legacy(email: &str, airport: &str, flight_count: impl Into<Option<i64>>) -> Sent {
+pub fn legacy(email: &str, airport: &str, flights: impl Into<Option<u32>>) -> Sent {
     let fields = LegacyReading {
         user_email: email.into(),
         airport_code: airport.into(),
-        flight_count: flight_count.into(),
-        high_value: Some(10),
-        low_value: Some(2),
+        flight_count: flights.into().map(FlightCount::new),
+        high_value: Some(FlightCount::new(10)),
+        low_value: Some(FlightCount::new(2)),
     };
     Sent { key: Some(email.to_owned()), value: Some(serde_json::to_vec(&fields).expect("JSON")), headers: Vec::new() }
 }

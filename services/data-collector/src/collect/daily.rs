@@ -1,7 +1,7 @@
 //! One airport's finished days.
 
 use chrono::{DateTime, NaiveDate, Utc};
-use events::Metric;
+use events::{FlightCount, Metric};
 use pg::lease::LeaseTerm;
 use runtime::fault;
 use sqlx::PgConnection;
@@ -78,7 +78,8 @@ impl Collector {
         fault::point("data-collector.reading-stored");
         if !found.days.is_empty() {
             let flights: usize = found.days.iter().map(|(.., listed)| listed.len()).sum();
-            self.metrics.flights_fetched(&need.airport, u32::try_from(flights).unwrap_or(u32::MAX));
+            let fetched = FlightCount::try_from(flights).unwrap_or(FlightCount::MAX);
+            self.metrics.flights_fetched(&need.airport, fetched);
             tracing::debug!(airport = need.airport, flights, "collected flights");
         }
         Ok(())
@@ -103,7 +104,7 @@ impl Collector {
         }
         // Asked for somebody who waits, an airport whose traffic is not known proves nothing for others: they are
         // to be asked for yesterday no later for that.
-        if found.unpublished && (days != DaySelection::NewestForWaiting || need.traffic > 0) {
+        if found.unpublished && (days != DaySelection::NewestForWaiting || need.traffic > FlightCount::ZERO) {
             collection::record_day(&mut transaction, yesterday, false, known.situation.now).await?;
         }
         for (direction, day, listed) in &found.days {
@@ -249,14 +250,15 @@ impl Collector {
             let whole = needed.iter().all(|direction| held_on(*direction) == Some(newest));
             let answered = !found.incomplete
                 || needed.iter().all(|needed| found.days.iter().any(|(direction, ..)| direction == needed));
-            let value = if whole && answered {
+            let flight_count = if whole && answered {
                 Some(flights::count(connection, &need.airport, needed, newest).await?)
             } else {
                 None
             };
             let window = day::window(newest);
             let airport = need.airport.as_str();
-            let reading = NewReading { airport, metric, value, window, observed_at: now, source: &self.source };
+            let source = self.source.as_str();
+            let reading = NewReading { airport, metric, flight_count, window, observed_at: now, source };
             readings::insert(connection, &reading).await?;
         }
         Ok(())

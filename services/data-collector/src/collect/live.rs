@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use events::Metric;
+use events::{FlightCount, Metric};
 use pg::lease::LeaseTerm;
 use runtime::fault;
 
@@ -51,12 +51,12 @@ impl Collector {
             let own = calls.iter().zip(&snapshots).filter(|(call, _)| call.airports.contains(&place));
             // Every box of the airport must have been seen.
             let own: Option<Vec<&StateSnapshot>> = own.map(|(_, snapshot)| snapshot.as_ref()).collect();
-            let value = own.as_ref().map(|snapshots| live::count(need.position, snapshots));
+            let flight_count = own.as_ref().map(|snapshots| live::count(need.position, snapshots));
             // What is unknown is unknown as of now: it tells nothing of the time of an answer that was not used.
             let end = own
                 .and_then(|snapshots| snapshots.first().and_then(|snapshot| snapshot.taken_at()))
                 .unwrap_or(observed_at);
-            counted.push((need.airport.as_str(), value, end));
+            counted.push((need.airport.as_str(), flight_count, end));
         }
         for (turn, chunk) in counted.chunks(STORED_TOGETHER).enumerate() {
             let cycle_begun_at = (regular && turn == 0).then_some(begun_at);
@@ -64,11 +64,11 @@ impl Collector {
             within(DATABASE_LIMIT, stored).await?;
         }
         fault::point("data-collector.reading-stored");
-        for (airport, value, ..) in counted {
-            if let Some(value) = value {
-                self.metrics.flights_fetched(airport, value);
+        for (airport, flight_count, ..) in counted {
+            if let Some(flight_count) = flight_count {
+                self.metrics.flights_fetched(airport, flight_count);
             }
-            tracing::debug!(airport, value, "counted aircraft");
+            tracing::debug!(airport, flight_count = flight_count.map(FlightCount::get), "counted aircraft");
         }
         Ok(())
     }
@@ -77,7 +77,7 @@ impl Collector {
     async fn store_counts(
         &self,
         term: &LeaseTerm,
-        counted: &[(&str, Option<u32>, DateTime<Utc>)],
+        counted: &[(&str, Option<FlightCount>, DateTime<Utc>)],
         cycle_begun_at: Option<DateTime<Utc>>,
         (begun_at, observed_at): (DateTime<Utc>, DateTime<Utc>),
         refused: bool,
@@ -87,14 +87,15 @@ impl Collector {
         if let Some(begun_at) = cycle_begun_at {
             collection::record_cycle(&mut transaction, Kind::Live, begun_at).await?;
         }
-        for (airport, value, end) in counted {
+        for (airport, flight_count, end) in counted {
             let metric = Metric::Live;
             let window = (*end - WINDOW, *end);
-            let reading = NewReading { airport, metric, value: *value, window, observed_at, source: &self.source };
+            let (flight_count, source) = (*flight_count, self.source.as_str());
+            let reading = NewReading { airport, metric, flight_count, window, observed_at, source };
             readings::insert(&mut transaction, &reading).await?;
             // A person who waits is served when the silence ends, as if nothing had been asked; also one whose
             // request comes later than the question that the interest itself caused.
-            if !(refused && value.is_none()) {
+            if !(refused && flight_count.is_none()) {
                 collection::record_attempt(&mut transaction, airport, Kind::Live, begun_at, 0).await?;
                 collection::forget_requests(&mut transaction, airport, &[metric]).await?;
             }

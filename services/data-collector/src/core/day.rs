@@ -1,6 +1,7 @@
 //! Finished UTC days: which one to ask for, and what an empty answer means.
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
+use events::FlightCount;
 
 /// Which flights of an airport are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,7 +54,7 @@ pub fn window(day: NaiveDate) -> (DateTime<Utc>, DateTime<Utc>) {
 }
 
 /// So many flights a day do not become none on the next: an answer without any needs a second one.
-const MANY_FLIGHTS: i64 = 20;
+const MANY_FLIGHTS: FlightCount = FlightCount::new(20);
 
 /// A question for the flights of a day, and what was known before it was answered.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +68,7 @@ pub struct Asked<'a> {
     /// Whether the day was known to be published.
     pub published: bool,
     /// How many flights the airport had on its newest day.
-    pub traffic: i64,
+    pub traffic: FlightCount,
 }
 
 /// What decides whether a listed flight belongs to a question.
@@ -149,9 +150,9 @@ mod tests {
         assert_eq!(end.timestamp() - begin.timestamp(), 86_399);
     }
 
-    fn asked(published: bool, traffic: i64) -> Asked<'static> {
+    fn asked(published: bool, traffic: u32) -> Asked<'static> {
         let day = "2026-11-20".parse().expect("a date");
-        Asked { airport: "KSFO", direction: Direction::Arrival, day, published, traffic }
+        Asked { airport: "KSFO", direction: Direction::Arrival, day, published, traffic: FlightCount::new(traffic) }
     }
 
     fn listed<'a>(airport: Option<&'a str>, from: &str, to: &str) -> Listed<'a> {

@@ -3,6 +3,7 @@
 use std::{collections::HashSet, ops::RangeInclusive};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use events::FlightCount;
 
 use super::geo::{LIVE_RADIUS_METRES, Position};
 
@@ -13,7 +14,7 @@ const FRESH_SECONDS: f64 = 60.0;
 const FURTHEST_FROM_NOW: TimeDelta = TimeDelta::minutes(2);
 
 /// So many aircraft do not vanish from one cycle to the next: an answer without any needs a second one.
-const MANY_AIRCRAFT: u32 = 5;
+const MANY_AIRCRAFT: FlightCount = FlightCount::new(5);
 
 /// The categories that are no aircraft: surface vehicles (16, 17) and obstacles (18 to 20).
 const NO_AIRCRAFT: RangeInclusive<i64> = 16..=20;
@@ -61,7 +62,7 @@ impl StateSnapshot {
 /// heard under 60 s before the reply's time. `snapshots` together cover the surroundings; one seen in
 /// two of them counts once.
 #[must_use]
-pub fn count(airport: Position, snapshots: &[&StateSnapshot]) -> u32 {
+pub fn count(airport: Position, snapshots: &[&StateSnapshot]) -> FlightCount {
     let mut seen = HashSet::new();
     for snapshot in snapshots {
         let near = snapshot.aircraft.iter().filter(|aircraft| {
@@ -72,7 +73,7 @@ pub fn count(airport: Position, snapshots: &[&StateSnapshot]) -> u32 {
         });
         seen.extend(near.map(|aircraft| aircraft.icao24.as_str()));
     }
-    u32::try_from(seen.len()).unwrap_or(u32::MAX)
+    FlightCount::try_from(seen.len()).unwrap_or(FlightCount::MAX)
 }
 
 /// Whether a snapshot of `time` is of now: it was asked for at `asked_at` and arrived at `arrived_at`.
@@ -85,7 +86,7 @@ pub fn is_of_now(time: DateTime<Utc>, asked_at: DateTime<Utc>, arrived_at: DateT
 /// Whether a reply without a single row may be a fault of the source, where `before` is how many
 /// aircraft were counted around its airports the last time.
 #[must_use]
-pub fn is_doubtful(snapshot: &StateSnapshot, before: u32) -> bool {
+pub fn is_doubtful(snapshot: &StateSnapshot, before: FlightCount) -> bool {
     snapshot.aircraft.is_empty() && before >= MANY_AIRCRAFT
 }
 
@@ -114,18 +115,18 @@ mod tests {
                 aircraft("3c666e", -3_600.0, Some((49.0, 2.5))),
             ],
         };
-        assert_eq!(count(PARIS, &[&snapshot]), 3);
+        assert_eq!(count(PARIS, &[&snapshot]), FlightCount::new(3));
     }
 
     #[test]
     fn vehicles_and_obstacles_are_no_aircraft_and_what_says_nothing_is_one() {
         let counted = |category| {
             let aircraft = Aircraft { category, ..aircraft("3c6668", 0.0, Some((49.0, 2.5))) };
-            count(PARIS, &[&StateSnapshot { time: 1_000.0, aircraft: vec![aircraft] }])
+            count(PARIS, &[&StateSnapshot { time: 1_000.0, aircraft: vec![aircraft] }]).get()
         };
-        let counts: Vec<u32> = (-1..=22).map(|category| counted(Some(category))).collect();
+        let counts: Vec<i64> = (-1..=22).map(|category| counted(Some(category))).collect();
         assert_eq!(counts[17..=21], [0; 5], "16 to 20");
-        assert_eq!(counts.iter().sum::<u32>(), 24 - 5, "all others");
+        assert_eq!(counts.iter().sum::<i64>(), 24 - 5, "all others");
         assert_eq!(counted(None), 1);
     }
 
@@ -149,19 +150,20 @@ mod tests {
     #[test]
     fn an_empty_sky_is_doubted_where_many_flew_a_moment_ago() {
         let snapshot = |aircraft| StateSnapshot { time: 1_000.0, aircraft };
-        assert!(is_doubtful(&snapshot(Vec::new()), 5));
-        assert!(!is_doubtful(&snapshot(Vec::new()), 4));
-        assert!(!is_doubtful(&snapshot(vec![aircraft("3c6668", 300.0, None)]), 500));
+        let before = FlightCount::new;
+        assert!(is_doubtful(&snapshot(Vec::new()), before(5)));
+        assert!(!is_doubtful(&snapshot(Vec::new()), before(4)));
+        assert!(!is_doubtful(&snapshot(vec![aircraft("3c6668", 300.0, None)]), before(500)));
     }
 
     #[test]
     fn an_aircraft_in_two_replies_counts_once() {
         let snapshot = StateSnapshot { time: 1_000.0, aircraft: vec![aircraft("3c6668", 0.0, Some((49.0, 2.5)))] };
-        assert_eq!(count(PARIS, &[&snapshot, &snapshot]), 1);
+        assert_eq!(count(PARIS, &[&snapshot, &snapshot]), FlightCount::new(1));
     }
 
     #[test]
     fn an_empty_sky_is_zero() {
-        assert_eq!(count(PARIS, &[&StateSnapshot { time: 1_000.0, aircraft: Vec::new() }]), 0);
+        assert_eq!(count(PARIS, &[&StateSnapshot { time: 1_000.0, aircraft: Vec::new() }]), FlightCount::ZERO);
     }
 }

@@ -15,7 +15,7 @@ mod schedule;
 mod times_ahead;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use events::Metric;
+use events::{FlightCount, Metric};
 use schedule::{DailySchedule, LiveSchedule};
 
 use super::{
@@ -84,7 +84,7 @@ pub struct DailyNeed {
     /// Whether somebody waits for it.
     pub requested: bool,
     /// How many flights its newest day had: the busiest airport is the best probe.
-    pub traffic: i64,
+    pub traffic: FlightCount,
     /// How often yesterday was found unpublished there.
     pub probed: Probed,
 }

@@ -1,5 +1,6 @@
 use axum::{Json, extract::State, http::StatusCode};
 use chrono::{DateTime, Datelike, Utc};
+use events::FlightCount;
 use http_edge::{Page, PageQuery, PathParam, Problem};
 use pg::read;
 use serde::Serialize;
@@ -47,7 +48,8 @@ pub(super) struct AverageBody {
     /// UTC days held.
     days: i64,
     /// Different flights of each day, added up. One that left from and arrived at the airport counts once a day.
-    flights: i64,
+    #[schema(value_type = i64)]
+    flights: FlightCount,
 }
 
 /// The flights of an airport, newest first.
@@ -119,13 +121,13 @@ pub(super) async fn average(State(api): State<Api>, PathParam(code): PathParam) 
     if held.days == 0 {
         return Err(not_found("No flights are held for this airport"));
     }
-    #[expect(clippy::cast_precision_loss, reason = "counts of flights are far below 2^52")]
-    let average = held.flights as f64 / held.days as f64;
+    #[expect(clippy::cast_precision_loss, reason = "numbers of flights are far below 2^52")]
+    let average = held.flight_count.get() as f64 / held.days as f64;
     Ok(Json(AverageBody {
         airport: airport.icao.to_string(),
         average_flights_per_day: (average * 100.0).round() / 100.0,
         days: held.days,
-        flights: held.flights,
+        flights: held.flight_count,
     }))
 }
 

@@ -1,6 +1,6 @@
 use axum::{Extension, Json, extract::State, http::StatusCode, response::Response};
 use chrono::{DateTime, Utc};
-use events::{EmailAddress, Metric};
+use events::{EmailAddress, FlightCount, Metric};
 use http_edge::{Patch, PathParam, Problem, idempotency::Answer};
 use pg::read;
 use runtime::trace::RequestContext;
@@ -77,8 +77,10 @@ struct InterestBody {
     id: Uuid,
     airport_code: String,
     metric: String,
-    high_value: Option<i32>,
-    low_value: Option<i32>,
+    #[schema(value_type = Option<i32>)]
+    high_value: Option<FlightCount>,
+    #[schema(value_type = Option<i32>)]
+    low_value: Option<FlightCount>,
     /// When its airport will be collected next, as planned now.
     next_collection_at: DateTime<Utc>,
 }
@@ -151,7 +153,7 @@ pub(super) async fn change(
     let changes = given.clone().map(|given| match given {
         Patch::Absent => Change::Keep,
         Patch::Null => Change::Clear,
-        Patch::Value(value) => Change::Set(value),
+        Patch::Value(threshold) => Change::Set(threshold),
     });
     let [_, low] = given.map(Patch::value);
     call.answer(&api, &target, NO_INTEREST, async |connection, named| {
@@ -223,8 +225,8 @@ pub(super) async fn list(
         id: interest.id,
         airport_code: interest.airport_code,
         metric: interest.metric,
-        high_value: interest.high_value,
-        low_value: interest.low_value,
+        high_value: interest.thresholds.high,
+        low_value: interest.thresholds.low,
         // An airport that has no plan yet is about to be collected.
         next_collection_at: interest.next_at.unwrap_or(now),
     });
@@ -244,9 +246,9 @@ fn done(status: StatusCode, message: &str, warning: Option<String>) -> Answer {
 async fn warning(
     connection: &mut sqlx::PgConnection,
     named: Named<'_>,
-    low: Option<i32>,
+    low: Option<FlightCount>,
 ) -> sqlx::Result<Option<String>> {
-    if low.is_none_or(|low| low == 0) {
+    if low.is_none_or(|low| low == FlightCount::ZERO) {
         return Ok(None);
     }
     let (airport, live) = (named.airport, named.metric == Metric::Live);
@@ -254,10 +256,11 @@ async fn warning(
     if !is_hardly_seen(airport, coverage, live) {
         return Ok(None);
     }
-    let seen = match (coverage, live) {
-        (Coverage { looked: 0, .. }, _) => "few of its receivers are near".to_owned(),
-        (Coverage { looked, seen }, true) => format!("{seen} aircraft in {looked} readings"),
-        (Coverage { looked, seen }, false) => format!("{seen} flights in {looked} days"),
+    let Coverage { observations, flight_count } = coverage;
+    let seen = match (observations, live) {
+        (0, _) => "few of its receivers are near".to_owned(),
+        (readings, true) => format!("{flight_count} aircraft in {readings} readings"),
+        (days, false) => format!("{flight_count} flights in {days} days"),
     };
     Ok(Some(format!(
         "OpenSky sees hardly anything at {airport}: {seen}. An alert below a threshold there speaks of missing \

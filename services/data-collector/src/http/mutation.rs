@@ -10,7 +10,7 @@ use axum::{
     http::{HeaderMap, Method},
     response::{IntoResponse, Response},
 };
-use events::{EmailAddress, Metric};
+use events::{EmailAddress, FlightCount, Metric};
 use http_edge::{
     Body, CurrentPrincipal, JsonFields, Mutation, Patch, Problem,
     idempotency::{Answer, Fingerprint, Key},
@@ -83,11 +83,11 @@ impl Target {
 }
 
 /// The thresholds `[high, low]`.
-pub(super) fn thresholds(fields: &mut JsonFields) -> [Patch<i32>; 2] {
-    ["high_value", "low_value"].map(|name| match fields.integer(name, 0..=HIGHEST_THRESHOLD) {
+pub(super) fn thresholds(fields: &mut JsonFields) -> [Patch<FlightCount>; 2] {
+    ["high_value", "low_value"].map(|name| match fields.integer(name, 0..=HIGHEST_THRESHOLD.get()) {
         Patch::Absent => Patch::Absent,
         Patch::Null => Patch::Null,
-        Patch::Value(value) => i32::try_from(value).map_or(Patch::Absent, Patch::Value),
+        Patch::Value(threshold) => FlightCount::try_from(threshold).map_or(Patch::Absent, Patch::Value),
     })
 }
 

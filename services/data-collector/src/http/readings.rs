@@ -1,7 +1,7 @@
 use airports::Airport;
 use axum::extract::State;
 use chrono::{DateTime, Datelike, Utc};
-use events::Metric;
+use events::{FlightCount, Metric};
 use http_edge::{FieldError, Page, PageQuery, PathParam, Problem};
 use pg::read;
 use serde::Serialize;
@@ -21,7 +21,8 @@ pub(super) struct ReadingBody {
     /// Rises with every reading of one airport and metric.
     seq: i64,
     /// The value; null when it is unknown, which is not zero.
-    value: Option<i32>,
+    #[schema(value_type = Option<i32>)]
+    value: Option<FlightCount>,
     window_begin: DateTime<Utc>,
     window_end: DateTime<Utc>,
     observed_at: DateTime<Utc>,
@@ -76,7 +77,7 @@ impl ReadingBody {
             airport_code: airport.icao.to_string(),
             metric: reading.metric,
             seq: reading.seq,
-            value: reading.value,
+            value: reading.flight_count,
             window_begin: reading.window_begin,
             window_end: reading.window_end,
             observed_at: reading.observed_at,

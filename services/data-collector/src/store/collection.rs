@@ -3,10 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use events::Metric;
+use events::{FlightCount, Metric};
 use sqlx::PgConnection;
 
-use super::Store;
+use super::{Store, flight_count};
 use crate::core::{
     credits::{Bucket, Credits, Tier},
     day::{self, Direction},
@@ -80,7 +80,7 @@ impl Store {
                 .collect();
             if !directions.is_empty() {
                 let traffic = |(direction, _): &(Direction, Option<NaiveDate>)| {
-                    held.get(&(airport.clone(), direction.as_str())).map_or(0, |held| held.1)
+                    held.get(&(airport.clone(), direction.as_str())).map_or(FlightCount::ZERO, |held| held.1)
                 };
                 daily.push(DailyNeed {
                     airport: airport.clone(),
@@ -156,7 +156,7 @@ impl Store {
     }
 
     /// The newest day held of each airport and direction, and how many flights it has.
-    async fn newest_days(&self) -> sqlx::Result<HashMap<(String, &'static str), (NaiveDate, i64)>> {
+    async fn newest_days(&self) -> sqlx::Result<HashMap<(String, &'static str), (NaiveDate, FlightCount)>> {
         let rows = sqlx::query!(
             "SELECT airport_code, direction, day, flights FROM newest_days
              WHERE airport_code IN (SELECT airport_code FROM watched_series)"
@@ -167,10 +167,9 @@ impl Store {
             let known = Direction::ALL.into_iter().find(|direction| direction.as_str() == name);
             known.map_or("", Direction::as_str)
         };
-        Ok(rows
-            .into_iter()
-            .map(|row| ((row.airport_code, direction(&row.direction)), (row.day, i64::from(row.flights))))
-            .collect())
+        rows.into_iter()
+            .map(|row| Ok(((row.airport_code, direction(&row.direction)), (row.day, flight_count(row.flights)?))))
+            .collect()
     }
 
     /// What is left in a bucket at `now`.
@@ -203,7 +202,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn last_counts(&self, airports: &[&str], since: DateTime<Utc>) -> sqlx::Result<u32> {
+    pub async fn last_counts(&self, airports: &[&str], since: DateTime<Utc>) -> sqlx::Result<FlightCount> {
         let counted = sqlx::query_scalar!(
             r#"SELECT coalesce(sum(last.value), 0) AS "counted!"
                FROM unnest($1::text[]) AS of (airport_code), LATERAL (
@@ -217,7 +216,7 @@ impl Store {
         )
         .fetch_one(self.pool())
         .await?;
-        Ok(u32::try_from(counted).unwrap_or(u32::MAX))
+        flight_count(counted)
     }
 
     async fn cycle_begun_at(&self, kind: Kind) -> sqlx::Result<Option<DateTime<Utc>>> {

@@ -10,7 +10,12 @@ use runtime::trace::RequestContext;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Reading, interests::forget_contexts, metric};
+use super::{
+    Reading,
+    interests::{forget_contexts, thresholds},
+    metric, optional_flight_count,
+};
+use crate::core::interest::Thresholds;
 
 /// A page's worth of one reading's interests.
 pub struct Page {
@@ -30,11 +35,9 @@ pub struct Recipient {
     pub user_id: Uuid,
     /// Where that person is told.
     pub user_email: String,
-    /// Tell above this.
-    pub high_value: Option<i32>,
-    /// Tell below this.
-    pub low_value: Option<i32>,
-    /// What made or changed the interest, as long as no value has been sent since.
+    /// When to tell.
+    pub thresholds: Thresholds,
+    /// What made or changed the interest, as long as no number has been sent since.
     pub context: RequestContext,
 }
 
@@ -77,22 +80,23 @@ pub async fn claim_page(connection: &mut PgConnection, size: i64) -> sqlx::Resul
     )
     .fetch_all(connection)
     .await?;
-    let recipients = rows.into_iter().map(|row| Recipient {
-        interest_id: row.id,
-        version: row.version,
-        user_id: row.user_id,
-        user_email: row.user_email,
-        high_value: row.high_value,
-        low_value: row.low_value,
-        context: RequestContext { request_id: row.request_id, traceparent: row.traceparent },
+    let recipients = rows.into_iter().map(|row| {
+        Ok(Recipient {
+            interest_id: row.id,
+            version: row.version,
+            user_id: row.user_id,
+            user_email: row.user_email,
+            thresholds: thresholds(row.high_value, row.low_value)?,
+            context: RequestContext { request_id: row.request_id, traceparent: row.traceparent },
+        })
     });
-    let recipients = recipients.collect();
+    let recipients = recipients.collect::<sqlx::Result<_>>()?;
     let reading = Reading {
         id: claimed.id,
         metric: metric(&claimed.metric)?,
         airport: claimed.airport_code,
         seq: claimed.seq,
-        value: claimed.value,
+        flight_count: optional_flight_count(claimed.value)?,
         window_begin: claimed.window_begin,
         window_end: claimed.window_end,
         observed_at: claimed.observed_at,
@@ -102,12 +106,12 @@ pub async fn claim_page(connection: &mut PgConnection, size: i64) -> sqlx::Resul
 }
 
 /// Records that the page is out: `size` is what was asked for, so a shorter page was the last. Where it
-/// told a value, the causes that it carried are told.
+/// told a number, the causes that it carried are told.
 ///
 /// # Errors
 /// When the database is away.
 pub async fn record_page(connection: &mut PgConnection, page: &Page, size: i64) -> sqlx::Result<()> {
-    if page.reading.value.is_some() {
+    if page.reading.flight_count.is_some() {
         let caused = page.recipients.iter().filter(|recipient| recipient.context != RequestContext::none());
         let told: Vec<_> = caused.map(|recipient| (recipient.interest_id, recipient.version)).collect();
         forget_contexts(connection, &told).await?;

@@ -1,9 +1,10 @@
 //! Flights, and which days of which airports are held.
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use events::FlightCount;
 use sqlx::{PgConnection, PgExecutor};
 
-use super::Store;
+use super::{Store, flight_count};
 use crate::{
     core::day::Direction,
     opensky::wire::{Flight, FlightDetails},
@@ -15,7 +16,7 @@ pub struct Held {
     /// UTC days of which at least one direction is held.
     pub days: i64,
     /// Different flights of each day, added up.
-    pub flights: i64,
+    pub flight_count: FlightCount,
 }
 
 /// A flight in a list.
@@ -163,7 +164,7 @@ pub async fn count(
     airport: &str,
     directions: &[Direction],
     day: NaiveDate,
-) -> sqlx::Result<u32> {
+) -> sqlx::Result<FlightCount> {
     let directions: Vec<&str> = directions.iter().map(|direction| direction.as_str()).collect();
     let count = sqlx::query_scalar!(
         r#"SELECT count(DISTINCT (icao24, first_seen)) AS "count!" FROM airport_flights
@@ -174,7 +175,7 @@ pub async fn count(
     )
     .fetch_one(connection)
     .await?;
-    Ok(u32::try_from(count).unwrap_or(u32::MAX))
+    flight_count(count)
 }
 
 /// Where a list of flights goes on: below this.
@@ -277,12 +278,12 @@ impl Store {
 /// # Errors
 /// When the database is away.
 pub async fn days_held(connection: impl PgExecutor<'_>, airport: &str) -> sqlx::Result<Held> {
-    sqlx::query_as!(
-        Held,
+    let held = sqlx::query!(
         r#"SELECT count(*) AS "days!", coalesce(sum(flights), 0) AS "flights!" FROM airport_days
            WHERE airport_code = $1"#,
         airport,
     )
     .fetch_one(connection)
-    .await
+    .await?;
+    Ok(Held { days: held.days, flight_count: flight_count(held.flights)? })
 }

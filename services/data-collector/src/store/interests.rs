@@ -7,7 +7,7 @@ use runtime::{principal::Principal, trace::RequestContext};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Store, flights, metric, notify, wake};
+use super::{Store, flight_count, flights, integer, metric, notify, optional_flight_count, wake};
 use crate::core::interest::{Change, Coverage, Refused, Thresholds};
 
 /// What somebody wants to be told about.
@@ -38,10 +38,8 @@ pub struct PlannedInterest {
     pub airport_code: String,
     /// What is counted, as it was stored: it may be a metric of a newer version.
     pub metric: String,
-    /// Tell above this.
-    pub high_value: Option<i32>,
-    /// Tell below this.
-    pub low_value: Option<i32>,
+    /// When to tell.
+    pub thresholds: Thresholds,
     /// When its airport is planned to be collected; none before the first plan.
     pub next_at: Option<DateTime<Utc>>,
 }
@@ -68,10 +66,15 @@ impl TryFrom<InterestRow> for Interest {
             user_email: row.user_email,
             airport: row.airport_code,
             metric: metric(&row.metric)?,
-            thresholds: Thresholds { high: row.high_value, low: row.low_value },
+            thresholds: thresholds(row.high_value, row.low_value)?,
             version: row.version,
         })
     }
+}
+
+/// Thresholds as they are stored.
+pub(super) fn thresholds(high: Option<i32>, low: Option<i32>) -> sqlx::Result<Thresholds> {
+    Ok(Thresholds { high: optional_flight_count(high)?, low: optional_flight_count(low)? })
 }
 
 /// Names one interest of a person.
@@ -152,8 +155,8 @@ pub async fn add(
         email.as_str(),
         named.airport,
         named.metric.as_str(),
-        thresholds.high,
-        thresholds.low,
+        thresholds.high.map(integer),
+        thresholds.low.map(integer),
         now,
         context.request_id,
         context.traceparent,
@@ -185,7 +188,7 @@ pub async fn change(
     .fetch_optional(&mut *connection)
     .await?;
     let Some(row) = row else { return Ok(Changed::NotFound) };
-    let before = Thresholds { high: row.high_value, low: row.low_value };
+    let before = thresholds(row.high_value, row.low_value)?;
     let after = match before.changed(high, low) {
         Ok(after) => after,
         Err(refused) => return Ok(Changed::Refused(refused)),
@@ -198,8 +201,8 @@ pub async fn change(
          SET high_value = $2, low_value = $3, version = version + 1, updated_at = $4, request_id = $5, traceparent = $6
          WHERE id = $1",
         row.id,
-        after.high,
-        after.low,
+        after.high.map(integer),
+        after.low.map(integer),
         now,
         context.request_id,
         context.traceparent,
@@ -234,7 +237,7 @@ pub async fn remove(connection: &mut PgConnection, named: Named<'_>, context: &R
     Ok(removed.rows_affected() > 0)
 }
 
-/// Forgets what caused these versions of these interests: a value has been sent for them, and it said
+/// Forgets what caused these versions of these interests: a number has been sent for them, and it said
 /// so, or none will ever be sent.
 ///
 /// # Errors
@@ -316,8 +319,7 @@ impl Store {
     /// # Errors
     /// When the database is away.
     pub async fn interests_of(&self, user_id: Uuid) -> sqlx::Result<Vec<PlannedInterest>> {
-        sqlx::query_as!(
-            PlannedInterest,
+        let rows = sqlx::query!(
             r#"SELECT i.id AS "id!", i.airport_code AS "airport_code!", i.metric AS "metric!", i.high_value, i.low_value,
                    s.next_at AS "next_at?"
                FROM interests i LEFT JOIN schedule s ON s.airport_code = i.airport_code
@@ -326,7 +328,17 @@ impl Store {
             user_id,
         )
         .fetch_all(self.pool())
-        .await
+        .await?;
+        let interests = rows.into_iter().map(|row| {
+            Ok(PlannedInterest {
+                id: row.id,
+                airport_code: row.airport_code,
+                metric: row.metric,
+                thresholds: thresholds(row.high_value, row.low_value)?,
+                next_at: row.next_at,
+            })
+        });
+        interests.collect()
     }
 
     /// Removes every interest of a registration that has ended, and refuses new ones for it from then
@@ -387,13 +399,12 @@ impl Store {
 /// When the database is away.
 pub async fn coverage(connection: &mut PgConnection, airport: &str, metric: Metric) -> sqlx::Result<Coverage> {
     if metric == Metric::Live {
-        let row = sqlx::query_as!(
-            Coverage,
-            "SELECT looked, seen FROM series WHERE airport_code = $1 AND metric = 'live'",
-            airport,
-        );
-        return Ok(row.fetch_optional(connection).await?.unwrap_or_default());
+        let row = sqlx::query!("SELECT looked, seen FROM series WHERE airport_code = $1 AND metric = 'live'", airport)
+            .fetch_optional(connection)
+            .await?;
+        let Some(row) = row else { return Ok(Coverage::default()) };
+        return Ok(Coverage { observations: row.looked, flight_count: flight_count(row.seen)? });
     }
     let held = flights::days_held(connection, airport).await?;
-    Ok(Coverage { looked: held.days, seen: held.flights })
+    Ok(Coverage { observations: held.days, flight_count: held.flight_count })
 }

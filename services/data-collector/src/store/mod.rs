@@ -13,7 +13,7 @@ pub mod readings;
 pub mod retention;
 
 use chrono::{DateTime, Utc};
-use events::Metric;
+use events::{FlightCount, Metric};
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
@@ -50,8 +50,8 @@ pub struct Reading {
     pub metric: Metric,
     /// Rises with every reading of the airport and metric.
     pub seq: i64,
-    /// The value; none when it is unknown.
-    pub value: Option<i32>,
+    /// The number of flights; none when it is unknown.
+    pub flight_count: Option<FlightCount>,
     /// Start of the time it covers.
     pub window_begin: DateTime<Utc>,
     /// End of the time it covers.
@@ -63,11 +63,11 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Whether a new interest may be judged by it: it has a value, and is from `since` or later.
+    /// Whether a new interest may be judged by it: its number is known, and is from `since` or later.
     #[must_use]
     pub fn is_usable(&self, since: DateTime<Utc>) -> bool {
         let of = if self.metric == Metric::Live { self.observed_at } else { self.window_end };
-        self.value.is_some() && of >= since
+        self.flight_count.is_some() && of >= since
     }
 }
 
@@ -99,7 +99,43 @@ pub(crate) async fn notify(connection: &mut PgConnection, what: &str) -> sqlx::R
     Ok(())
 }
 
+/// A number of flights as it is stored: an integer of PostgreSQL's, which ends earlier than ours. What is beyond it
+/// is stored as the greatest.
+pub(crate) fn integer(flight_count: FlightCount) -> i32 {
+    i32::try_from(flight_count.get()).unwrap_or(i32::MAX)
+}
+
+/// A number of flights as it was stored.
+pub(crate) fn flight_count(stored: impl Into<i64>) -> sqlx::Result<FlightCount> {
+    FlightCount::try_from(stored.into()).map_err(|error| sqlx::Error::Decode(Box::new(error)))
+}
+
+/// A number of flights as it was stored, or that there is none.
+pub(crate) fn optional_flight_count(stored: Option<i32>) -> sqlx::Result<Option<FlightCount>> {
+    stored.map(flight_count).transpose()
+}
+
 /// A metric as it was stored.
 pub(crate) fn metric(name: &str) -> sqlx::Result<Metric> {
     name.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_of_flights_is_stored_and_read_again() {
+        for flights in [0, 1, 100_000, 2_147_483_647] {
+            let stored = integer(FlightCount::new(flights));
+            assert_eq!(flight_count(stored).expect("a number of flights"), FlightCount::new(flights));
+        }
+        assert_eq!(optional_flight_count(None).expect("nothing"), None);
+    }
+
+    #[test]
+    fn what_the_column_cannot_hold_is_stored_as_its_greatest_and_a_negative_number_is_not_read() {
+        assert_eq!((integer(FlightCount::new(u32::MAX)), integer(FlightCount::MAX)), (i32::MAX, i32::MAX));
+        assert!(matches!(flight_count(-1), Err(sqlx::Error::Decode(_))));
+    }
 }

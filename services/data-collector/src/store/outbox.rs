@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{
     Reading, fan_out,
     interests::{Interest, InterestRow},
-    metric, notify, wake,
+    metric, notify, optional_flight_count, wake,
 };
 
 /// Removals that are told together at most.
@@ -135,12 +135,13 @@ pub async fn judged(
         let reading = row.reading_id.zip(row.seq).zip(row.window_begin).zip(row.window_end).zip(row.observed_at);
         let reading = reading.zip(row.source);
         let one = metric(&row.metric).and_then(|metric| {
+            let flight_count = optional_flight_count(row.value)?;
             let reading = reading.map(|(((((id, seq), window_begin), window_end), observed_at), source)| Reading {
                 id,
                 airport: row.airport_code.clone(),
                 metric,
                 seq,
-                value: row.value,
+                flight_count,
                 window_begin,
                 window_end,
                 observed_at,

@@ -1,11 +1,11 @@
 //! Readings.
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
-use events::Metric;
+use events::{FlightCount, Metric};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Store, notify, wake};
+use super::{Store, integer, notify, optional_flight_count, wake};
 
 /// A reading that has no number yet.
 #[derive(Clone, Debug)]
@@ -14,8 +14,8 @@ pub struct NewReading<'a> {
     pub airport: &'a str,
     /// What was counted.
     pub metric: Metric,
-    /// The value; none when it is unknown.
-    pub value: Option<u32>,
+    /// The number of flights; none when it is unknown.
+    pub flight_count: Option<FlightCount>,
     /// The time it covers.
     pub window: (DateTime<Utc>, DateTime<Utc>),
     /// When the source was asked.
@@ -58,7 +58,7 @@ pub async fn insert(connection: &mut PgConnection, reading: &NewReading<'_>) -> 
         reading.airport,
         reading.metric.as_str(),
         seq,
-        reading.value.map(|value| i32::try_from(value).unwrap_or(i32::MAX)),
+        reading.flight_count.map(integer),
         reading.window.0,
         reading.window.1,
         reading.observed_at,
@@ -79,8 +79,8 @@ pub struct ListedReading {
     pub metric: String,
     /// Rises with every reading of the airport and metric.
     pub seq: i64,
-    /// The value; none when it is unknown.
-    pub value: Option<i32>,
+    /// The number of flights; none when it is unknown.
+    pub flight_count: Option<FlightCount>,
     /// Start of the time it covers.
     pub window_begin: DateTime<Utc>,
     /// End of the time it covers.
@@ -89,6 +89,35 @@ pub struct ListedReading {
     pub observed_at: DateTime<Utc>,
     /// The source, in words.
     pub source: String,
+}
+
+/// A reading in a list, as it is stored.
+struct ListedRow {
+    id: Uuid,
+    metric: String,
+    seq: i64,
+    value: Option<i32>,
+    window_begin: DateTime<Utc>,
+    window_end: DateTime<Utc>,
+    observed_at: DateTime<Utc>,
+    source: String,
+}
+
+impl TryFrom<ListedRow> for ListedReading {
+    type Error = sqlx::Error;
+
+    fn try_from(row: ListedRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            id: row.id,
+            metric: row.metric,
+            seq: row.seq,
+            flight_count: optional_flight_count(row.value)?,
+            window_begin: row.window_begin,
+            window_end: row.window_end,
+            observed_at: row.observed_at,
+            source: row.source,
+        })
+    }
 }
 
 impl After {
@@ -115,8 +144,8 @@ impl Store {
         // Each list has its own index. PostgreSQL would plan anew for each LIMIT that is a parameter; one that it
         // computes may share a plan.
         let Some(metric) = of else {
-            return sqlx::query_as!(
-                ListedReading,
+            let rows = sqlx::query_as!(
+                ListedRow,
                 "SELECT id, metric, seq, value, window_begin, window_end, observed_at, source FROM readings
                  WHERE airport_code = $1 AND (observed_at, id) < ($2, $3)
                  ORDER BY observed_at DESC, id DESC LIMIT (SELECT $4::bigint)",
@@ -126,10 +155,11 @@ impl Store {
                 limit,
             )
             .fetch_all(self.pool())
-            .await;
+            .await?;
+            return rows.into_iter().map(ListedReading::try_from).collect();
         };
-        sqlx::query_as!(
-            ListedReading,
+        let rows = sqlx::query_as!(
+            ListedRow,
             "SELECT id, metric, seq, value, window_begin, window_end, observed_at, source FROM readings
              WHERE airport_code = $1 AND metric = $5 AND (observed_at, id) < ($2, $3)
              ORDER BY observed_at DESC, id DESC LIMIT (SELECT $4::bigint)",
@@ -140,6 +170,7 @@ impl Store {
             metric.as_str(),
         )
         .fetch_all(self.pool())
-        .await
+        .await?;
+        rows.into_iter().map(ListedReading::try_from).collect()
     }
 }

@@ -24,14 +24,14 @@ async fn populate(env: &TestEnv, airport: &str, interests: i32) {
 }
 
 /// Stores readings as the leader does.
-pub(crate) async fn read(env: &TestEnv, airport: &str, values: impl IntoIterator<Item = u32>) {
+pub(crate) async fn read(env: &TestEnv, airport: &str, flight_counts: impl IntoIterator<Item = u32>) {
     let mut transaction = env.database.pool.begin().await.expect("a transaction");
     let day = data_collector::core::day::yesterday(env.clock.now());
-    for value in values {
+    for flights in flight_counts {
         let reading = data_collector::store::readings::NewReading {
             airport,
             metric: events::Metric::Arrivals,
-            value: Some(value),
+            flight_count: Some(events::FlightCount::new(flights)),
             window: data_collector::core::day::window(day),
             observed_at: env.clock.now(),
             source: "a test",

@@ -12,7 +12,7 @@ use data_collector::{
         readings::{self, NewReading},
     },
 };
-use events::Metric;
+use events::{FlightCount, Metric};
 use sqlx::{PgPool, migrate::Migrator};
 use testkit::Database;
 use uuid::Uuid;
@@ -39,10 +39,11 @@ async fn store_day(database: &Database, airport: &str, direction: Direction, day
     transaction.commit().await.expect("committed");
 }
 
-async fn read(database: &Database, airport: &str, metric: Metric, value: Option<u32>, observed_at: DateTime<Utc>) {
+async fn read(database: &Database, airport: &str, metric: Metric, flights: Option<u32>, observed_at: DateTime<Utc>) {
     let mut transaction = database.pool.begin().await.expect("a transaction");
     let window = day::window(observed_at.date_naive());
-    let reading = NewReading { airport, metric, value, window, observed_at, source: "a test" };
+    let flight_count = flights.map(FlightCount::new);
+    let reading = NewReading { airport, metric, flight_count, window, observed_at, source: "a test" };
     readings::insert(&mut transaction, &reading).await.expect("a reading");
     sqlx::query("DELETE FROM fan_outs").execute(&mut *transaction).await.expect("sent");
     transaction.commit().await.expect("committed");
@@ -50,7 +51,7 @@ async fn read(database: &Database, airport: &str, metric: Metric, value: Option<
 
 async fn held(database: &Database, airport: &str) -> (i64, i64) {
     let held = flights::days_held(&database.pool, airport).await.expect("what is held");
-    (held.days, held.flights)
+    (held.days, held.flight_count.get())
 }
 
 async fn listed(database: &Database, airport: &str, direction: Option<Direction>) -> Vec<String> {
@@ -158,7 +159,7 @@ async fn the_coverage_of_live_is_what_the_readings_that_are_held_add_up_to() {
     let covered = async || {
         let mut connection = database.pool.acquire().await.expect("a connection");
         let covered = coverage(&mut connection, "LFPG", Metric::Live).await.expect("the coverage");
-        (covered.looked, covered.seen)
+        (covered.observations, covered.flight_count.get())
     };
     assert_eq!(covered().await, (0, 0));
     for (hour, value) in [(0, Some(7)), (1, None), (2, Some(0)), (3, Some(5))] {

@@ -10,7 +10,7 @@ use data_collector::{
     core::interest::Thresholds,
     store::{CHANNEL, MIGRATOR, Store, interests},
 };
-use events::{EmailAddress, Metric};
+use events::{EmailAddress, FlightCount, Metric};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use runtime::{principal::Principal, trace::RequestContext};
 use sqlx::{PgPool, postgres::PgListener};
@@ -23,7 +23,8 @@ const AIRPORTS: [&str; 3] = ["EGLL", "KSFO", "LFPG"];
 
 async fn add(pool: &PgPool, user_id: Uuid, email: &EmailAddress, airport: &str, metric: Metric) {
     let mut transaction = pool.begin().await.expect("a transaction");
-    let (named, thresholds) = (named(user_id, airport, metric), Thresholds { high: Some(5), low: None });
+    let (named, thresholds) =
+        (named(user_id, airport, metric), Thresholds { high: Some(FlightCount::new(5)), low: None });
     interests::add(&mut transaction, named, email, thresholds, 100, Utc::now(), &RequestContext::none())
         .await
         .expect("added");

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use data_collector::store::readings::{self, NewReading};
-use events::Metric;
+use events::{FlightCount, Metric};
 use local_servers::Durability;
 use sqlx::{Connection, PgConnection};
 
@@ -87,7 +87,7 @@ async fn fan_out(database: &mut PgConnection, airport: &str) -> Duration {
     let reading = NewReading {
         airport,
         metric: Metric::Arrivals,
-        value: Some(40),
+        flight_count: Some(FlightCount::new(40)),
         window: data_collector::core::day::window(day),
         observed_at: now,
         source: "the benchmark",

@@ -8,7 +8,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use events::{
-    AlertEvent, ReadingRef, headers,
+    AlertEvent, FlightCount, ReadingRef, headers,
     topics::{Namespace, TO_NOTIFIER},
 };
 use kafka::{KafkaConfig, OutgoingRecord, Producer, Profile};
@@ -258,8 +258,8 @@ pub fn alert<'a>(person: &'a Person, condition: &'a str, observed_at: DateTime<U
         airport_code: "LFPG".into(),
         metric: "live".into(),
         kind: "high".into(),
-        flight_count: 10,
-        threshold: Some(2),
+        flight_count: FlightCount::new(10),
+        threshold: Some(FlightCount::new(2)),
         condition: condition.into(),
         reading: Some(ReadingRef {
             id: Uuid::now_v7(),

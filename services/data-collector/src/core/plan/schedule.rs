@@ -375,7 +375,7 @@ pub(super) fn best_probe(situation: &Situation) -> Option<usize> {
     let needs = &situation.daily;
     let promise = |place: &usize| {
         let DailyNeed { traffic, probed, attempted_at, .. } = &needs[*place];
-        (traffic >> probed.times.min(62), Reverse(probed.times), Reverse(*attempted_at))
+        (traffic.get() >> probed.times.min(62), Reverse(probed.times), Reverse(*attempted_at))
     };
     (0..needs.len()).max_by_key(promise)
 }

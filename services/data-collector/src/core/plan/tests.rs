@@ -43,7 +43,7 @@ fn daily(airport: &str, held: [Option<NaiveDate>; 2], attempted_at: Option<DateT
         attempted_at,
         failures: 0,
         requested: false,
-        traffic: 10,
+        traffic: FlightCount::new(10),
         probed: Probed::default(),
     }
 }
@@ -152,7 +152,7 @@ fn the_search_for_a_new_day_moves_on_from_an_airport_that_has_nothing_to_say() {
     situation.daily = ["LICC", "LFOB", "KSFO"].map(|airport| daily(airport, [held, held], None)).to_vec();
     situation.flights = Credits { seen_cost: Some(4), ..situation.flights };
     for (need, traffic) in situation.daily.iter_mut().zip([0, 0, 5]) {
-        need.traffic = traffic;
+        need.traffic = FlightCount::new(traffic);
     }
     let mut probed = Vec::new();
     for _ in 0..9 {
@@ -209,7 +209,7 @@ fn an_unpublished_day_is_looked_for_at_the_busiest_airport_before_anything_is_as
     let held = Some(date("2026-11-19"));
     situation.flights = Credits { seen_cost: Some(4), ..situation.flights };
     situation.daily = vec![daily("LICC", [held, held], None), daily("KSFO", [held, held], None)];
-    situation.daily[1].traffic = 900;
+    situation.daily[1].traffic = FlightCount::new(900);
     let probe = CollectionStep::Daily { airport: 1, directions: vec![Direction::Arrival], days: DaySelection::Probe };
     assert_eq!(plan(&situation).step, Some(probe));
     // Where nothing could be asked, it is looked for an interval later.
