@@ -67,8 +67,8 @@ pub struct DueAlert {
     pub refusal: Option<Refusal>,
     /// How long user-manager has been saying that there is no such registration.
     pub gone_for: Option<Duration>,
-    /// What an earlier alert about the same would have said, if that one ended unsent.
-    pub missed: Option<String>,
+    /// The earlier alert about the same, if that one ended unsent.
+    pub missed: Option<Alert>,
 }
 
 /// An attempt that is written and about to be made.

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use events::{AlertEvent, AlertKind, EmailAddress, LegacyAlert, ReadingRef, headers};
-use serde::Deserialize;
+use events::{AlertEvent, AlertKind, EmailAddress, FlightCount, LegacyAlert, ReadingRef, headers};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -59,18 +59,25 @@ struct WireAlert<'a> {
     metric: Option<String>,
     #[serde(borrow)]
     kind: Cow<'a, str>,
+    #[serde(default, deserialize_with = "usable")]
+    flight_count: Option<FlightCount>,
+    #[serde(default, deserialize_with = "usable")]
+    threshold: Option<FlightCount>,
     #[serde(borrow)]
     condition: Cow<'a, str>,
     #[serde(borrow)]
     reading: Option<ReadingRef<'a>>,
 }
 
+/// A number of flights, if it is one: a kind that is yet to come may put something else there.
+fn usable<'de, D: Deserializer<'de>>(field: D) -> Result<Option<FlightCount>, D::Error> {
+    Value::deserialize(field).map(|value| FlightCount::deserialize(value).ok())
+}
+
 fn full(text: &str) -> Result<Decoded, &'static str> {
     const SPOILT: &str = "a field of the alert is missing or of the wrong type";
     let wire: WireAlert<'_> = serde_json::from_str(text).map_err(|_| SPOILT)?;
-    let is_known =
-        [AlertKind::High, AlertKind::Low, AlertKind::Recovered].iter().any(|kind| kind.as_str() == wire.kind);
-    if is_known {
+    if AlertKind::from_name(&wire.kind).is_some() {
         serde_json::from_str::<AlertEvent<'_>>(text).map_err(|_| SPOILT)?;
     }
     if !wire.reading.as_ref().is_none_or(ReadingRef::has_usable_times) {
@@ -84,6 +91,8 @@ fn full(text: &str) -> Result<Decoded, &'static str> {
             airport_code: storable(&wire.airport_code),
             condition: storable(&wire.condition),
             kind: Some(storable(&wire.kind)),
+            flight_count: wire.flight_count,
+            threshold: wire.threshold,
             metric: wire.metric.as_deref().map(storable),
             reading: wire.reading.map(|reading| Reading {
                 window_begin: reading.window_begin,
@@ -104,6 +113,8 @@ fn legacy(event: &LegacyAlert<'_>) -> Result<Decoded, &'static str> {
             airport_code: storable(&event.airport_code),
             condition: storable(&event.condition),
             kind: None,
+            flight_count: None,
+            threshold: None,
             metric: None,
             reading: None,
         },
@@ -154,6 +165,8 @@ mod tests {
         assert_eq!(decoded, decode(None, Some(FULL.as_bytes())).expect("the same"));
         assert_eq!(decoded.email.as_str(), "ada@example.org");
         assert_eq!(decoded.alert.kind.as_deref(), Some("high"));
+        assert_eq!(decoded.alert.flight_count, Some(FlightCount::new(10)));
+        assert_eq!(decoded.alert.threshold, Some(FlightCount::new(2)));
         assert!(decoded.event_id.is_some() && decoded.user_id.is_some() && decoded.alert.reading.is_some());
     }
 
@@ -162,6 +175,7 @@ mod tests {
         let decoded = read(LEGACY).expect("the golden file");
         assert_eq!((decoded.event_id, decoded.user_id, &decoded.alert.reading), (None, None, &None));
         assert_eq!(decoded.alert.condition, "The number of flights (10) exceeded the high threshold of 2.");
+        assert_eq!((decoded.alert.kind, decoded.alert.flight_count, decoded.alert.threshold), (None, None, None));
     }
 
     #[test]
@@ -176,6 +190,7 @@ mod tests {
                         "flight_count":null,"threshold":"none"}"#;
         let decoded = read(newer).expect("a newer kind");
         assert_eq!((decoded.event_id, decoded.alert.metric, decoded.alert.reading), (None, None, None));
+        assert_eq!((decoded.alert.flight_count, decoded.alert.threshold), (None, None));
         for kind in ["high", "low", "recovered"] {
             assert!(read(&with(newer, "kind", kind.into())).is_err(), "{kind}");
         }
@@ -205,6 +220,8 @@ mod tests {
             ("{}".to_owned(), "user_email, airport_code or condition is missing or no text"),
             (without(FULL, "condition"), "a field of the alert is missing or of the wrong type"),
             (with(FULL, "flight_count", "ten".into()), "a field of the alert is missing or of the wrong type"),
+            (with(FULL, "flight_count", (-1).into()), "a field of the alert is missing or of the wrong type"),
+            (with(FULL, "threshold", (-1).into()), "a field of the alert is missing or of the wrong type"),
             (with(FULL, "event_id", "7".into()), "a field of the alert is missing or of the wrong type"),
             (without(LEGACY, "user_email"), "user_email, airport_code or condition is missing or no text"),
             (with(LEGACY, "user_email", "ada".into()), "user_email is no e-mail address"),

@@ -3,9 +3,10 @@
 //! Everything that comes from outside is escaped and kept within a length of its own, so that the
 //! whole never exceeds Telegram's limit, and nothing is ever cut inside a tag or an entity.
 
-use std::fmt::Write;
+use std::{borrow::Cow, fmt::Write};
 
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
+use events::{AlertKind, Crossing, FlightCount};
 use serde::{Deserialize, Serialize};
 
 /// The longest text that Telegram takes, in UTF-16 units. Telegram counts after the markup is
@@ -19,20 +20,37 @@ const LONGEST_CODE: usize = 80;
 const LONGEST_METRIC: usize = 80;
 const LONGEST_SOURCE: usize = 400;
 
-/// An alert, as far as it is told to people. Of the oldest kind of message only the airport and the
-/// condition are known.
+/// An alert, as far as it is told to people, and as the ledger keeps it in JSON. Of the oldest kind of message only
+/// the airport and the condition are known, and rows of earlier versions have no numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alert {
     /// ICAO code.
     pub airport_code: String,
-    /// What happened, as a sentence; it is repeated word for word.
+    /// What happened, as it was sent: repeated word for word where no sentence can be made of the rest.
+    // Written for every kind, since a replica of an earlier version, which may share the ledger for a while, shows
+    // nothing else and cannot read a row without it. A version that follows may leave it out where it is not needed.
+    #[serde(default)]
     pub condition: String,
     /// What kind of event it was, by name.
     pub kind: Option<String>,
+    /// The number of flights that was read.
+    pub flight_count: Option<FlightCount>,
+    /// The threshold that was crossed.
+    pub threshold: Option<FlightCount>,
     /// What was counted, by name.
     pub metric: Option<String>,
     /// The reading behind it.
     pub reading: Option<Reading>,
+}
+
+impl Alert {
+    /// What happened, as a sentence: made here of kind and numbers, and as it was sent where this version does not
+    /// know the kind or has no numbers.
+    fn sentence(&self) -> Cow<'_, str> {
+        let kind = self.kind.as_deref().and_then(AlertKind::from_name);
+        let crossing = kind.zip(self.flight_count).and_then(|(kind, read)| Crossing::new(kind, read, self.threshold));
+        crossing.map_or(Cow::Borrowed(&self.condition), |crossing| Cow::Owned(crossing.to_string()))
+    }
 }
 
 /// The reading behind an alert.
@@ -58,12 +76,12 @@ pub enum Markup {
 }
 
 /// Writes `alert` as it is read at `now`; `airport_name` is the name of the airport, if it is known, and
-/// `missed` what an earlier alert about the same would have said that the person never got.
+/// `missed` an earlier alert about the same that the person never got.
 #[must_use]
 pub fn compose(
     alert: &Alert,
     airport_name: Option<&str>,
-    missed: Option<&str>,
+    missed: Option<&Alert>,
     now: DateTime<Utc>,
     markup: Markup,
 ) -> String {
@@ -76,9 +94,9 @@ pub fn compose(
     let airport =
         airport_name.map_or_else(|| code.clone(), |name| format!("{} ({code})", put(&one_line(name), LONGEST_NAME)));
     let sign = sign(alert.kind.as_deref());
-    let mut text = format!("{sign} {bold}{airport}{end}\n{}", put(&alert.condition, LONGEST_CONDITION));
+    let mut text = format!("{sign} {bold}{airport}{end}\n{}", put(&alert.sentence(), LONGEST_CONDITION));
     if let Some(missed) = missed {
-        write_line(&mut text, "Not delivered before", &put(&one_line(missed), LONGEST_MISSED));
+        write_line(&mut text, "Not delivered before", &put(&one_line(&missed.sentence()), LONGEST_MISSED));
     }
     if let Some(metric) = &alert.metric {
         write_line(&mut text, "Counted", &put(&metric_in_words(metric), LONGEST_METRIC));
@@ -199,8 +217,10 @@ mod tests {
     fn alert() -> Alert {
         Alert {
             airport_code: "LFPG".into(),
-            condition: "The number of flights (10) exceeded the high threshold of 2.".into(),
+            condition: "Not shown, since kind and numbers are known.".into(),
             kind: Some("high".into()),
+            flight_count: Some(FlightCount::new(10)),
+            threshold: Some(FlightCount::new(2)),
             metric: Some("flights".into()),
             reading: Some(Reading {
                 window_begin: at("2026-11-20T00:00:00Z"),
@@ -209,6 +229,17 @@ mod tests {
                 source: "OpenSky Network".into(),
             }),
         }
+    }
+
+    /// An alert of a kind that is not known, so that its condition is shown.
+    fn newer(condition: &str) -> Alert {
+        Alert { condition: condition.into(), kind: Some("surge".into()), ..alert() }
+    }
+
+    /// The second line, which says what happened.
+    fn told(alert: &Alert) -> String {
+        let text = compose(alert, None, None, at("2026-11-21T09:32:00Z"), Markup::None);
+        text.lines().nth(1).expect("a sentence").to_owned()
     }
 
     fn units(text: &str) -> usize {
@@ -229,19 +260,89 @@ mod tests {
     }
 
     #[test]
+    fn what_happened_is_said_of_kind_and_numbers() {
+        let of = |kind: &str, threshold| Alert { kind: Some(kind.into()), threshold, ..alert() };
+        let threshold = Some(FlightCount::new(20));
+        for (alert, sentence) in [
+            (of("high", threshold), "The number of flights (10) exceeded the high threshold of 20."),
+            (of("low", threshold), "The number of flights (10) is below the low threshold of 20."),
+            (of("recovered", None), "The number of flights (10) is back within the thresholds."),
+        ] {
+            assert_eq!(told(&alert), sentence);
+        }
+    }
+
+    #[test]
+    fn an_unknown_kind_or_one_without_its_numbers_is_said_as_it_was_sent() {
+        let sent = "Something happened.";
+        let known = |kind: &str| Alert { kind: Some(kind.into()), ..newer(sent) };
+        for alert in [
+            newer(sent),
+            Alert { kind: None, ..newer(sent) },
+            Alert { flight_count: None, ..known("high") },
+            Alert { threshold: None, ..known("high") },
+            Alert { threshold: None, ..known("low") },
+            Alert { flight_count: None, ..known("recovered") },
+        ] {
+            assert_eq!(told(&alert), sent, "{alert:?}");
+        }
+    }
+
+    #[test]
+    fn a_row_of_the_version_before_says_what_it_said() {
+        let row = r#"{"airport_code": "LFPG", "condition": "The number of flights (10) exceeded the high threshold of 2.",
+            "kind": "high", "metric": "flights", "reading": {"window_begin": "2026-11-20T00:00:00Z",
+            "window_end": "2026-11-20T23:59:59Z", "observed_at": "2026-11-21T09:30:00Z", "source": "OpenSky Network"}}"#;
+        let before: Alert = serde_json::from_str(row).expect("a row");
+        assert_eq!((before.flight_count, before.threshold), (None, None));
+        for markup in [Markup::Html, Markup::None] {
+            let text = |alert| compose(alert, Some("Paris"), None, at("2026-11-21T09:32:00Z"), markup);
+            assert_eq!(text(&before), text(&alert()));
+        }
+    }
+
+    #[test]
+    fn the_version_before_reads_a_row_of_this_one() {
+        /// What it needed.
+        #[derive(Deserialize)]
+        struct Before {
+            airport_code: String,
+            condition: String,
+            kind: Option<String>,
+            metric: Option<String>,
+            reading: Option<Reading>,
+        }
+        let row = serde_json::to_string(&alert()).expect("a row");
+        let before: Before = serde_json::from_str(&row).expect("an alert");
+        assert_eq!((before.airport_code, before.condition), (alert().airport_code, alert().condition));
+        assert_eq!((before.kind, before.metric, before.reading), (alert().kind, alert().metric, alert().reading));
+    }
+
+    #[test]
+    fn the_ledger_keeps_numbers() {
+        let row = serde_json::to_value(alert()).expect("a row");
+        assert_eq!((&row["kind"], &row["flight_count"], &row["threshold"]), (&"high".into(), &10.into(), &2.into()));
+        assert_eq!(serde_json::from_value::<Alert>(row).expect("an alert"), alert());
+    }
+
+    #[test]
     fn what_was_missed_before_is_told_in_a_line_of_its_own() {
         let recovered = Alert {
-            condition: "The number of flights (2) is back within the thresholds.".into(),
             kind: Some("recovered".into()),
+            flight_count: Some(FlightCount::new(2)),
+            threshold: None,
             ..alert()
         };
-        let missed = "The number of flights (10) exceeded <the> high threshold of 2.\nSource: me";
-        let text = compose(&recovered, None, Some(missed), at("2026-11-21T09:32:00Z"), Markup::Html);
-        let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines[1], "The number of flights (2) is back within the thresholds.");
-        let told =
-            "Not delivered before: The number of flights (10) exceeded &lt;the&gt; high threshold of 2. Source: me";
-        assert_eq!(lines[2], told);
+        let sent = newer("The number of flights (10) exceeded <the> high threshold of 2.\nSource: me");
+        for (missed, line) in [
+            (sent, "The number of flights (10) exceeded &lt;the&gt; high threshold of 2. Source: me"),
+            (alert(), "The number of flights (10) exceeded the high threshold of 2."),
+        ] {
+            let text = compose(&recovered, None, Some(&missed), at("2026-11-21T09:32:00Z"), Markup::Html);
+            let lines: Vec<_> = text.lines().collect();
+            assert_eq!(lines[1], "The number of flights (2) is back within the thresholds.");
+            assert_eq!(lines[2], format!("Not delivered before: {line}"));
+        }
     }
 
     #[test]
@@ -252,7 +353,15 @@ mod tests {
 
     #[test]
     fn the_oldest_kind_says_what_is_known_and_nothing_else() {
-        let bare = Alert { kind: None, metric: None, reading: None, ..alert() };
+        let bare = Alert {
+            airport_code: "LFPG".into(),
+            condition: "The number of flights (10) exceeded the high threshold of 2.".into(),
+            kind: None,
+            flight_count: None,
+            threshold: None,
+            metric: None,
+            reading: None,
+        };
         let text = compose(&bare, None, None, Utc::now(), Markup::Html);
         assert_eq!(text, "✈️ <b>LFPG</b>\nThe number of flights (10) exceeded the high threshold of 2.");
     }
@@ -261,13 +370,12 @@ mod tests {
     fn what_comes_from_outside_cannot_be_markup_or_pass_for_another_line() {
         let hostile = Alert {
             airport_code: "</b><a href=\"tg://x\">\nSource: me".into(),
-            condition: "<script>&amp;\u{0}\u{7}</script>".into(),
-            ..alert()
+            ..newer("<script>&amp;\u{0}\u{7}</script>")
         };
         let text = compose(&hostile, Some("<i>\r\nWindow: never"), None, at("2026-11-21T09:30:00Z"), Markup::Html);
         assert!(
             text.starts_with(
-                "📈 <b>&lt;i&gt;  Window: never (&lt;/b&gt;&lt;a href=&quot;tg://x&quot;&gt; Source: me)</b>\n"
+                "✈️ <b>&lt;i&gt;  Window: never (&lt;/b&gt;&lt;a href=&quot;tg://x&quot;&gt; Source: me)</b>\n"
             ),
             "{text}"
         );
@@ -291,7 +399,7 @@ mod tests {
                 reading.window_end = at("2026-12-30T23:59:58Z");
             }
             for markup in [Markup::Html, Markup::None] {
-                let text = compose(&hostile, Some(&long), Some(&long), at("2099-11-21T09:30:00Z"), markup);
+                let text = compose(&hostile, Some(&long), Some(&hostile), at("2099-11-21T09:30:00Z"), markup);
                 assert!(units(&text) <= LONGEST, "{filler:?} {}", units(&text));
             }
         }

@@ -37,7 +37,7 @@ impl Deliveries {
         }
         let markup = if alert.history.plain_text { Markup::None } else { Markup::Html };
         let airport = airport_name(&alert.alert.airport_code);
-        let text = compose(&alert.alert, airport, alert.missed.as_deref(), self.clock.now(), markup);
+        let text = compose(&alert.alert, airport, alert.missed.as_ref(), self.clock.now(), markup);
         let sent = Instant::now();
         let send_result = self.telegram.send(chat, &text, markup).await;
         fault::point("notifier.sent-not-recorded");

@@ -65,7 +65,7 @@ struct DueRow {
     plain_text: Option<bool>,
     unclear: Option<i32>,
     age: Option<f64>,
-    missed: Option<String>,
+    missed: Option<Json<Alert>>,
 }
 
 impl From<DueRow> for Queue {
@@ -95,7 +95,7 @@ impl From<DueRow> for Queue {
             was_awaited: row.awaits_chat,
             refusal,
             gone_for: row.gone_for.map(seconds),
-            missed: row.missed,
+            missed: row.missed.map(|missed| missed.0),
         });
         Self { email, head }
     }
@@ -118,14 +118,14 @@ impl Store {
                       a.event_id AS "event_id?", a.user_id, a.content AS "content?: Json<Alert>",
                       a.request_id, a.traceparent, a.failures AS "failures?", a.detours AS "detours?",
                       a.plain_text AS "plain_text?", a.unclear AS "unclear?",
-                      extract(epoch FROM now() - a.created_at)::float8 AS age, missed.condition AS missed
+                      extract(epoch FROM now() - a.created_at)::float8 AS age, missed.content AS "missed?: Json<Alert>"
                FROM (SELECT * FROM queues WHERE next_at <= now() AND email <> ALL($1)
                      ORDER BY next_at, email LIMIT $2) AS q
                LEFT JOIN LATERAL (
                  SELECT * FROM alerts WHERE alerts.email = q.email AND alerts.status = 'pending'
                  ORDER BY position LIMIT 1) AS a ON true
                LEFT JOIN LATERAL (
-                 SELECT CASE WHEN s.status IN ('given_up', 'undeliverable') THEN s.content->>'condition' END AS condition
+                 SELECT CASE WHEN s.status IN ('given_up', 'undeliverable') THEN s.content END AS content
                  FROM alerts s
                  WHERE a.content->>'kind' = 'recovered' AND s.email = a.email AND s.status <> 'pending'
                    AND s.position < a.position AND s.user_id IS NOT DISTINCT FROM a.user_id

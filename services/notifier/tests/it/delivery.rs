@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::Utc;
-use events::headers;
+use events::{Crossing, FlightCount, headers};
 use runtime::{ServiceRuntime, clock::Clock};
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +18,8 @@ async fn an_alert_reaches_its_chat_once_with_everything_in_it() {
     let worker = env.start().await;
     let person = env.person();
     let condition = "The number of flights (10) exceeded the high threshold of 2.";
-    let id = env.tell(&person, &[condition]).await[0];
+    let crossing = Crossing::High { flight_count: FlightCount::new(10), threshold: FlightCount::new(2) };
+    let id = env.tell_crossings(&person, &[crossing]).await[0];
     env.wait_for_status(id, "sent").await;
     let read = env.telegram.read_in(person.chat);
     assert_eq!(read.len(), 1);
@@ -104,6 +105,64 @@ async fn the_oldest_kind_of_message_and_a_kind_of_the_future_are_sent_as_their_c
     let read = env.telegram.read_in(person.chat);
     assert!(read[0].ends_with("</b>\nSomething happened."), "{}", read[0]);
     assert!(read[1].contains("\nSomething else happened.\nCounted: loops\n"), "{}", read[1]);
+    worker.stop().await;
+}
+
+/// Rows whose content has a condition and no numbers: one that ended unsent, and two that are still to be sent.
+#[tokio::test]
+async fn what_the_version_before_left_in_the_ledger_is_told_in_the_same_words() {
+    let env = TestEnv::new().await;
+    let person = env.person();
+    let [high, recovered, low] = [
+        "The number of flights (10) exceeded the high threshold of 2.",
+        "The number of flights (2) is back within the thresholds.",
+        "The number of flights (0) is below the low threshold of 1.",
+    ];
+    for (kind, condition, status) in
+        [("high", high, "given_up"), ("recovered", recovered, "pending"), ("low", low, "pending")]
+    {
+        let content = serde_json::json!({
+            "airport_code": "LFPG", "condition": condition, "kind": kind, "metric": "live",
+            "reading": {"window_begin": "2026-11-20T09:59:00Z", "window_end": "2026-11-20T10:00:00Z",
+                "observed_at": "2026-11-20T10:00:00Z", "source": "OpenSky Network"}
+        });
+        sqlx::query(
+            "INSERT INTO alerts (event_id, email, user_id, content, status, settled_at)
+             VALUES (gen_random_uuid(), $1, $2, $3, $4, CASE WHEN $4 <> 'pending' THEN now() END)",
+        )
+        .bind(&person.email)
+        .bind(person.id)
+        .bind(content)
+        .bind(status)
+        .execute(&env.database.pool)
+        .await
+        .expect("a row");
+    }
+    let worker = env.start().await;
+    env.wait_for_count("sent", 2).await;
+    let read = env.telegram.read_in(person.chat);
+    let told = format!("\n{recovered}\nNot delivered before: {high}\nCounted: aircraft within 25 nautical miles\n");
+    assert!(read[0].starts_with("✅") && read[0].contains(&told), "{}", read[0]);
+    assert!(read[1].starts_with("📉") && read[1].contains(&format!("\n{low}\nCounted: ")), "{}", read[1]);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn the_ledger_keeps_the_numbers_and_for_the_version_before_the_condition() {
+    let env = TestEnv::new().await;
+    let worker = env.start().await;
+    let person = env.person();
+    let crossing = Crossing::High { flight_count: FlightCount::new(10), threshold: FlightCount::new(2) };
+    let id = env.tell_crossings(&person, &[crossing]).await[0];
+    env.wait_for_status(id, "sent").await;
+    let content: serde_json::Value = sqlx::query_scalar("SELECT content FROM alerts WHERE event_id = $1")
+        .bind(id)
+        .fetch_one(&env.database.pool)
+        .await
+        .expect("a row");
+    let kept = (&content["kind"], &content["flight_count"], &content["threshold"]);
+    assert_eq!(kept, (&"high".into(), &10.into(), &2.into()));
+    assert_eq!(content["condition"], "Not shown.");
     worker.stop().await;
 }
 

@@ -26,8 +26,15 @@ use uuid::Uuid;
 use crate::{replicas::begin_term, test_env::TestEnv};
 
 fn alert(email: &str) -> NewAlert {
-    let alert =
-        Alert { airport_code: "LFPG".to_owned(), condition: "x".to_owned(), kind: None, metric: None, reading: None };
+    let alert = Alert {
+        airport_code: "LFPG".to_owned(),
+        condition: "x".to_owned(),
+        kind: None,
+        flight_count: None,
+        threshold: None,
+        metric: None,
+        reading: None,
+    };
     NewAlert {
         event_id: Uuid::new_v4(),
         email: email.to_owned(),

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use events::{Crossing, FlightCount};
 use notifier::{
     core::{rate_limiter::ChatId, schedule::Schedule},
     store::Store,
@@ -190,15 +191,21 @@ async fn whoever_is_told_that_it_is_over_is_told_what_was_missed() {
     let worker = env.start().await;
     let person = env.stranger();
     env.people.register(&person.email, None);
-    let missed = env.tell_kinds(&person, &[("high", "Too many.")]).await[0];
+    let flight_count = FlightCount::new;
+    let too_many = Crossing::High { flight_count: flight_count(10), threshold: flight_count(2) };
+    let missed = env.tell_crossings(&person, &[too_many]).await[0];
     env.wait_for_status(missed, "undeliverable").await;
     env.people.register(&person.email, Some(person.chat));
-    let events = [("recovered", "It is over."), ("low", "Too few."), ("recovered", "Over again.")];
-    for id in env.tell_kinds(&person, &events).await {
+    let is_over = Crossing::Recovered { flight_count: flight_count(2) };
+    let too_few = Crossing::Low { flight_count: flight_count(0), threshold: flight_count(1) };
+    for id in env.tell_crossings(&person, &[is_over, too_few, is_over]).await {
         env.wait_for_status(id, "sent").await;
     }
     let read = env.telegram.read_in(person.chat);
-    assert!(read[0].contains("It is over.\nNot delivered before: Too many.\n"), "{}", read[0]);
+    let told = "\nThe number of flights (2) is back within the thresholds.\n\
+                Not delivered before: The number of flights (10) exceeded the high threshold of 2.\n";
+    assert!(read[0].contains(told), "{}", read[0]);
+    assert!(read[1].contains("\nThe number of flights (0) is below the low threshold of 1.\n"), "{}", read[1]);
     assert!(read[1..].iter().all(|text| !text.contains("Not delivered before")), "{read:?}");
     worker.stop().await;
 }

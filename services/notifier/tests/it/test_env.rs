@@ -8,7 +8,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use events::{
-    AlertEvent, FlightCount, ReadingRef, headers,
+    AlertEvent, Crossing, FlightCount, ReadingRef, headers,
     topics::{Namespace, TO_NOTIFIER},
 };
 use kafka::{KafkaConfig, OutgoingRecord, Producer, Profile};
@@ -159,26 +159,33 @@ impl TestEnv {
         self.producer.send_all(outgoing).await.expect("messages sent");
     }
 
-    /// Tells `person` each of these sentences. Answers the alerts' ids.
+    /// Tells `person` each of these sentences, which are shown as they are. Answers the alerts' ids.
     pub async fn tell(&self, person: &Person, conditions: &[&str]) -> Vec<Uuid> {
-        let kinds: Vec<_> = conditions.iter().map(|condition| ("high", *condition)).collect();
-        self.tell_kinds(person, &kinds).await
+        let events: Vec<_> = conditions.iter().map(|condition| alert(person, condition, Utc::now())).collect();
+        self.tell_events(person, &events).await
     }
 
-    /// As [`TestEnv::tell`], each sentence with its kind.
-    pub async fn tell_kinds(&self, person: &Person, conditions: &[(&str, &str)]) -> Vec<Uuid> {
-        let alerts: Vec<(Uuid, Vec<u8>)> = conditions
+    /// Tells `person` of these crossings, whose sentences are made of their numbers. Answers the alerts' ids.
+    pub async fn tell_crossings(&self, person: &Person, crossings: &[Crossing]) -> Vec<Uuid> {
+        let events: Vec<_> = crossings
             .iter()
-            .map(|(kind, condition)| {
-                let event = AlertEvent { kind: (*kind).into(), ..alert(person, condition, Utc::now()) };
-                (event.event_id, serde_json::to_vec(&event).expect("JSON"))
+            .map(|crossing| AlertEvent {
+                kind: crossing.kind().as_str().into(),
+                flight_count: crossing.flight_count(),
+                threshold: crossing.threshold(),
+                ..alert(person, "Not shown.", Utc::now())
             })
             .collect();
+        self.tell_events(person, &events).await
+    }
+
+    async fn tell_events(&self, person: &Person, events: &[AlertEvent<'_>]) -> Vec<Uuid> {
+        let values: Vec<_> = events.iter().map(|event| serde_json::to_vec(event).expect("JSON")).collect();
         let kind = [(headers::TYPE, headers::ALERT_V1)];
         let records: Vec<_> =
-            alerts.iter().map(|(_, value)| (Some(person.email.as_str()), Some(value.as_slice()), &kind[..])).collect();
+            values.iter().map(|value| (Some(person.email.as_str()), Some(value.as_slice()), &kind[..])).collect();
         self.send_raw(&records).await;
-        alerts.into_iter().map(|(id, _)| id).collect()
+        events.iter().map(|event| event.event_id).collect()
     }
 
     /// An alert's row: status, failures, and how many seconds until its queue is due.
@@ -248,7 +255,7 @@ impl TestEnv {
     }
 }
 
-/// An alert for `person`, with a reading of this time.
+/// An alert for `person`, with a reading of this time, and of a kind that is not known: it is told as its condition.
 pub fn alert<'a>(person: &'a Person, condition: &'a str, observed_at: DateTime<Utc>) -> AlertEvent<'a> {
     AlertEvent {
         event_id: Uuid::new_v4(),
@@ -257,7 +264,7 @@ pub fn alert<'a>(person: &'a Person, condition: &'a str, observed_at: DateTime<U
         user_email: person.email.as_str().into(),
         airport_code: "LFPG".into(),
         metric: "live".into(),
-        kind: "high".into(),
+        kind: "notice".into(),
         flight_count: FlightCount::new(10),
         threshold: Some(FlightCount::new(2)),
         condition: condition.into(),
