@@ -11,10 +11,11 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use runtime::backoff::Backoff;
 
 use crate::{
     config::KafkaConfig,
-    core::{backoff::Backoff, log_throttle::LogThrottle},
+    core::log_throttle::LogThrottle,
     dead_letter_breaker::DeadLetterBreaker,
     names::Names,
     producer::{OutgoingRecord, Producer, SendError},

@@ -14,13 +14,13 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer as _},
     error::{KafkaResult, RDKafkaErrorCode},
 };
-use runtime::{ServiceRuntime, StoppedEarly, readiness::Criticality};
+use runtime::{ServiceRuntime, StoppedEarly, backoff::Backoff, readiness::Criticality};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     client::{ClientLog, Plain, reason},
     config::{KafkaConfig, LARGEST_RECORD},
-    core::{backoff::Backoff, log_throttle::LogThrottle, replication::least_in_sync},
+    core::{log_throttle::LogThrottle, replication::least_in_sync},
 };
 
 /// How long the question which topics there are may take; a stop waits for it.

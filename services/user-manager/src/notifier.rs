@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use grpc_edge::IdentifiedChannel;
 use proto::v1::{UserRequest, notifier_service_client::NotifierServiceClient};
-use runtime::{ServiceRuntime, tasks::Tasks, trace::RequestContext};
+use runtime::{ServiceRuntime, backoff::Backoff, tasks::Tasks, trace::RequestContext};
 use tonic::transport::Endpoint;
-
-use crate::core::retry::wait_after;
 
 /// How often the call is tried.
 const TRIES: u32 = 3;
 /// How long one try may take.
 const CALL_LIMIT: Duration = Duration::from_secs(1);
+/// How long to wait between tries.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
 
 /// The notifier, where its address is known.
 #[derive(Clone)]
@@ -38,7 +38,7 @@ impl Notifier {
         let (message, context) = (UserRequest { email: email.to_owned(), user_id: None }, context.clone());
         let stopping = self.tasks.stopping().clone();
         self.tasks.spawn_short("word of a chat", async move {
-            for failures in 1..=TRIES {
+            for failures in 0..TRIES {
                 let request = grpc_edge::request(message.clone(), &context);
                 let mut client = client.clone();
                 match tokio::time::timeout(CALL_LIMIT, client.chat_linked(request)).await {
@@ -49,7 +49,7 @@ impl Notifier {
                 }
                 tokio::select! {
                     () = stopping.cancelled() => return,
-                    () = tokio::time::sleep(wait_after(failures, rand::random())) => {}
+                    () = tokio::time::sleep(BACKOFF.wait(failures, rand::random())) => {}
                 }
             }
         });

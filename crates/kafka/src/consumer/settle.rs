@@ -4,11 +4,11 @@ use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{Consumer as _, StreamConsumer},
 };
+use runtime::backoff::Backoff;
 
 use super::{context::Context, poll_loop::PollLoop};
 use crate::{
     core::{
-        backoff::Backoff,
         failure_action::{FailureAction, FailureKind, action_for},
         partition_buffers::Pause,
     },

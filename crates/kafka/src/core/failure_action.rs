@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::backoff::Backoff;
+use runtime::backoff::Backoff;
 
 /// The longest a dependency may ask us to stay away, so that a wrong header cannot stop a worker.
 const LONGEST_ASKED: Duration = Duration::from_secs(300);

@@ -1,7 +1,6 @@
 //! What the loop decides, as plain values: no broker, no clock of its own, no randomness.
 
 pub mod advice;
-pub mod backoff;
 pub mod failure_action;
 pub mod log_throttle;
 pub mod membership;

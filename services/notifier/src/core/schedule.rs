@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use runtime::backoff::Backoff;
+
 /// The waits between tries. They start short, for what heals by itself, and end after a bit more
 /// than seven hours, when the news is old.
 const WAITS: [Duration; 6] = [
@@ -15,17 +17,7 @@ const WAITS: [Duration; 6] = [
 /// The waits before a message is repeated that may have arrived without an answer. They double, so that
 /// a person whose messages arrive while every answer is lost reads at most 8 copies in the first hour and
 /// 31 in a day, not four a minute.
-const REPEATS: [Duration; 9] = [
-    Duration::from_secs(15),
-    Duration::from_secs(30),
-    Duration::from_secs(60),
-    Duration::from_secs(2 * 60),
-    Duration::from_secs(4 * 60),
-    Duration::from_secs(8 * 60),
-    Duration::from_secs(16 * 60),
-    Duration::from_secs(32 * 60),
-    Duration::from_secs(60 * 60),
-];
+const REPEATS: Backoff = Backoff::new(Duration::from_secs(15), Duration::from_secs(60 * 60));
 /// The waits before Telegram is asked again about a chat that cannot be reached. A chat that is
 /// named again does not wait for them.
 const CHAT_RETRIES: [Duration; 5] = [
@@ -75,13 +67,13 @@ impl Schedule {
     /// first is 1). The last wait comes again and again.
     #[must_use]
     pub fn repeat_wait(&self, unclear: u32, random: f64) -> Duration {
-        self.stretched(capped(&REPEATS, unclear), random)
+        self.stretched(REPEATS.whole(unclear.saturating_sub(1)), random)
     }
 
     /// The waits of [`Schedule::repeat_wait`] in their order, unstretched.
     #[must_use]
     pub fn repeat_waits(&self) -> Vec<Duration> {
-        REPEATS.iter().map(|wait| self.stretched(*wait, 0.0)).collect()
+        REPEATS.steps().into_iter().map(|wait| self.stretched(wait, 0.0)).collect()
     }
 
     /// How long to leave a chat alone that could not be reached `refusals` times in a row (the first is 1).
