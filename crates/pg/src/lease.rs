@@ -21,7 +21,7 @@ use std::{
 };
 
 use anyhow::Context;
-use runtime::ServiceRuntime;
+use runtime::{ServiceRuntime, periodic::Periodic};
 use sqlx::{Connection, PgConnection};
 use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -101,6 +101,19 @@ where
         pause(&stopping).await;
     }
     Ok(())
+}
+
+/// Does a periodic job in one replica only, the leader for `name`, until the service stops.
+pub fn spawn_periodic(runtime: &ServiceRuntime, database: &Database, name: &'static str, job: Periodic) {
+    let (task, running) = (job.name(), runtime.clone());
+    let leading = run_as_leader(runtime.clone(), database.clone(), name, move |_| {
+        let (job, runtime) = (job.clone(), running.clone());
+        async move {
+            job.run(&runtime).await;
+            Ok(())
+        }
+    });
+    runtime.tasks.spawn_droppable(task, leading);
 }
 
 /// Asks for the lease until this connection breaks or the service stops; leads in between.

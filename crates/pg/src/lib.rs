@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod jobs;
 pub mod lease;
 
 mod database;
@@ -20,7 +21,7 @@ use sqlx::migrate::Migrator;
 
 pub use self::{
     database::{DEFAULT_BACKGROUND_POOL_SIZE, DEFAULT_POOL_SIZE, Database, LARGEST_POOL_SIZE, Pools},
-    listen::listen,
+    listen::{Listener, listen},
     migration::{MigrationError, check, migrate},
     retry::{begin, read},
     transaction::begin_as,

@@ -1,6 +1,6 @@
 //! Hearing PostgreSQL's notifications.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use runtime::ServiceRuntime;
 use sqlx::{PgPool, postgres::PgListener};
@@ -15,8 +15,74 @@ const TESTED_AFTER: Duration = Duration::from_secs(10);
 /// How long the test may take.
 const TEST_LIMIT: Duration = Duration::from_secs(2);
 
-/// Listens on `channel` on a connection of its own until the service stops. `on_notification` is told each
-/// notification's payload, and `None` whenever some may have been missed: at the start and after every interruption.
+/// Listens on channels, all of them on one connection of its own.
+#[derive(Default)]
+pub struct Listener {
+    channels: BTreeMap<&'static str, OnNotification>,
+}
+
+type OnNotification = Box<dyn Fn(Option<&str>) + Send + Sync>;
+
+impl Listener {
+    /// Hears `channel` too. `on_notification` is told each notification's payload, and `None` whenever some may have
+    /// been missed: at the start and after every interruption.
+    #[must_use]
+    pub fn on<F>(mut self, channel: &'static str, on_notification: F) -> Self
+    where
+        F: Fn(Option<&str>) + Send + Sync + 'static,
+    {
+        self.channels.insert(channel, Box::new(on_notification));
+        self
+    }
+
+    /// Listens until the service stops.
+    ///
+    /// # Errors
+    /// Never; a database that is away is tried again.
+    pub async fn run(self, runtime: ServiceRuntime, database: Database) -> anyhow::Result<()> {
+        let listening = async {
+            loop {
+                // One of the other pools' connections would be taken for ever. And sqlx bids a dead connection farewell
+                // in the background, for as long as TCP waits; the next attempt must not wait for its place.
+                let pool = database.listener(runtime.service);
+                if let Err(error) = self.listen_until_cut_off(&pool).await {
+                    tracing::debug!("listen for notifications: {error}");
+                }
+                tokio::time::sleep(RECONNECT_INTERVAL).await;
+            }
+        };
+        tokio::select! {
+            () = runtime.tasks.stopping().cancelled() => Ok(()),
+            () = listening => Ok(()),
+        }
+    }
+
+    async fn listen_until_cut_off(&self, pool: &PgPool) -> sqlx::Result<()> {
+        let mut listener = timeout(TESTED_AFTER, PgListener::connect_with(pool)).await.map_err(timed_out)??;
+        let channels = self.channels.keys().copied();
+        timeout(TESTED_AFTER, listener.listen_all(channels)).await.map_err(timed_out)??;
+        loop {
+            self.channels.values().for_each(|on_notification| on_notification(None));
+            loop {
+                match timeout(TESTED_AFTER, listener.try_recv()).await {
+                    Ok(Ok(Some(notification))) => {
+                        if let Some(on_notification) = self.channels.get(notification.channel()) {
+                            on_notification(Some(notification.payload()));
+                        }
+                    }
+                    Ok(Ok(None)) => break,
+                    Ok(Err(error)) => return Err(error),
+                    Err(_) => {
+                        let test = sqlx::query("SELECT 1").execute(&mut listener);
+                        timeout(TEST_LIMIT, test).await.map_err(timed_out)??;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Listens on one channel until the service stops.
 ///
 /// # Errors
 /// Never; a database that is away is tried again.
@@ -27,46 +93,9 @@ pub async fn listen<F>(
     on_notification: F,
 ) -> anyhow::Result<()>
 where
-    F: Fn(Option<&str>) + Send,
+    F: Fn(Option<&str>) + Send + Sync + 'static,
 {
-    let listening = async {
-        loop {
-            // One of the other pools' connections would be taken for ever. And sqlx bids a dead connection farewell
-            // in the background, for as long as TCP waits; the next attempt must not wait for its place.
-            let pool = database.listener(runtime.service);
-            if let Err(error) = listen_until_cut_off(&pool, channel, &on_notification).await {
-                tracing::debug!("listen on {channel}: {error}");
-            }
-            tokio::time::sleep(RECONNECT_INTERVAL).await;
-        }
-    };
-    tokio::select! {
-        () = runtime.tasks.stopping().cancelled() => Ok(()),
-        () = listening => Ok(()),
-    }
-}
-
-async fn listen_until_cut_off(
-    pool: &PgPool,
-    channel: &str,
-    on_notification: &impl Fn(Option<&str>),
-) -> sqlx::Result<()> {
-    let mut listener = timeout(TESTED_AFTER, PgListener::connect_with(pool)).await.map_err(timed_out)??;
-    timeout(TESTED_AFTER, listener.listen(channel)).await.map_err(timed_out)??;
-    loop {
-        on_notification(None);
-        loop {
-            match timeout(TESTED_AFTER, listener.try_recv()).await {
-                Ok(Ok(Some(notification))) => on_notification(Some(notification.payload())),
-                Ok(Ok(None)) => break,
-                Ok(Err(error)) => return Err(error),
-                Err(_) => {
-                    let test = sqlx::query("SELECT 1").execute(&mut listener);
-                    timeout(TEST_LIMIT, test).await.map_err(timed_out)??;
-                }
-            }
-        }
-    }
+    Listener::default().on(channel, on_notification).run(runtime, database).await
 }
 
 fn timed_out(_: tokio::time::error::Elapsed) -> sqlx::Error {

@@ -1,13 +1,96 @@
 //! Jobs that are done again and again, such as clean-ups, each with a time limit of its own.
 
-use std::{future::Future, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::anyhow;
+use futures::{FutureExt, future::BoxFuture};
 
 use crate::{ServiceRuntime, clock::Clock};
 
 /// By which share the wait between two turns varies, so that replicas do not stay in step.
 const JITTER: f64 = 0.1;
+
+/// A job that is done at once and then every so often.
+///
+/// A turn that takes longer than its limit is dropped where it stands and counts as failed. The first failure of a row
+/// and the recovery are logged; what fails is tried again at the next turn.
+#[derive(Clone)]
+pub struct Periodic {
+    name: &'static str,
+    interval: Duration,
+    limit: Duration,
+    clock: Clock,
+    job: Job,
+}
+
+type Job = Arc<dyn Fn() -> BoxFuture<'static, anyhow::Result<()>> + Send + Sync>;
+
+impl Periodic {
+    /// Does `job` every `interval` (give or take a tenth), each time for `limit` at most.
+    #[must_use]
+    pub fn new<F, Fut>(name: &'static str, interval: Duration, limit: Duration, job: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        let job: Job = Arc::new(move || job().boxed());
+        Self { name, interval, limit, clock: Clock::system(), job }
+    }
+
+    /// The same, with an interval of `clock`'s time. The limit is of real time.
+    #[must_use]
+    pub fn on(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// What it is called in the log.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Does the job until the service stops.
+    pub async fn run(&self, runtime: &ServiceRuntime) {
+        let Self { name, interval, limit, clock, job } = self;
+        let stopping = runtime.tasks.stopping();
+        let mut failures = 0u32;
+        while !stopping.is_cancelled() {
+            let done = tokio::time::timeout(*limit, job()).await;
+            match done.unwrap_or_else(|_| Err(anyhow!("not done within {} s", limit.as_secs_f64()))) {
+                Ok(()) if failures > 0 => {
+                    tracing::info!("{name}: works again after {failures} failed attempts");
+                    failures = 0;
+                }
+                Ok(()) => {}
+                Err(error) => {
+                    failures = failures.saturating_add(1);
+                    if failures == 1 {
+                        tracing::warn!("{name}, next attempt in {} s: {error:#}", interval.as_secs_f64());
+                    } else {
+                        tracing::debug!("{name}, failed {failures} times in a row: {error:#}");
+                    }
+                }
+            }
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = clock.sleep(interval.mul_f64(rand::random_range(1.0 - JITTER..1.0 + JITTER))) => {}
+            }
+        }
+    }
+}
+
+/// Does these jobs until the service stops, each in a task of its own. While the service stops, a turn that is under
+/// way may end for a moment and is then dropped.
+pub fn spawn(runtime: &ServiceRuntime, jobs: impl IntoIterator<Item = Periodic>) {
+    for job in jobs {
+        let running = runtime.clone();
+        runtime.tasks.spawn_droppable(job.name, async move {
+            job.run(&running).await;
+            Ok(())
+        });
+    }
+}
 
 /// Does `job` at once and then every `interval` (give or take a tenth) until the service stops.
 ///
@@ -76,10 +159,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    };
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     use tokio_util::sync::CancellationToken;
 
@@ -109,12 +189,12 @@ mod tests {
                 }
             }
         };
-        every(runtime, "a job", MOMENT, MOMENT, job).await.expect("never fails");
+        Periodic::new("a job", MOMENT, MOMENT, job).run(&runtime).await;
         assert_eq!(turns.load(Ordering::SeqCst), 4);
     }
 
     #[tokio::test]
-    async fn the_wait_ends_with_the_shell() {
+    async fn the_wait_ends_with_the_service() {
         let runtime = runtime();
         let stopping = runtime.tasks.stopping().clone();
         let job = move || {
@@ -122,9 +202,8 @@ mod tests {
             async { Ok(()) }
         };
         let hour = Duration::from_secs(3600);
-        tokio::time::timeout(Duration::from_secs(10), every(runtime, "a job", hour, hour, job))
-            .await
-            .expect("it does not wait an hour")
-            .expect("never fails");
+        let job = Periodic::new("a job", hour, hour, job);
+        let ended = tokio::time::timeout(Duration::from_secs(10), job.run(&runtime)).await;
+        ended.expect("it does not wait an hour");
     }
 }

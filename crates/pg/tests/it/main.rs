@@ -1,7 +1,8 @@
-//! What needs a real PostgreSQL: pools, migrations, leases, PgBouncer.
+//! What needs a real PostgreSQL: pools, migrations, leases, jobs, PgBouncer.
 
 #![cfg(test)]
 
+mod jobs;
 mod leases;
 mod migrations;
 mod pgbouncer;

@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use pg::{Database, Pools};
+use pg::{Database, Listener, Pools};
 use runtime::{
     ServiceRuntime,
     clock::Clock,
@@ -126,7 +126,8 @@ async fn a_listener_whose_connection_died_silently_hears_again() {
     let runtime = runtime();
     let settings = parse(database.url_at(wire.addr()));
     let hears = move |payload: Option<&str>| told.send(payload.map(str::to_owned)).unwrap_or_default();
-    runtime.tasks.spawn("listener", pg::listen(runtime.clone(), settings, "news", hears));
+    let listener = Listener::default().on("news", hears).on("other news", |_| {});
+    runtime.tasks.spawn("listener", listener.run(runtime.clone(), settings));
     assert_eq!(heard.recv().await, Some(None), "what came before may have been missed");
     sqlx::query("NOTIFY news, 'one'").execute(&database.pool).await.expect("told");
     assert_eq!(heard.recv().await, Some(Some("one".to_owned())));

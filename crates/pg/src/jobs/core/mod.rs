@@ -1,0 +1,3 @@
+//! What a worker decides, as plain values: no database, no clock, no dice.
+
+pub mod pace;
