@@ -15,7 +15,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use runtime::{ServiceRuntime, periodic::every, principal::Principal};
+use runtime::{periodic::Periodic, principal::Principal};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sqlx::{PgConnection, PgExecutor, PgPool, Postgres, Row, Transaction};
@@ -285,20 +285,20 @@ impl IntoResponse for Answer {
     }
 }
 
-/// Removes keys that are older than a day, until the service stops.
-///
-/// # Errors
-/// Never; a database that is away is tried again at the next turn.
-pub async fn clean_up(runtime: ServiceRuntime, pool: PgPool) -> anyhow::Result<()> {
-    let pool = &pool;
-    every(runtime, "clean-up of idempotency keys", CLEANING_INTERVAL, CLEANING_LIMIT, || async move {
-        // A key from the future was written before the database's clock stepped back. Its day begins now, so that it
-        // still protects its request and is not kept for as long as the step was.
-        let dating = "UPDATE idempotency_keys SET created_at = now() WHERE created_at > now() + interval '1 minute'";
-        sqlx::query(dating).execute(pool).await?;
-        let removing = "DELETE FROM idempotency_keys WHERE created_at <= now() - interval '24 hours'";
-        sqlx::query(removing).execute(pool).await?;
-        Ok(())
+/// Removes keys that are older than a day.
+#[must_use]
+pub fn clean_up(pool: PgPool) -> Periodic {
+    Periodic::new("clean-up of idempotency keys", CLEANING_INTERVAL, CLEANING_LIMIT, move || {
+        let pool = pool.clone();
+        async move {
+            // A key from the future was written before the database's clock stepped back. Its day begins now, so that
+            // it still protects its request and is not kept for as long as the step was.
+            let dating =
+                "UPDATE idempotency_keys SET created_at = now() WHERE created_at > now() + interval '1 minute'";
+            sqlx::query(dating).execute(&pool).await?;
+            let removing = "DELETE FROM idempotency_keys WHERE created_at <= now() - interval '24 hours'";
+            sqlx::query(removing).execute(&pool).await?;
+            Ok(())
+        }
     })
-    .await
 }

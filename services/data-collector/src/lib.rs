@@ -34,6 +34,7 @@ use pg::{Database, lease};
 use runtime::{
     ServiceRuntime, StoppedEarly,
     config::{ConfigError, Vars},
+    periodic,
     readiness::Criticality,
 };
 use service::{Bound, ClockKind, Configured, Launch, ServiceSpec};
@@ -197,5 +198,5 @@ fn spawn(
     );
     tasks
         .spawn_droppable("retention", retention::run(runtime.clone(), database.clone(), store.clone(), retention_days));
-    tasks.spawn_droppable("idempotency keys", idempotency::clean_up(runtime.clone(), store.pool().clone()));
+    periodic::spawn(runtime, [idempotency::clean_up(store.pool().clone())]);
 }

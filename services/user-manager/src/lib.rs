@@ -8,19 +8,25 @@ pub mod notifier;
 pub mod relay;
 pub mod store;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
+use anyhow::Context;
 use http_edge::idempotency;
+use pg::{Listener, jobs::Runner};
 use proto::v1::user_service_server::UserServiceServer;
 use runtime::{
     ServiceRuntime,
     config::{ConfigError, Vars},
+    periodic,
 };
 use service::{Bound, ClockKind, Configured, Launch, ServiceSpec};
 use sqlx::migrate::Migrator;
-use tokio::sync::Notify;
 
-use crate::{notifier::Notifier, relay::Relay, store::Store};
+use crate::{
+    notifier::Notifier,
+    relay::Relay,
+    store::{DELETION, Store},
+};
 
 pub use config::Config;
 
@@ -66,9 +72,8 @@ pub type DbHandle = pg::DbHandle<Store>;
 /// When an address cannot be bound, the database cannot be migrated, or the service stops first.
 pub async fn start(config: Config, runtime: &ServiceRuntime) -> anyhow::Result<Running> {
     let db = DbHandle::default();
-    let deleted = Arc::new(Notify::new());
     let notifier = Notifier::new(runtime, config.notifier);
-    let routes = http::routes(db.clone(), deleted.clone(), notifier);
+    let routes = http::routes(db.clone(), notifier);
     let http = http_edge::serve(runtime, config.http_addr, routes).await?;
     let edge =
         UserServiceServer::new(grpc::UserGrpc::new(db.clone())).max_decoding_message_size(grpc_edge::MESSAGE_LIMIT);
@@ -76,11 +81,11 @@ pub async fn start(config: Config, runtime: &ServiceRuntime) -> anyhow::Result<R
 
     let pools = pg::connect(runtime, &config.database, &MIGRATOR).await?;
     db.set(Store::new(pools.requests));
-    let store = Store::new(pools.background.clone());
     grpc.set_serving().await;
-    runtime.tasks.spawn_droppable("idempotency keys", idempotency::clean_up(runtime.clone(), pools.background));
-    runtime.tasks.spawn_droppable("settled deletions", relay::clean_up(runtime.clone(), store.clone()));
-    let relay = Relay::new(runtime, store, config.data_collector, deleted);
-    runtime.tasks.spawn_droppable("relay of deletions", relay.run());
+    let runner = Runner::new(runtime, pools.background.clone()).context("register the metrics of jobs")?;
+    runner.spawn_each(DELETION, relay::settings(), Relay::new(runtime, config.data_collector));
+    let listener = runner.listen(Listener::default());
+    runtime.tasks.spawn("notifications", listener.run(runtime.clone(), config.database));
+    periodic::spawn(runtime, runner.upkeep().into_iter().chain([idempotency::clean_up(pools.background)]));
     Ok(Running { http, grpc: grpc.addr })
 }

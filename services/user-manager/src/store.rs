@@ -1,14 +1,13 @@
-//! Registrations and the outbox of their deletions, in PostgreSQL.
+//! Registrations, in PostgreSQL.
 //!
-//! Mutations run on the connection of the caller's transaction, in which their idempotency key and
-//! their answer are written as well. All times are the database's, so that replicas whose clocks
-//! differ agree on what is due.
-
-use std::time::Duration;
+//! Mutations run on the connection of the caller's transaction, in which their idempotency key, their answer and the
+//! jobs that they cause are written as well.
 
 use chrono::{DateTime, Utc};
 use events::EmailAddress;
+use pg::jobs::{Kind, NewJob};
 use runtime::trace::RequestContext;
+use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -26,19 +25,14 @@ pub const TAX_CODE_TAKEN: &str = "users_tax_code_key";
 /// The constraint that keeps chats apart.
 pub const CHAT_TAKEN: &str = "users_telegram_chat_id_key";
 
-/// How long a claimed deletion is left to the replica that claimed it: longer than a call can take.
-const CLAIM: Duration = Duration::from_secs(10);
+/// Deletions that data-collector is to be told of; their key is the registration's id.
+pub const DELETION: Kind<Deletion> = Kind::new("deletion");
 
-/// A deletion that data-collector has not confirmed yet, claimed for one call.
+/// What is needed to tell of a deletion, and forgotten once it was told.
+#[derive(Serialize, Deserialize)]
 pub struct Deletion {
-    /// The registration that was deleted.
-    pub user_id: UserId,
-    /// The address it had.
+    /// The address that the registration had.
     pub email: String,
-    /// The request that deleted it.
-    pub context: RequestContext,
-    /// Calls so far, this one included.
-    pub calls: u32,
 }
 
 /// Where somebody can be reached.
@@ -179,16 +173,11 @@ pub async fn delete(
     email: &EmailAddress,
     context: &RequestContext,
 ) -> sqlx::Result<bool> {
-    let deleted = sqlx::query!(
-        "WITH gone AS (DELETE FROM users WHERE email = $1 RETURNING id, email)
-         INSERT INTO deletions (user_id, email, request_id, traceparent) SELECT id, email, $2, $3 FROM gone",
-        email.as_str(),
-        context.request_id,
-        context.traceparent,
-    )
-    .execute(connection)
-    .await?;
-    Ok(deleted.rows_affected() == 1)
+    let deleted = sqlx::query!("DELETE FROM users WHERE email = $1 RETURNING id, email", email.as_str());
+    let Some(deleted) = deleted.fetch_optional(&mut *connection).await? else { return Ok(false) };
+    let job = NewJob::new(deleted.id, Deletion { email: deleted.email });
+    DELETION.enqueue(connection, &[job], context).await?;
+    Ok(true)
 }
 
 impl Store {
@@ -274,90 +263,6 @@ impl Store {
         .execute(&self.pool)
         .await
         .map(drop)
-    }
-
-    /// At most `limit` deletions whose call is due, the longest due first, claimed for one call.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn claim_deletions(&self, limit: i64) -> sqlx::Result<Vec<Deletion>> {
-        let rows = sqlx::query!(
-            r#"UPDATE deletions SET calls = calls + 1, next_call_at = now() + make_interval(secs => $2)
-               WHERE user_id IN (
-                 SELECT user_id FROM deletions WHERE settled_at IS NULL AND next_call_at <= now()
-                 ORDER BY next_call_at LIMIT $1 FOR UPDATE SKIP LOCKED)
-               RETURNING user_id, email AS "email!", request_id, traceparent, calls"#,
-            limit,
-            CLAIM.as_secs_f64(),
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(rows
-            .into_iter()
-            .map(|row| Deletion {
-                user_id: UserId(row.user_id),
-                email: row.email,
-                context: RequestContext { request_id: row.request_id, traceparent: row.traceparent },
-                calls: row.calls.unsigned_abs(),
-            })
-            .collect())
-    }
-
-    /// How long until the next call is due; `None` when all deletions are settled.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn next_call_in(&self) -> sqlx::Result<Option<Duration>> {
-        let seconds = sqlx::query_scalar!(
-            "SELECT extract(epoch FROM min(next_call_at) - now())::float8 FROM deletions WHERE settled_at IS NULL"
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        Ok(seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()))
-    }
-
-    /// data-collector knows of the deletion: the address is forgotten.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn settle_deletion(&self, user_id: UserId) -> sqlx::Result<()> {
-        sqlx::query!(
-            "UPDATE deletions SET settled_at = now(), email = NULL WHERE user_id = $1 AND settled_at IS NULL",
-            user_id.0,
-        )
-        .execute(&self.pool)
-        .await
-        .map(drop)
-    }
-
-    /// The call failed and is made again after `wait`.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn postpone_deletion(&self, user_id: UserId, wait: Duration) -> sqlx::Result<()> {
-        sqlx::query!(
-            "UPDATE deletions SET next_call_at = now() + make_interval(secs => $2)
-             WHERE user_id = $1 AND settled_at IS NULL",
-            user_id.0,
-            wait.as_secs_f64(),
-        )
-        .execute(&self.pool)
-        .await
-        .map(drop)
-    }
-
-    /// Removes deletions that were settled longer ago than `age`. Answers how many.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn forget_deletions(&self, age: Duration) -> sqlx::Result<u64> {
-        let removed = sqlx::query!(
-            "DELETE FROM deletions WHERE settled_at < now() - make_interval(secs => $1)",
-            age.as_secs_f64(),
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(removed.rows_affected())
     }
 }
 

@@ -9,7 +9,7 @@ use http_edge::{
     Mutation, Problem,
     idempotency::{Answer, Begun, Fingerprint, IdempotentTransaction, Key, begin, clean_up, replay},
 };
-use runtime::{ServiceRuntime, clock::Clock, principal::Principal};
+use runtime::{ServiceRuntime, clock::Clock, periodic, principal::Principal};
 use serde_json::json;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -234,7 +234,7 @@ async fn a_key_from_the_future_of_a_clock_that_stepped_back_still_replays_and_is
     let ahead = "UPDATE idempotency_keys SET created_at = now() + interval '3 years'";
     sqlx::query(ahead).execute(&pool).await.expect("ahead");
     let runtime = ServiceRuntime::new("test", CancellationToken::new(), Clock::system());
-    runtime.tasks.spawn("clean-up", clean_up(runtime.clone(), pool.clone()));
+    periodic::spawn(&runtime, [clean_up(pool.clone())]);
     let begins_now = async || {
         let asked = "SELECT created_at <= now() FROM idempotency_keys";
         sqlx::query_scalar::<_, bool>(asked).fetch_one(&pool).await.expect("a key")

@@ -153,7 +153,7 @@ fn sql_lives_in_stores() {
 
 #[test]
 fn the_tables_that_services_share_are_the_same_everywhere() {
-    for table in ["leases", "idempotency_keys"] {
+    for table in ["leases", "idempotency_keys", "jobs"] {
         let mut shapes = BTreeSet::new();
         for file in files("migrations", ".sql") {
             let text = fs::read_to_string(&file).expect("a migration");

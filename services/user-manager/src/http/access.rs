@@ -17,8 +17,6 @@ pub(super) static ROUTES: [RouteAccess; 6] = [
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use http_edge::route_differences;
     use runtime::{ServiceRuntime, clock::Clock};
     use tokio_util::sync::CancellationToken;
@@ -28,7 +26,7 @@ mod tests {
     #[tokio::test]
     async fn every_call_of_the_document_has_a_row_and_every_row_a_call() {
         let runtime = ServiceRuntime::new("user-manager", CancellationToken::new(), Clock::system());
-        let routes = routes(DbHandle::default(), Arc::default(), Notifier::new(&runtime, None));
+        let routes = routes(DbHandle::default(), Notifier::new(&runtime, None));
         assert_eq!(route_differences(&routes.openapi, &super::ROUTES), [""; 0]);
     }
 }

@@ -6,14 +6,11 @@ mod documents;
 mod extract;
 mod users;
 
-use std::sync::Arc;
-
 use axum::http::StatusCode;
 use http_edge::{Mutation, Problem, Routes, Settled, idempotency::Answer};
 use runtime::fault;
 use serde_json::json;
 use sqlx::PgConnection;
-use tokio::sync::Notify;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -34,19 +31,17 @@ const TAKEN: [(&str, StatusCode, &str); 3] = [
 #[derive(Clone)]
 struct App {
     db: DbHandle,
-    deleted: Arc<Notify>,
     notifier: Notifier,
 }
 
-/// Every call of the service, without its prefix. `deleted` is notified after each deletion, and
-/// `notifier` told of each chat.
+/// Every call of the service, without its prefix. `notifier` is told of each chat.
 #[must_use]
-pub fn routes(db: DbHandle, deleted: Arc<Notify>, notifier: Notifier) -> Routes {
+pub fn routes(db: DbHandle, notifier: Notifier) -> Routes {
     let (router, openapi) = OpenApiRouter::with_openapi(documents::Api::openapi())
         .routes(routes!(users::register, users::list))
         .routes(routes!(users::show, users::change, users::delete))
         .routes(routes!(users::link_chat))
-        .with_state(App { db, deleted, notifier })
+        .with_state(App { db, notifier })
         .split_for_parts();
     Routes { router, openapi, access: &access::ROUTES }
 }

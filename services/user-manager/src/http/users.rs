@@ -165,7 +165,6 @@ pub(super) async fn delete(
     let settled = deleting.await?;
     if settled.is_done() {
         fault::point("user-manager.deleted-not-relayed");
-        app.deleted.notify_one();
     }
     Ok(settled)
 }

@@ -54,7 +54,7 @@ async fn a_deletion_replays_and_never_reaches_the_next_registration() {
     again.says(200, "User deleted successfully");
     assert!(again.is_replayed());
     env.service.show("ada@example.org").await.expect(200);
-    assert_eq!(env.count("SELECT count(*) FROM deletions").await, 1);
+    assert_eq!(env.count("SELECT count(*) FROM jobs").await, 1);
 }
 
 #[tokio::test]

@@ -136,7 +136,7 @@ async fn a_storm_on_three_people_ends_without_a_fault_of_ours() {
     for answer in all(storm).await {
         assert!([200, 201, 404, 409].contains(&answer.status), "{}", answer.body);
     }
-    let deletions = env.count("SELECT count(*) FROM deletions").await;
+    let deletions = env.count("SELECT count(*) FROM jobs").await;
     env.settled().await;
     assert_eq!(i64::try_from(env.collector.calls().len()).expect("few"), deletions);
 }

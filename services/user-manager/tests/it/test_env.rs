@@ -67,7 +67,7 @@ impl TestEnv {
 
     /// Waits until data-collector has been told of every deletion.
     pub async fn settled(&self) {
-        let unsettled = "SELECT count(*) FROM deletions WHERE settled_at IS NULL";
+        let unsettled = "SELECT count(*) FROM jobs WHERE settled_at IS NULL";
         testkit::wait_for("the deletions to be settled", PATIENCE, async || self.count(unsettled).await == 0).await;
     }
 }
