@@ -30,7 +30,7 @@ use chrono::TimeDelta;
 use events::topics::{Namespace, TO_ALERT_SYSTEM, TOPICS};
 use http_edge::idempotency;
 use kafka::{KafkaConfig, Producer, Profile};
-use pg::{Database, lease};
+use pg::{Database, jobs::Runner, lease};
 use runtime::{
     ServiceRuntime, StoppedEarly,
     config::{ConfigError, Vars},
@@ -48,8 +48,11 @@ use self::{
     http::Api,
     metrics::Metrics,
     opensky::OpenSky,
-    relay::{BatchLimit, Relay},
-    store::Store,
+    relay::{Evaluations, Relay, Removals},
+    store::{
+        Store,
+        outbox::{EVALUATION, REMOVAL},
+    },
     users::Users,
     wake::Wake,
 };
@@ -120,15 +123,7 @@ pub async fn start(config: Config, runtime: &ServiceRuntime) -> anyhow::Result<R
     let wake = Wake::default();
 
     let fan_out = FanOut { store: store.clone(), producer: fan_out, topic: topic.clone() };
-    let relay = Relay {
-        store: store.clone(),
-        producer: at_once,
-        topic,
-        clock: runtime.clock,
-        interval,
-        metrics: metrics.clone(),
-        batch: BatchLimit::default(),
-    };
+    let relay = Relay { producer: at_once, topic, clock: runtime.clock, interval };
     let collector = Collector {
         runtime: runtime.clone(),
         store: store.clone(),
@@ -142,7 +137,14 @@ pub async fn start(config: Config, runtime: &ServiceRuntime) -> anyhow::Result<R
         today: Mutex::default(),
         failures: collect::Failures::default(),
     };
-    spawn((&database, retention_days), runtime, &store, wake, fan_out, relay, collector);
+    let runner = Runner::new(runtime, store.pool().clone()).context("register the metrics of jobs")?;
+    runner.spawn_batches(EVALUATION, Evaluations::settings(), Evaluations(relay.clone()));
+    runner.spawn_batches(REMOVAL, Removals::settings(), Removals(relay));
+    periodic::spawn(runtime, runner.upkeep().into_iter().chain([idempotency::clean_up(store.pool().clone())]));
+    retention::spawn(runtime, &database, store, retention_days);
+    let listener = runner.listen(wake::listener(wake.clone()));
+    runtime.tasks.spawn("notifications", listener.run(runtime.clone(), database.clone()));
+    spawn(database, runtime, wake, fan_out, collector);
     Ok(Running { http, grpc: grpc.addr })
 }
 
@@ -158,45 +160,14 @@ async fn create_topics(kafka: KafkaConfig, topics: Namespace, runtime: ServiceRu
     }
 }
 
-fn spawn(
-    (database, retention_days): (&Database, u32),
-    runtime: &ServiceRuntime,
-    store: &Store,
-    wake: Wake,
-    fan_out: FanOut,
-    relay: Relay,
-    collector: Collector,
-) {
-    let tasks = &runtime.tasks;
-    tasks.spawn("notifications", wake::listen(runtime.clone(), database.clone(), wake.clone()));
-    tasks.spawn_droppable(
-        "fan-out",
-        wake::work(runtime.clone(), "fan-out", wake.readings.clone(), move || {
-            let fan_out = fan_out.clone();
-            async move { fan_out.page().await }
-        }),
-    );
-    let removing = relay.clone();
-    tasks.spawn_droppable(
-        "evaluations",
-        wake::work(runtime.clone(), "evaluations", wake.evaluations.clone(), move || {
-            let relay = relay.clone();
-            async move { relay.evaluate().await }
-        }),
-    );
-    tasks.spawn_droppable(
-        "removals",
-        wake::work(runtime.clone(), "removals", wake.removals.clone(), move || {
-            let relay = removing.clone();
-            async move { relay.remove().await }
-        }),
-    );
+fn spawn(database: Database, runtime: &ServiceRuntime, wake: Wake, fan_out: FanOut, collector: Collector) {
+    let fanning_out = wake::work(runtime.clone(), "fan-out", wake.readings, move || {
+        let fan_out = fan_out.clone();
+        async move { fan_out.page().await }
+    });
+    runtime.tasks.spawn_droppable("fan-out", fanning_out);
     let collector = Arc::new(collector);
-    tasks.spawn(
-        "collection",
-        lease::run_as_leader(runtime.clone(), database.clone(), COLLECTION, move |term| collector.clone().run(term)),
-    );
-    tasks
-        .spawn_droppable("retention", retention::run(runtime.clone(), database.clone(), store.clone(), retention_days));
-    periodic::spawn(runtime, [idempotency::clean_up(store.pool().clone())]);
+    let collecting =
+        lease::run_as_leader(runtime.clone(), database, COLLECTION, move |term| collector.clone().run(term));
+    runtime.tasks.spawn("collection", collecting);
 }

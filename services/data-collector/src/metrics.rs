@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, sync::Mutex, sync::PoisonError, time
 
 use chrono::{DateTime, Utc};
 use events::FlightCount;
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use runtime::metrics::LATENCY_BUCKETS;
 
 use crate::core::credits::Bucket;
@@ -18,7 +18,6 @@ pub struct Metrics {
     lasts_until: IntGaugeVec,
     breakers: IntGaugeVec,
     flights: IntGaugeVec,
-    failed_evaluations: IntCounter,
     /// The airports that have a label now, so that those nobody watches any more can lose theirs.
     labelled: Arc<Mutex<BTreeSet<String>>>,
 }
@@ -55,10 +54,6 @@ impl Metrics {
                 Opts::new("flights_fetched_last_collection", "Flights or aircraft in an airport's last collection."),
                 &["airport_code"],
             )?,
-            failed_evaluations: IntCounter::new(
-                "interest_evaluations_failed_total",
-                "Attempts to judge a new or changed interest that failed by themselves and will be repeated.",
-            )?,
             labelled: Arc::default(),
         };
         registry.register(Box::new(metrics.calls.clone()))?;
@@ -67,7 +62,6 @@ impl Metrics {
         registry.register(Box::new(metrics.lasts_until.clone()))?;
         registry.register(Box::new(metrics.breakers.clone()))?;
         registry.register(Box::new(metrics.flights.clone()))?;
-        registry.register(Box::new(metrics.failed_evaluations.clone()))?;
         Ok(metrics)
     }
 
@@ -87,11 +81,6 @@ impl Metrics {
     pub fn credits(&self, bucket: Bucket, remaining: u32, lasts_until: DateTime<Utc>) {
         self.credits.with_label_values(&[bucket.as_str()]).set(i64::from(remaining));
         self.lasts_until.with_label_values(&[bucket.as_str()]).set(lasts_until.timestamp());
-    }
-
-    /// A new or changed interest could not be judged.
-    pub fn evaluation_failed(&self) {
-        self.failed_evaluations.inc();
     }
 
     /// What the last collection of an airport brought.

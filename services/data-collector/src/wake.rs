@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use pg::Database;
+use pg::Listener;
 use runtime::ServiceRuntime;
 use tokio::sync::Notify;
 
@@ -21,10 +21,6 @@ const WORK_LIMIT: Duration = Duration::from_secs(30);
 /// Who waits for what.
 #[derive(Clone, Default)]
 pub struct Wake {
-    /// Evaluations of interests.
-    pub evaluations: Arc<Notify>,
-    /// Removals of interests.
-    pub removals: Arc<Notify>,
     /// Collection.
     pub collect: Arc<Notify>,
     /// Readings to fan out.
@@ -34,10 +30,6 @@ pub struct Wake {
 impl Wake {
     fn tell(&self, what: &str) {
         match what {
-            wake::OUTBOX => {
-                self.evaluations.notify_one();
-                self.removals.notify_one();
-            }
             wake::COLLECT => self.collect.notify_one(),
             wake::READINGS => self.readings.notify_one(),
             _ => {}
@@ -45,21 +37,18 @@ impl Wake {
     }
 
     fn tell_all(&self) {
-        [wake::OUTBOX, wake::COLLECT, wake::READINGS].into_iter().for_each(|what| self.tell(what));
+        [wake::COLLECT, wake::READINGS].into_iter().for_each(|what| self.tell(what));
     }
 }
 
-/// Listens on a connection of its own until the service stops.
-///
-/// # Errors
-/// Never; a database that is away is tried again.
-pub async fn listen(runtime: ServiceRuntime, database: Database, wake: Wake) -> anyhow::Result<()> {
-    pg::listen(runtime, database, CHANNEL, move |what| match what {
+/// A listener that hears of it.
+#[must_use]
+pub fn listener(wake: Wake) -> Listener {
+    Listener::default().on(CHANNEL, move |what| match what {
         Some(what) => wake.tell(what),
         // What was told while nobody listened is found by looking.
         None => wake.tell_all(),
     })
-    .await
 }
 
 /// Does `work` again and again until the service stops: at once while there is more (`true`), else when

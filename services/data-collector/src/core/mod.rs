@@ -6,7 +6,6 @@ pub mod credits;
 pub mod day;
 pub mod geo;
 pub mod interest;
-pub mod isolation;
 pub mod live;
 pub mod plan;
 pub mod reading;

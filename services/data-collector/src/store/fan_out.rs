@@ -7,7 +7,7 @@
 
 use events::Metric;
 use runtime::trace::RequestContext;
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::{
@@ -135,22 +135,20 @@ pub async fn record_page(connection: &mut PgConnection, page: &Page, size: i64) 
     Ok(())
 }
 
-/// Waits until no page of the series is on its way, and keeps new ones back until the transaction ends.
+/// Waits until no page of the series is on its way that began before this, in the transaction of `connection`. Pages
+/// that begin later read what was committed before, so they are not kept back.
 ///
 /// # Errors
 /// When the database is away.
-pub async fn hold_series(connection: &mut PgConnection, airport: &str, metric: &str) -> sqlx::Result<()> {
+pub async fn wait_for_pages(connection: &mut PgConnection, airport: &str, metric: &str) -> sqlx::Result<()> {
+    // Going back to a savepoint gives the lock back.
+    let mut savepoint = connection.begin().await?;
     sqlx::query!(
         "SELECT pg_advisory_xact_lock(hashtextextended('series ' || $1::text || ' ' || $2::text, 2))",
         airport,
         metric,
     )
-    .execute(connection)
+    .execute(&mut *savepoint)
     .await?;
-    Ok(())
-}
-
-/// A stored cause.
-pub(super) fn context(request_id: Option<&str>, traceparent: Option<&str>) -> RequestContext {
-    RequestContext::carried(request_id, traceparent)
+    savepoint.rollback().await
 }

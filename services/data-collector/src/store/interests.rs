@@ -1,13 +1,16 @@
-//! Interests. Each change writes what it causes into the outbox, in the same transaction.
+//! Interests. Each change enqueues what it causes, in the same transaction.
 
 use chrono::{DateTime, Utc};
 use events::{EmailAddress, Metric};
-use pg::begin_as;
+use pg::{begin_as, jobs::NewJob};
 use runtime::{principal::Principal, trace::RequestContext};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Store, flight_count, flights, integer, metric, notify, optional_flight_count, wake};
+use super::{
+    Store, flight_count, flights, integer, metric, optional_flight_count,
+    outbox::{EVALUATION, Evaluation, REMOVAL, Removal},
+};
 use crate::core::interest::{Change, Coverage, Refused, Thresholds};
 
 /// What somebody wants to be told about.
@@ -163,7 +166,7 @@ pub async fn add(
     )
     .execute(&mut *connection)
     .await?;
-    cause_evaluation(connection, id, named, context).await?;
+    cause_evaluation(connection, id, context).await?;
     Ok(Added::Created)
 }
 
@@ -209,7 +212,7 @@ pub async fn change(
     )
     .execute(&mut *connection)
     .await?;
-    cause_evaluation(connection, row.id, named, context).await?;
+    cause_evaluation(connection, row.id, context).await?;
     Ok(Changed::Done)
 }
 
@@ -218,23 +221,16 @@ pub async fn change(
 /// # Errors
 /// When the database is away.
 pub async fn remove(connection: &mut PgConnection, named: Named<'_>, context: &RequestContext) -> sqlx::Result<bool> {
-    let removed = sqlx::query!(
-        "WITH removed AS (
-             DELETE FROM interests WHERE user_id = $1 AND airport_code = $2 AND metric = $3
-             RETURNING id, airport_code, metric
-         )
-         INSERT INTO interest_outbox (kind, interest_id, airport_code, metric, request_id, traceparent)
-         SELECT 'removed', id, airport_code, metric, $4, $5 FROM removed",
+    let removed = sqlx::query_as!(
+        Removal,
+        "DELETE FROM interests WHERE user_id = $1 AND airport_code = $2 AND metric = $3
+         RETURNING id AS interest_id, airport_code AS airport, metric",
         named.user_id,
         named.airport,
         named.metric.as_str(),
-        context.request_id,
-        context.traceparent,
-    )
-    .execute(&mut *connection)
-    .await?;
-    tell(connection).await?;
-    Ok(removed.rows_affected() > 0)
+    );
+    let removed = removed.fetch_all(&mut *connection).await?;
+    Ok(cause_removals(connection, removed, context).await? > 0)
 }
 
 /// Forgets what caused these versions of these interests: a number has been sent for them, and it said
@@ -272,44 +268,36 @@ async fn lock_user(connection: &mut PgConnection, user_id: Uuid) -> sqlx::Result
 
 /// Removes every interest of these users, whom the transaction has locked.
 async fn remove_all(connection: &mut PgConnection, user_ids: &[Uuid], context: &RequestContext) -> sqlx::Result<u64> {
-    let removed = sqlx::query!(
-        "WITH removed AS (DELETE FROM interests WHERE user_id = ANY($1) RETURNING id, airport_code, metric)
-         INSERT INTO interest_outbox (kind, interest_id, airport_code, metric, request_id, traceparent)
-         SELECT 'removed', id, airport_code, metric, $2, $3 FROM removed",
+    let removed = sqlx::query_as!(
+        Removal,
+        "DELETE FROM interests WHERE user_id = ANY($1) RETURNING id AS interest_id, airport_code AS airport, metric",
         user_ids,
-        context.request_id,
-        context.traceparent,
-    )
-    .execute(&mut *connection)
-    .await?;
-    tell(connection).await?;
-    Ok(removed.rows_affected())
+    );
+    let removed = removed.fetch_all(&mut *connection).await?;
+    cause_removals(connection, removed, context).await
 }
 
-/// Wakes the replicas that carry out what stands in the outbox. The collection is woken by the database, when
-/// an airport's metric begins or ceases to be watched.
-async fn tell(connection: &mut PgConnection) -> sqlx::Result<()> {
-    notify(connection, wake::OUTBOX).await
+/// Has removals told. The collection is woken by the database, when an airport's metric ceases to be watched. Answers
+/// how many there were.
+async fn cause_removals(
+    connection: &mut PgConnection,
+    removed: Vec<Removal>,
+    context: &RequestContext,
+) -> sqlx::Result<u64> {
+    let jobs: Vec<_> = removed.into_iter().map(|removal| NewJob::new(removal.interest_id, removal)).collect();
+    if !jobs.is_empty() {
+        REMOVAL.enqueue(connection, &jobs, context).await?;
+    }
+    Ok(u64::try_from(jobs.len()).unwrap_or(u64::MAX))
 }
 
+/// Has an interest evaluated. The collection is woken by the database, when an airport's metric begins to be watched.
 async fn cause_evaluation(
     connection: &mut PgConnection,
     interest_id: Uuid,
-    named: Named<'_>,
     context: &RequestContext,
 ) -> sqlx::Result<()> {
-    sqlx::query!(
-        "INSERT INTO interest_outbox (kind, interest_id, airport_code, metric, request_id, traceparent)
-         VALUES ('evaluate', $1, $2, $3, $4, $5)",
-        interest_id,
-        named.airport,
-        named.metric.as_str(),
-        context.request_id,
-        context.traceparent,
-    )
-    .execute(&mut *connection)
-    .await?;
-    tell(connection).await
+    EVALUATION.enqueue(connection, &[NewJob::new(interest_id, Evaluation { interest_id })], context).await
 }
 
 impl Store {

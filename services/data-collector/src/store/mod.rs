@@ -25,8 +25,6 @@ pub const CHANNEL: &str = "data_collector";
 
 /// What replicas wake each other for.
 pub mod wake {
-    /// The outbox has something.
-    pub const OUTBOX: &str = "outbox";
     /// Somebody waits for an airport, or watches another one.
     pub const COLLECT: &str = "collect";
     /// A reading is to be fanned out.

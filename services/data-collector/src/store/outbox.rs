@@ -1,34 +1,41 @@
-//! What changes of interests still have to cause. Rows are locked while they are worked on and gone
-//! when they are done; one whose worker died is free again at once. An evaluation that fails by itself
-//! is set aside for a while and then claimed alone.
+//! What changes of interests still have to cause: jobs, whose keys are the interests' ids.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use events::Metric;
-use runtime::trace::RequestContext;
+use pg::jobs::Kind;
+use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
-    Reading, fan_out,
+    Reading,
     interests::{Interest, InterestRow},
     metric, notify, optional_flight_count, wake,
 };
 
-/// Removals that are told together at most.
-const BATCH: i64 = 500;
+/// An interest that was added or changed is to be judged by what is known.
+pub const EVALUATION: Kind<Evaluation> = Kind::new("evaluation");
+/// The removal of an interest is to be told, after every evaluation of it.
+pub const REMOVAL: Kind<Removal> = Kind::new("removal");
 
-/// A claimed row: an interest that was added or changed is to be judged by what is known.
+/// What an evaluation is about.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// The row.
-    pub id: i64,
     /// The interest.
     pub interest_id: Uuid,
-    /// How often it has failed by itself.
-    pub failures: i32,
-    /// What caused the change.
-    pub context: RequestContext,
+}
+
+/// What a removal is about.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Removal {
+    /// The interest.
+    pub interest_id: Uuid,
+    /// Its series.
+    pub airport: String,
+    /// Its series, as it was stored: it may be a metric of a newer version.
+    pub metric: String,
 }
 
 /// An interest as it is now, and the reading with a value that it is judged by, however old.
@@ -39,60 +46,8 @@ pub struct Judged {
     pub reading: Option<Reading>,
 }
 
-/// Interests of one series whose removal is to be told.
-pub struct Removals {
-    /// Their series.
-    pub airport: String,
-    /// Their series.
-    pub metric: String,
-    /// The rows: id, interest, cause.
-    pub rows: Vec<(i64, Uuid, RequestContext)>,
-}
-
-/// Claims at most `limit` evaluations, oldest first; those that have failed before wait for their time, and are
-/// claimed one at a time when there are no others.
-///
-/// # Errors
-/// When the database is away.
-pub async fn claim_evaluations(connection: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<Evaluation>> {
-    let fresh = sqlx::query_as!(
-        EvaluationRow,
-        "SELECT id, interest_id, failures, request_id, traceparent FROM interest_outbox
-         WHERE kind = 'evaluate' AND retry_at IS NULL ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED",
-        limit,
-    )
-    .fetch_all(&mut *connection)
-    .await?;
-    if !fresh.is_empty() {
-        return Ok(fresh.into_iter().map(Evaluation::from).collect());
-    }
-    let failed = sqlx::query_as!(
-        EvaluationRow,
-        "SELECT id, interest_id, failures, request_id, traceparent FROM interest_outbox
-         WHERE kind = 'evaluate' AND retry_at <= now() ORDER BY retry_at LIMIT 1 FOR UPDATE SKIP LOCKED",
-    )
-    .fetch_optional(connection)
-    .await?;
-    Ok(failed.into_iter().map(Evaluation::from).collect())
-}
-
-struct EvaluationRow {
-    id: i64,
-    interest_id: Uuid,
-    failures: i32,
-    request_id: Option<String>,
-    traceparent: Option<String>,
-}
-
-impl From<EvaluationRow> for Evaluation {
-    fn from(row: EvaluationRow) -> Self {
-        let context = fan_out::context(row.request_id.as_deref(), row.traceparent.as_deref());
-        Self { id: row.id, interest_id: row.interest_id, failures: row.failures, context }
-    }
-}
-
-/// What the claimed evaluations are about, by interest; those of interests that were removed since are not there.
-/// One that cannot be read has its own error.
+/// What evaluations of these interests are about; those that were removed since are not there. One that cannot be read
+/// has its own error.
 ///
 /// An interest is judged by the newest reading, but never ahead of one that was stored after the interest was
 /// added or changed and still waits for the fan-out: that one would come late and count as stale, and nobody
@@ -101,12 +56,8 @@ impl From<EvaluationRow> for Evaluation {
 ///
 /// # Errors
 /// When the database is away.
-pub async fn judged(
-    connection: &mut PgConnection,
-    evaluations: &[Evaluation],
-) -> sqlx::Result<HashMap<Uuid, sqlx::Result<Judged>>> {
-    let ids: Vec<Uuid> = evaluations.iter().map(|evaluation| evaluation.interest_id).collect();
-    // A statement after the claim: the interest must be read after the row is locked.
+pub async fn judged(connection: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<HashMap<Uuid, sqlx::Result<Judged>>> {
+    // A statement after the claim: the interest must be read after the job is locked.
     let rows = sqlx::query!(
         r#"SELECT i.id AS "id!", i.user_id AS "user_id!", i.user_email AS "user_email!",
                   i.airport_code AS "airport_code!", i.metric AS "metric!", i.high_value, i.low_value,
@@ -126,7 +77,7 @@ pub async fn judged(
                ORDER BY readings.seq DESC LIMIT 1
            ) r ON true
            WHERE i.id = ANY ($1)"#,
-        &ids,
+        ids,
     )
     .fetch_all(connection)
     .await?;
@@ -162,67 +113,6 @@ pub async fn judged(
         judged.insert(row.id, one);
     }
     Ok(judged)
-}
-
-/// Sets an evaluation that failed by itself aside for `wait` of real time.
-///
-/// # Errors
-/// When the database is away.
-pub async fn set_aside(connection: &mut PgConnection, id: i64, wait: Duration) -> sqlx::Result<()> {
-    sqlx::query!(
-        "UPDATE interest_outbox
-         SET failures = failures + 1, retry_at = now() + make_interval(secs => $2::double precision)
-         WHERE id = $1",
-        id,
-        wait.as_secs_f64(),
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Claims the removals of one series, and waits until no page that may hold these interests is on its
-/// way. An interest that still has an evaluation to come is left for later.
-///
-/// # Errors
-/// When the database is away.
-pub async fn claim_removals(connection: &mut PgConnection) -> sqlx::Result<Option<Removals>> {
-    let rows = sqlx::query!(
-        "WITH oldest AS (
-             SELECT airport_code, metric FROM interest_outbox r
-             WHERE kind = 'removed' AND NOT EXISTS (
-                 SELECT 1 FROM interest_outbox e WHERE e.interest_id = r.interest_id AND e.id < r.id
-             )
-             ORDER BY id LIMIT 1
-         )
-         SELECT o.id, o.interest_id, o.airport_code, o.metric, o.request_id, o.traceparent
-         FROM interest_outbox o JOIN oldest USING (airport_code, metric)
-         WHERE o.kind = 'removed' AND NOT EXISTS (
-             SELECT 1 FROM interest_outbox e
-             WHERE e.interest_id = o.interest_id AND e.id < o.id
-         )
-         ORDER BY o.id LIMIT $1 FOR UPDATE OF o SKIP LOCKED",
-        BATCH,
-    )
-    .fetch_all(&mut *connection)
-    .await?;
-    let Some(first) = rows.first() else { return Ok(None) };
-    let (airport, metric) = (first.airport_code.clone(), first.metric.clone());
-    fan_out::hold_series(connection, &airport, &metric).await?;
-    let rows = rows
-        .into_iter()
-        .map(|row| (row.id, row.interest_id, fan_out::context(row.request_id.as_deref(), row.traceparent.as_deref())));
-    Ok(Some(Removals { airport, metric, rows: rows.collect() }))
-}
-
-/// Removes rows that are done.
-///
-/// # Errors
-/// When the database is away.
-pub async fn settle(connection: &mut PgConnection, ids: &[i64]) -> sqlx::Result<()> {
-    sqlx::query!("DELETE FROM interest_outbox WHERE id = ANY ($1)", ids).execute(&mut *connection).await?;
-    // A removal may have waited for an evaluation of the same interest.
-    notify(connection, wake::OUTBOX).await
 }
 
 /// Asks the leader to collect these airports and metrics. Asking twice is asking once.

@@ -15,7 +15,7 @@ async fn one_after_the_other(env: &TestEnv, app: &App, airport: &str, metric: &s
         env.person(&email);
         app.watch(&email, airport, metric, Some(3), None).await;
         app.wait_reading(airport, metric, |_| true).await;
-        let waiting = "SELECT count(*) FROM interest_outbox";
+        let waiting = "SELECT count(*) FROM jobs";
         wait_for("the outbox to be empty", async || (env.scalar(waiting).await == 0).then_some(())).await;
     }
 }

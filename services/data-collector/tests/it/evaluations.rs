@@ -28,7 +28,8 @@ async fn put(env: &TestEnv, interests: &[(String, &str)]) -> Vec<Uuid> {
              SELECT id, gen_random_uuid(), email, 'LFPG', metric, 5, 1, now(), now()
              FROM unnest($1::uuid[], $2::text[], $3::text[]) new (id, email, metric) RETURNING id, metric
          )
-         INSERT INTO interest_outbox (kind, interest_id, airport_code, metric) SELECT 'evaluate', id, 'LFPG', metric FROM added ORDER BY id",
+         INSERT INTO jobs (kind, key, payload)
+         SELECT 'evaluation', id, jsonb_build_object('interest_id', id) FROM added ORDER BY id",
     )
     .bind(&ids)
     .bind(&emails)
@@ -36,12 +37,11 @@ async fn put(env: &TestEnv, interests: &[(String, &str)]) -> Vec<Uuid> {
     .execute(&env.database.pool)
     .await
     .expect("interests");
-    sqlx::query("SELECT pg_notify('data_collector', 'outbox')").execute(&env.database.pool).await.expect("told");
     ids
 }
 
 async fn failures(env: &TestEnv, interest: Uuid) -> i32 {
-    let failures = sqlx::query_scalar("SELECT failures FROM interest_outbox WHERE interest_id = $1").bind(interest);
+    let failures = sqlx::query_scalar("SELECT attempts FROM jobs WHERE key = $1").bind(interest.to_string());
     failures.fetch_optional(&env.database.pool).await.expect("the outbox").unwrap_or_default()
 }
 
@@ -61,12 +61,61 @@ async fn an_interest_that_cannot_be_read_is_set_aside_and_the_others_are_judged(
         assert_eq!(sent[0]["flight_count"], 7, "{number}");
     }
     wait_for("it to be tried again", async || (failures(&env, ids[3]).await >= 2).then_some(())).await;
-    assert_eq!(env.scalar("SELECT count(*) FROM interest_outbox").await, 1);
-    assert!(app.metrics().contains("interest_evaluations_failed_total"), "{}", app.metrics());
+    assert_eq!(env.scalar("SELECT count(*) FROM jobs").await, 1);
+    let set_aside = "jobs_finished_total{kind=\"evaluation\",outcome=\"set_aside\"}";
+    assert!(app.metrics().contains(set_aside), "{}", app.metrics());
     // Neither collection nor what people see stops at it: it is a metric of a newer version.
     env.person("bob@example.org");
     let bob = app.watch("bob@example.org", "EGLL", "live", Some(5), None).await;
     env.wait_sent(bob, |sent| !sent.is_empty()).await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_replica_of_the_version_before_writes_into_its_outbox_is_done_and_leaves_nothing_there() {
+    let env = TestEnv::new().await;
+    let app = begin(&env).await;
+    let ada = env.scalar("SELECT count(*) FROM interests").await;
+    let evaluated = "INSERT INTO interest_outbox (kind, interest_id, airport_code, metric)
+                     SELECT 'evaluate', id, airport_code, metric FROM interests RETURNING interest_id";
+    let rows = sqlx::query_scalar::<_, Uuid>(evaluated).fetch_all(&env.database.pool).await.expect("written");
+    assert_eq!((i64::try_from(rows.len()).expect("few"), ada), (1, 1), "its statement counts its row");
+    env.wait_sent(rows[0], |sent| sent.len() >= 2).await;
+    let removed = "WITH removed AS (DELETE FROM interests RETURNING id, airport_code, metric)
+                   INSERT INTO interest_outbox (kind, interest_id, airport_code, metric)
+                   SELECT 'removed', id, airport_code, metric FROM removed";
+    sqlx::query(removed).execute(&env.database.pool).await.expect("removed");
+    wait_for("the removal", async || {
+        let records = env.records().await;
+        records.iter().any(|record| record.key == rows[0] && record.value.is_none()).then_some(())
+    })
+    .await;
+    assert_eq!(env.scalar("SELECT count(*) FROM interest_outbox").await, 0);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_waits_for_an_evaluation_of_its_interest_that_is_set_aside() {
+    let env = TestEnv::new().await;
+    let app = begin(&env).await;
+    let ids = put(&env, &[("bob@example.org".to_owned(), "live")]).await;
+    env.wait_sent(ids[0], |sent| !sent.is_empty()).await;
+    let held = "INSERT INTO jobs (kind, key, payload, attempts, due_at) VALUES
+                ('evaluation', $1, jsonb_build_object('interest_id', $1), 1, now() + interval '3 s')";
+    sqlx::query(held).bind(ids[0].to_string()).execute(&env.database.pool).await.expect("set aside");
+    let removal = "INSERT INTO jobs (kind, key, payload)
+                   SELECT 'removal', id, jsonb_build_object('interest_id', id, 'airport', 'LFPG', 'metric', 'live')
+                   FROM interests";
+    sqlx::query(removal).execute(&env.database.pool).await.expect("removals");
+    let kinds = async |interest: Uuid| {
+        let records = env.records().await.into_iter().filter(|record| record.key == interest);
+        records.map(|record| record.value.is_some()).collect::<Vec<_>>()
+    };
+    // The removal of the other interest does not wait.
+    let others = async || kinds(env.records().await[0].key).await;
+    wait_for("a removal", async || others().await.contains(&false).then_some(())).await;
+    wait_for("the removal", async || (kinds(ids[0]).await.len() >= 3).then_some(())).await;
+    assert_eq!(kinds(ids[0]).await, [true, true, false]);
     app.stop().await;
 }
 
@@ -85,26 +134,20 @@ async fn a_message_that_kafka_refuses_is_set_aside_and_goes_with_its_interest() 
         env.wait_sent(*id, |sent| !sent.is_empty()).await;
     }
     wait_for("it to be tried again", async || (failures(&env, ids[7]).await >= 2).then_some(())).await;
-    assert_eq!(env.scalar("SELECT count(*) FROM interest_outbox").await, 1);
+    assert_eq!(env.scalar("SELECT count(*) FROM jobs").await, 1);
     // Others who come now are judged at once, and without being told twice.
     let later = put(&env, &[("later@example.org".to_owned(), "live")]).await[0];
     let sent = env.wait_sent(later, |sent| !sent.is_empty()).await;
     assert_eq!(sent.len(), 1, "{sent:?}");
     sqlx::query("DELETE FROM interests WHERE id = $1").bind(ids[7]).execute(&env.database.pool).await.expect("gone");
-    wait_for("nothing to be left", async || {
-        (env.scalar("SELECT count(*) FROM interest_outbox").await == 0).then_some(())
-    })
-    .await;
+    wait_for("nothing to be left", async || (env.scalar("SELECT count(*) FROM jobs").await == 0).then_some(())).await;
     app.stop().await;
 }
 
 /// By which reading of arrivals each of these interests would be judged now.
 async fn judging_readings(env: &TestEnv, ids: &[Uuid]) -> Vec<Option<i64>> {
     let mut transaction = env.database.pool.begin().await.expect("a transaction");
-    let evaluations = outbox::claim_evaluations(&mut transaction, 100).await.expect("evaluations");
-    let judged = outbox::judged(&mut transaction, &evaluations).await.expect("readings");
-    // Told at once and not when the pool comes to it: until then the next claim passes over the rows.
-    transaction.rollback().await.expect("rolled back");
+    let judged = outbox::judged(&mut transaction, ids).await.expect("readings");
     let of = |id| judged.get(id).and_then(|judged| judged.as_ref().ok()).expect("an interest").reading.as_ref();
     ids.iter().map(|id| of(id).map(|reading| reading.seq)).collect()
 }

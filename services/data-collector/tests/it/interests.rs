@@ -261,7 +261,7 @@ async fn a_removal_is_told_after_everything_else_and_happens_once() {
     .await;
     let again = app.delete(body).await;
     assert_eq!((again.status, again.body["error"].as_str()), (404, Some("Interest not found")));
-    assert_eq!(env.scalar("SELECT count(*) FROM interest_outbox").await, 0);
+    assert_eq!(env.scalar("SELECT count(*) FROM jobs").await, 0);
     app.stop().await;
 }
 
