@@ -21,7 +21,7 @@ use sqlx::migrate::Migrator;
 
 pub use self::{
     database::{DEFAULT_BACKGROUND_POOL_SIZE, DEFAULT_POOL_SIZE, Database, LARGEST_POOL_SIZE, Pools},
-    listen::{Listener, listen},
+    listen::Listener,
     migration::{MigrationError, check, migrate},
     retry::{begin, read},
     transaction::begin_as,

@@ -82,22 +82,6 @@ impl Listener {
     }
 }
 
-/// Listens on one channel until the service stops.
-///
-/// # Errors
-/// Never; a database that is away is tried again.
-pub async fn listen<F>(
-    runtime: ServiceRuntime,
-    database: Database,
-    channel: &'static str,
-    on_notification: F,
-) -> anyhow::Result<()>
-where
-    F: Fn(Option<&str>) + Send + Sync + 'static,
-{
-    Listener::default().on(channel, on_notification).run(runtime, database).await
-}
-
 fn timed_out(_: tokio::time::error::Elapsed) -> sqlx::Error {
     sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())
 }

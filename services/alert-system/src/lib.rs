@@ -16,7 +16,7 @@ use kafka::{Consumer, Producer, Profile, Subscription, topics};
 use runtime::{
     ServiceRuntime,
     config::{ConfigError, Vars},
-    periodic::every,
+    periodic::{self, Periodic},
     readiness::Criticality,
 };
 use service::{Bound, ClockKind, Configured, Launch, ServiceSpec};
@@ -73,22 +73,20 @@ pub async fn start(config: Config, runtime: &ServiceRuntime) -> anyhow::Result<R
     let producer = Producer::new(&config.kafka, Profile::Latency, &to_notifier, Criticality::Required, runtime)?;
     let subscription = Subscription::of(&config.topics, &TO_ALERT_SYSTEM, &ALERT_SYSTEM_GROUP)?;
     let consumer = Consumer::new(&config.kafka, subscription, &producer, runtime)?;
-    clean_up(store.clone(), runtime);
+    periodic::spawn(runtime, [clean_up(store.clone())]);
     consumer.spawn(AlertHandler::new(store, producer, metrics, &config.topics), runtime);
     Ok(Running)
 }
 
-fn clean_up(store: LevelStore, runtime: &ServiceRuntime) {
-    let cleaning =
-        every(runtime.clone(), "clean-up of removed interests", CLEANUP_INTERVAL, CLEANUP_LIMIT, move || {
-            let store = store.clone();
-            async move {
-                let count = store.forget_removed().await?;
-                if count > 0 {
-                    tracing::info!("forgot {count} interests that were removed long ago");
-                }
-                Ok(())
+fn clean_up(store: LevelStore) -> Periodic {
+    Periodic::new("clean-up of removed interests", CLEANUP_INTERVAL, CLEANUP_LIMIT, move || {
+        let store = store.clone();
+        async move {
+            let count = store.forget_removed().await?;
+            if count > 0 {
+                tracing::info!("forgot {count} interests that were removed long ago");
             }
-        });
-    runtime.tasks.spawn_droppable("clean-up of removed interests", cleaning);
+            Ok(())
+        }
+    })
 }

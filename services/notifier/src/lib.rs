@@ -20,10 +20,11 @@ use std::{net::SocketAddr, sync::Arc};
 use anyhow::Context;
 use events::topics::{NOTIFIER_GROUP, TO_NOTIFIER, TOPICS};
 use kafka::{Consumer, Producer, Profile, Subscription, topics};
-use pg::lease;
+use pg::{jobs::Runner, lease};
 use runtime::{
     ServiceRuntime,
     config::{ConfigError, Vars},
+    periodic,
     readiness::Criticality,
 };
 use service::{Bound, ClockKind, Configured, Launch, ServiceSpec};
@@ -35,8 +36,9 @@ use crate::{
     delivery::{Deliveries, DeliveryDeps},
     health::Health,
     metrics::Metrics,
+    reports::Reports,
     sender::Sender,
-    store::Store,
+    store::{Store, UNDELIVERED_REPORT},
     telegram::Telegram,
     user_client::UserClient,
 };
@@ -116,12 +118,13 @@ pub async fn start(config: Config, runtime: &ServiceRuntime) -> anyhow::Result<R
     });
     runtime.tasks.spawn_short("token check", health.check_token(telegram, runtime.clone()));
     consumer.spawn(AlertConsumer::new(store.clone(), topic, news.clone()), runtime);
-    runtime.tasks.spawn("news", maintenance::listen(runtime.clone(), config.database.clone(), news));
-    runtime.tasks.spawn_droppable("count of what waits", maintenance::count(runtime.clone(), store.clone(), metrics));
-    let cleaning = maintenance::clean_up(runtime.clone(), store.clone(), config.sending.clock_steady_time);
-    runtime.tasks.spawn_droppable("clean-up of the ledger", cleaning);
-    let reporting = reports::report(runtime.clone(), store, user_client, config.sending.schedule);
-    runtime.tasks.spawn_droppable("reports of undelivered alerts", reporting);
+    let runner = Runner::new(runtime, store.pool().clone()).context("register the metrics of jobs")?;
+    runner.spawn_each(UNDELIVERED_REPORT, reports::settings(), Reports { store: store.clone(), user_client });
+    let listener = runner.listen(maintenance::listener(news));
+    runtime.tasks.spawn("notifications", listener.run(runtime.clone(), config.database.clone()));
+    let kept =
+        [maintenance::count(store.clone(), metrics), maintenance::clean_up(store, config.sending.clock_steady_time)];
+    periodic::spawn(runtime, runner.upkeep().into_iter().chain(kept));
     let leading = lease::run_as_leader(runtime.clone(), config.database, SENDING, move |term| {
         Sender::new(deliveries.clone(), term).run()
     });

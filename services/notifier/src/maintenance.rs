@@ -6,8 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pg::Database;
-use runtime::{ServiceRuntime, periodic::every};
+use pg::Listener;
+use runtime::periodic::Periodic;
 use tokio::sync::Notify;
 
 use crate::{
@@ -28,44 +28,39 @@ const CLEANING_LIMIT: Duration = Duration::from_secs(300);
 /// Removed in one statement at most, so that none takes long.
 const CLEANED_AT_ONCE: i64 = 1000;
 
-/// Wakes whoever waits for `news` whenever any replica wrote something into the ledger.
-///
-/// # Errors
-/// Never; an outage is waited out.
-pub async fn listen(runtime: ServiceRuntime, database: Database, news: Arc<Notify>) -> anyhow::Result<()> {
-    pg::listen(runtime, database, NEWS, move |_| news.notify_one()).await
+/// A listener that notifies `news` whenever any replica wrote something into the ledger.
+#[must_use]
+pub fn listener(news: Arc<Notify>) -> Listener {
+    Listener::default().on(NEWS, move |_| news.notify_one())
 }
 
-/// Counts what waits, until the service stops.
-///
-/// # Errors
-/// Never; an outage is waited out.
-pub async fn count(runtime: ServiceRuntime, store: Store, metrics: Metrics) -> anyhow::Result<()> {
-    let (store, metrics) = (&store, &metrics);
-    every(runtime, "count of alerts that wait", COUNT_INTERVAL, COUNT_LIMIT, || async move {
-        metrics.pending(store.pending().await?);
-        Ok(())
-    })
-    .await
-}
-
-/// Removes what is old, until the service stops. Nothing is removed before the database's clock has been
-/// watched for `clock_steady_time` without a step: one that is years ahead would make everything old.
-///
-/// # Errors
-/// Never; an outage is waited out.
-pub async fn clean_up(runtime: ServiceRuntime, store: Store, clock_steady_time: Duration) -> anyhow::Result<()> {
-    let store = &store;
-    let state = Mutex::<(ClockWatch, Option<Instant>)>::default();
-    let state = &state;
-    every(runtime, "clean-up of settled alerts", LOOK_INTERVAL, CLEANING_LIMIT, || async move {
-        let shown = store.clock().await?;
-        if is_time_to_clean(&mut state.lock().unwrap_or_else(PoisonError::into_inner), shown, clock_steady_time) {
-            clean(store).await?;
+/// Counts what waits.
+#[must_use]
+pub fn count(store: Store, metrics: Metrics) -> Periodic {
+    Periodic::new("count of alerts that wait", COUNT_INTERVAL, COUNT_LIMIT, move || {
+        let (store, metrics) = (store.clone(), metrics.clone());
+        async move {
+            metrics.pending(store.pending().await?);
+            Ok(())
         }
-        Ok(())
     })
-    .await
+}
+
+/// Removes what is old. Nothing is removed before the database's clock has been watched for `clock_steady_time` without a
+/// step: one that is years ahead would make everything old.
+#[must_use]
+pub fn clean_up(store: Store, clock_steady_time: Duration) -> Periodic {
+    let state = Arc::<Mutex<(ClockWatch, Option<Instant>)>>::default();
+    Periodic::new("clean-up of settled alerts", LOOK_INTERVAL, CLEANING_LIMIT, move || {
+        let (store, state) = (store.clone(), state.clone());
+        async move {
+            let shown = store.clock().await?;
+            if is_time_to_clean(&mut state.lock().unwrap_or_else(PoisonError::into_inner), shown, clock_steady_time) {
+                clean(&store).await?;
+            }
+            Ok(())
+        }
+    })
 }
 
 /// Whether a clean-up is due and the clock, which shows this now, may be trusted.

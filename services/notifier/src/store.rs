@@ -24,7 +24,7 @@ use crate::core::{ending::History, message::Alert, reach::Refusal};
 
 pub use outcome::CutOff;
 pub use queue::{Postponed, Queue, Round};
-pub use undelivered::Undelivered;
+pub use undelivered::{UNDELIVERED_REPORT, Undelivered, UndeliveredReport};
 
 /// The channel on which the database tells every replica that the ledger has something new.
 pub const NEWS: &str = "notifier_alerts";
@@ -86,6 +86,12 @@ impl Store {
     #[must_use]
     pub const fn new(pool: PgPool) -> Self {
         Self { pool }
+    }
+
+    /// The connections.
+    #[must_use]
+    pub const fn pool(&self) -> &PgPool {
+        &self.pool
     }
 
     /// Writes alerts in their order and tells every replica; what is known already is left as it is.

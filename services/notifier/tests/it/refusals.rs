@@ -174,7 +174,7 @@ async fn a_report_that_user_manager_does_not_take_is_made_again() {
     env.wait_for_status(id, "undeliverable").await;
     env.people.refuse(Some(tonic::Code::Unimplemented));
     let tried = async || {
-        let calls = sqlx::query_scalar("SELECT coalesce(max(calls), 0) FROM undelivered_reports");
+        let calls = sqlx::query_scalar("SELECT coalesce(max(attempts), 0) FROM jobs");
         calls.fetch_one(&env.database.pool).await.is_ok_and(|calls: i32| calls >= 1)
     };
     let told = async || tried().await || !env.people.reports().is_empty();
@@ -182,6 +182,30 @@ async fn a_report_that_user_manager_does_not_take_is_made_again() {
     env.people.refuse(None);
     testkit::wait_for("a report", PATIENCE, async || !env.people.reports().is_empty()).await;
     assert_eq!(env.people.reports()[0].reason(), UndeliveredReason::NoChat);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_report_that_the_version_before_noted_is_made_and_leaves_nothing_in_its_table() {
+    let env = TestEnv::new().await;
+    let worker = env.start().await;
+    let person = env.stranger();
+    env.people.register(&person.email, None);
+    let id = env.tell(&person, &["one"]).await[0];
+    env.wait_for_status(id, "undeliverable").await;
+    testkit::wait_for("a report", PATIENCE, async || !env.people.reports().is_empty()).await;
+    let before = env.people.reports();
+    let noted = "INSERT INTO undelivered_reports (user_id) VALUES ($1)
+                 ON CONFLICT (user_id) DO UPDATE SET version = nextval('undelivered_versions')";
+    sqlx::query(noted).bind(person.id).execute(&env.database.pool).await.expect("noted");
+    testkit::wait_for("another", PATIENCE, async || env.people.reports().len() > before.len()).await;
+    let (reports, last) = (env.people.reports(), before.len() - 1);
+    assert!(reports[last + 1].version > reports[last].version && reports[last + 1].count == 1, "{reports:?}");
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM undelivered_reports")
+        .fetch_one(&env.database.pool)
+        .await
+        .expect("a count");
+    assert_eq!(left, 0);
     worker.stop().await;
 }
 
