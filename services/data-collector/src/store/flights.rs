@@ -63,6 +63,7 @@ pub async fn store_day(
     flights: &[Flight],
     now: DateTime<Utc>,
 ) -> sqlx::Result<()> {
+    lock_lists(connection).await?;
     let icao24: Vec<&str> = flights.iter().map(|flight| flight.icao24.as_str()).collect();
     let first_seen: Vec<_> = flights.iter().map(|flight| flight.first_seen).collect();
     store_flights(connection, flights, &icao24, &first_seen).await?;
@@ -105,6 +106,13 @@ pub async fn store_day(
     )
     .execute(connection)
     .await?;
+    Ok(())
+}
+
+/// Until the transaction ends, no other that calls this changes an entry of any list. The triggers mark which entries of
+/// a flight are its newest, so a change of one entry locks others, in an order that no writer chooses.
+pub(super) async fn lock_lists(connection: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('lists of flights', 3))").execute(connection).await?;
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, NaiveDate, Utc};
 
-use super::Store;
+use super::{Store, flights::lock_lists};
 
 /// Rows that one statement removes at most, so that each ends well before the server's statement time-out and
 /// holds its locks briefly.
@@ -54,6 +54,8 @@ impl Store {
 
     async fn remove_listed(&self, day: NaiveDate) -> sqlx::Result<()> {
         loop {
+            let mut transaction = self.begin().await?;
+            lock_lists(&mut transaction).await?;
             let removing = sqlx::query!(
                 "DELETE FROM airport_flights WHERE ctid = ANY (ARRAY(
                      SELECT ctid FROM airport_flights WHERE day < $1 LIMIT $2 FOR UPDATE SKIP LOCKED
@@ -61,7 +63,9 @@ impl Store {
                 day,
                 BATCH,
             );
-            if removing.execute(self.pool()).await?.rows_affected() == 0 {
+            let removed = removing.execute(&mut *transaction).await?.rows_affected();
+            transaction.commit().await?;
+            if removed == 0 {
                 return Ok(());
             }
         }
