@@ -7,7 +7,7 @@ use std::{
 
 use tokio::process::Command;
 
-use crate::deployment::places;
+use crate::deployment::discovery;
 
 /// As many as the callers of the service.
 const CLIENTS: &str = "16";
@@ -60,7 +60,7 @@ impl Floor {
 
 /// Beside PostgreSQL's other programs, or wherever the path leads.
 fn pgbench() -> PathBuf {
-    let places = places();
-    let folders = places.usual_postgres.into_iter().chain(std::env::split_paths(&places.path));
+    let discovery = discovery();
+    let folders = discovery.usual_postgres.into_iter().chain(std::env::split_paths(&discovery.path));
     folders.map(|folder| folder.join("pgbench")).find(|program| program.is_file()).expect("pgbench is installed")
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use local_servers::Durability;
-use notifier::{attempt::CONCURRENCY, store::Store};
+use notifier::{delivery::CONCURRENCY, store::Store};
 use sqlx::PgPool;
 
 use crate::{
