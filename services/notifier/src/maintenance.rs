@@ -46,8 +46,8 @@ pub fn count(store: Store, metrics: Metrics) -> Periodic {
     })
 }
 
-/// Removes what is old. Nothing is removed before the database's clock has been watched for `clock_steady_time` without a
-/// step: one that is years ahead would make everything old.
+/// Removes what is old. Nothing is removed before the database's clock has been watched for `clock_steady_time` without
+/// a step: one that is years ahead would make everything old.
 #[must_use]
 pub fn clean_up(store: Store, clock_steady_time: Duration) -> Periodic {
     let state = Arc::<Mutex<(ClockWatch, Option<Instant>)>>::default();

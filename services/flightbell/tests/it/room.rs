@@ -113,7 +113,7 @@ async fn its_topic_is_made_read_and_shown(room: &Room) {
     room.writes("flightbell.example.greeting.v2", "{}").await;
     room.writes(version, "hello").await;
     let settled = |outcome: &str, count: u32| {
-        let labels = format!("group=\"greeter\",outcome=\"{outcome}\",topic=\"greetings\",service=\"greeter\"");
+        let labels = format!("group=\"greeter\",outcome=\"{outcome}\",topic=\"greetings\"");
         format!("consumer_records_settled_total{{{labels}}} {count}\n")
     };
     let expected = [settled("handled", 2), settled("skipped", 1), settled("dead_lettered", 1)];
