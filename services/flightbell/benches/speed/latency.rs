@@ -12,8 +12,9 @@ use crate::{
     table::{Table, Target},
 };
 
-/// How many people watch the airport, each in a chat of their own: first one, then all at once.
-const CROWDS: [i64; 2] = [1, 25];
+/// How many people watch the airport, each in a chat of their own: first one, then all at once; and how many
+/// milliseconds 99 % of their messages may take.
+const CROWDS: [(i64, f64); 2] = [(1, 50.0), (25, 80.0)];
 /// How often the airport crosses its threshold before each crowd, about once a second. It begins and
 /// ends in between.
 const CROSSINGS: u32 = 100;
@@ -42,7 +43,7 @@ pub async fn measure(
     let mut ledger = PgConnection::connect(ledger).await.expect("the ledger");
     let mut known = 0;
     env.aircraft(3);
-    for crowd in CROWDS {
+    for (crowd, limit) in CROWDS {
         for person in known + 1..=crowd {
             let interest = json!({"airport_code": "LFPG", "metric": "live", "high_value": 5});
             register(client, base, &email(person), person, interest).await;
@@ -59,7 +60,7 @@ pub async fn measure(
             at(50),
             at(100)
         );
-        table.add(what, Target::Under(100.0), at(99), "ms", detail);
+        table.add(what, Target::Under(limit), at(99), "ms", detail);
     }
 }
 

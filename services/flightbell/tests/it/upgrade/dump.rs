@@ -1,8 +1,11 @@
 //! The dump of an earlier version, restored as if it had been taken a moment ago.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Timelike as _, Utc};
 use serde::Deserialize;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -47,6 +50,9 @@ impl Restored {
     /// Fills new databases of the shared PostgreSQL, and a broker that is empty.
     pub async fn into(bootstrap: &str) -> Self {
         let mut taken: TakenDump = serde_json::from_str(&read("kafka.json")).expect("a dump");
+        // A day that ended meanwhile would be collected anew, from a simulator that knows no flights of it.
+        let is_early = async || Utc::now().num_seconds_from_midnight() < (24 * 60 - 5) * 60;
+        testkit::wait_for("midnight to pass", Duration::from_secs(6 * 60), is_early).await;
         let now = Utc::now();
         let days = now.date_naive() - taken.taken_at.date_naive();
         // What the topics know, so that a moment is the same everywhere.
