@@ -13,9 +13,10 @@ use crate::{
     core::{interest::Thresholds, reading::usable_since},
     message::{Messages, record, removal},
     store::{
+        evaluations::{Judged, judged},
         fan_out::wait_for_pages,
         interests::forget_contexts,
-        outbox::{self, Evaluation, Judged, REMOVAL, Removal},
+        outbox::{Evaluation, REMOVAL, Removal, request_collections},
     },
 };
 
@@ -39,7 +40,7 @@ pub struct Relay {
     pub interval: TimeDelta,
 }
 
-/// Judges new and changed interests by the reading that [`outbox::judged`] tells, or has their airports collected where
+/// Judges new and changed interests by the reading that [`judged`] tells, or has their airports collected where
 /// there is none.
 pub struct Evaluations(pub Relay);
 
@@ -85,7 +86,7 @@ impl BatchHandler for Evaluations {
     ) -> Result<Vec<(i64, Failure)>, Failure> {
         let relay = &self.0;
         let ids: Vec<_> = jobs.iter().map(|job| job.payload.interest_id).collect();
-        let judged = outbox::judged(connection, &ids).await;
+        let judged = judged(connection, &ids).await;
         let judged = judged.map_err(|error| Failure::from(error).context("read interests and readings"))?;
         let now = relay.clock.now();
         let mut batch = relay.producer.batch();
@@ -117,7 +118,7 @@ impl BatchHandler for Evaluations {
         batch.acknowledged().await.map_err(|error| not_sent(error, "send evaluations"))?;
         fault::point("data-collector.evaluation-sent-not-recorded");
         if !wanted.is_empty() {
-            let requested = outbox::request_collections(connection, &wanted, now).await;
+            let requested = request_collections(connection, &wanted, now).await;
             requested.map_err(|error| Failure::from(error).context("request collections"))?;
         }
         let forgotten = forget_contexts(connection, &settled).await;

@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod collection;
+pub mod evaluations;
 pub mod fan_out;
 pub mod flights;
 pub mod interests;

@@ -1,6 +1,6 @@
 //! One evaluation that cannot be carried out does not hold up the others, and none overtakes a reading.
 
-use data_collector::store::outbox;
+use data_collector::store::evaluations::judged;
 use uuid::Uuid;
 
 use crate::{
@@ -147,7 +147,7 @@ async fn a_message_that_kafka_refuses_is_set_aside_and_goes_with_its_interest() 
 /// By which reading of arrivals each of these interests would be judged now.
 async fn judging_readings(env: &TestEnv, ids: &[Uuid]) -> Vec<Option<i64>> {
     let mut transaction = env.database.pool.begin().await.expect("a transaction");
-    let judged = outbox::judged(&mut transaction, ids).await.expect("readings");
+    let judged = judged(&mut transaction, ids).await.expect("readings");
     let of = |id| judged.get(id).and_then(|judged| judged.as_ref().ok()).expect("an interest").reading.as_ref();
     ids.iter().map(|id| of(id).map(|reading| reading.seq)).collect()
 }
