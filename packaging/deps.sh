@@ -38,7 +38,7 @@ has_postgres() {
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || compgen -G '/opt/homebrew/opt/postgresql*/bin/initdb' >/dev/null
 }
 
-# KAFKA_HOME names jars that somebody else brought.
+# KAFKA_HOME names jars that the user brought.
 has_kafka() { [ -n "${KAFKA_HOME:-}" ] || [ -e "$kafka_cache/libs/.complete" ]; }
 
 missing_debian() {

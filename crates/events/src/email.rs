@@ -11,8 +11,8 @@ const LONGEST_LABEL: usize = 63;
 
 /// An e-mail address, trimmed and in lower case, so that two spellings of one address are equal.
 ///
-/// It must look like an address that mail can reach: an unquoted ASCII local part, and a host name
-/// of at least two labels. Whether it exists, nobody can tell from here.
+/// It must look like an address that mail can reach: an unquoted ASCII local part, and a host name of at least two
+/// labels. Whether it exists cannot be told from here.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct EmailAddress(String);
 

@@ -59,7 +59,7 @@ pub(super) async fn identify(State(callee): State<&'static str>, mut request: Re
     next.run(request).await
 }
 
-/// A name that is given twice, or is none, names nobody.
+/// A name that is given twice, or is none, names no service.
 fn said(headers: &HeaderMap) -> Principal {
     let mut names = headers.get_all(SERVICE).iter();
     let name = names.next().filter(|_| names.next().is_none()).and_then(|name| name.to_str().ok()?.parse().ok());

@@ -57,8 +57,8 @@ const HEALTH_SERVICE: &str = "grpc.health.v1.Health";
 const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
 /// The same while the service cannot serve: its neighbours wait for the news.
 const RECOVERY_INTERVAL: Duration = Duration::from_millis(250);
-/// How long calls that are under way may take once the service stops: longer than [`DEADLINE`], and not
-/// as long as somebody may watch our health.
+/// How long calls that are under way may take once the service stops: longer than [`DEADLINE`], and not as long as a
+/// client may watch our health.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
 /// A gRPC server that answers.
@@ -205,8 +205,8 @@ pub fn channel(caller: &str, endpoint: Endpoint) -> IdentifiedChannel {
     InterceptedService::new(channel, ServiceIdentity::of(caller))
 }
 
-/// Names another service in `/readyz`, by the health that it answers on `channel`. Whoever asks stays
-/// ready when it is down.
+/// Names another service in `/readyz`, by the health that it answers on `channel`. The asking service stays ready when
+/// it is down.
 pub fn name_in_readiness(runtime: &ServiceRuntime, name: &'static str, channel: IdentifiedChannel) {
     runtime.readiness.check(name, Criticality::Optional, move || {
         let mut health = HealthClient::new(channel.clone());

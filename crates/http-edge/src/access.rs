@@ -23,7 +23,7 @@ pub const POLICY: Policy = Policy::Open;
 /// How strictly a table of routes is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// Every request is let through: nobody can sign in yet.
+    /// Every request is let through: no user can sign in yet.
     Open,
     /// A request needs what its row says; one without a row is refused.
     Enforced,

@@ -1,10 +1,10 @@
 //! A mutation that is sent twice happens once.
 //!
-//! A key belongs to its caller: to the principal who asks, or, while nobody has signed in, to the e-mail address that
-//! an anonymous request names. So two principals with the same key never meet. The effect, the key and the answer are
-//! written in one transaction, so a crash leaves all of them or none. While a first attempt runs, others are answered
-//! at once: an advisory lock of the transaction says so without waiting. Validation failures are not stored; client
-//! errors that reached the business rules are, and replay as they were.
+//! A key belongs to its caller: to the principal who asks, or, where the caller has not signed in, to the e-mail
+//! address that an anonymous request names. So two principals with the same key never meet. The effect, the key and the
+//! answer are written in one transaction, so a crash leaves all of them or none. While a first attempt runs, others are
+//! answered at once: an advisory lock of the transaction says so without waiting. Validation failures are not stored;
+//! client errors that reached the business rules are, and replay as they were.
 //!
 //! Every service that uses this has the table `idempotency_keys` in its migrations.
 
@@ -124,7 +124,7 @@ pub async fn begin(pool: &PgPool, key: Option<Key>, request: Fingerprint<'_>) ->
         sqlx::query("SAVEPOINT effect").execute(&mut *transaction).await?;
         return Ok(Begun::Fresh(IdempotentTransaction { transaction, key: Some(stored) }));
     }
-    // The key's lock goes at once, so that whoever asks next does not find this look still going on.
+    // The key's lock goes at once, so that the next caller does not find this look still going on.
     if let Err(error) = transaction.rollback().await {
         tracing::debug!("end a look at a key: {error}");
     }
@@ -242,8 +242,8 @@ impl IdempotentTransaction {
             Ok(answer) => (answer.status, answer.body.to_string()),
             Err(problem) if problem.status().is_client_error() => (problem.status(), problem.body()),
             Err(_) => {
-                // At once, and not when the connection is used next: whoever tries again must not find
-                // this attempt still running.
+                // At once, and not when the connection is used next: a client that tries again must not find this
+                // attempt still running.
                 if let Err(error) = self.transaction.rollback().await {
                     tracing::debug!("undo an attempt: {error}");
                 }

@@ -28,8 +28,8 @@ const COME_AGAIN: Duration = Duration::from_secs(1);
 /// `routes` that work on at most `most` requests at once, of one address at most `most_of_an_address`.
 /// One more is answered 503 with `Retry-After`, at once.
 ///
-/// A request counts until its answer has been taken, so that answers which nobody reads cannot fill
-/// the memory; one without a known end, such as a stream of events, until it begins.
+/// A request counts until its answer has been taken, so that answers which their callers do not read cannot fill the
+/// memory; one without a known end, such as a stream of events, until it begins.
 pub fn bounded(routes: Router, most: usize, most_of_an_address: usize) -> Router {
     let refuse = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, TOO_MANY).retry_after(COME_AGAIN).into_response();
     bounded_or(refuse, routes, most, most_of_an_address)

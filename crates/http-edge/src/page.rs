@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{FieldError, Problem};
 
-/// How many items a page has when nobody says.
+/// How many items a page has when the request does not say.
 const DEFAULT_LIMIT: u16 = 100;
 /// How many items a page has at most.
 const LARGEST_LIMIT: u16 = 1000;
@@ -95,7 +95,7 @@ impl PageQuery {
     }
 }
 
-/// The one value of `key`. Of two, nobody could tell which is meant.
+/// The one value of `key`. Of two, the server could not tell which is meant.
 fn only<'a>(pairs: &'a [(String, String)], key: &str) -> Result<Option<&'a str>, Problem> {
     let mut values = pairs.iter().filter(|(name, _)| name == key).map(|(_, value)| value.as_str());
     let first = values.next();

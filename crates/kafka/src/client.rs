@@ -67,7 +67,7 @@ impl ClientLog {
         Self { client, throttle, last: Mutex::default(), is_over: AtomicBool::new(false) }
     }
 
-    /// Nobody uses the client any more: that its brokers go now is no problem.
+    /// The client is no longer used: that its brokers go now is no problem.
     pub(crate) fn end(&self) {
         self.is_over.store(true, Ordering::Release);
     }

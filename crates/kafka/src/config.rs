@@ -29,8 +29,8 @@ const SESSION: Duration = Duration::from_secs(10);
 /// What a producer is for, which decides how long a message waits for company.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
-    /// Somebody waits for the message: it leaves after 1 ms, with whatever else goes to its partition,
-    /// since requests are what a broker is slow at (about 3 ms a hop).
+    /// A user waits for the message: it leaves after 1 ms, with whatever else goes to its partition, since requests are
+    /// what a broker is slow at (about 3 ms a hop).
     Latency,
     /// Many messages at once: they leave together after at most 5 ms.
     Throughput,
@@ -45,7 +45,7 @@ pub struct KafkaConfig {
     pub partitions: u16,
     /// Replicas of a topic that we create.
     pub replication: u16,
-    /// How many records in a row may become dead letters before somebody is asked.
+    /// How many records in a row may become dead letters before the operator is asked.
     pub dead_letter_run_limit: NonZeroU32,
     security: Security,
     overrides: Vec<(String, String)>,

@@ -75,7 +75,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// A dependency is away, and nobody knows for how long.
+    /// A dependency is away for an unknown time.
     pub fn unavailable(source: impl Into<anyhow::Error>) -> Self {
         Self::Unavailable { retry_after: None, source: source.into() }
     }

@@ -1,8 +1,8 @@
 //! Messages out, acknowledged.
 //!
-//! A [`Producer`] is made at start and shared: an idempotent producer's first acknowledgement takes
-//! half a second, later ones 2 ms. Whoever sends learns about all of their messages at once, when
-//! the brokers have kept them; the client counts, so memory does not grow with what is sent.
+//! A [`Producer`] is made at start and shared: an idempotent producer's first acknowledgement takes half a second,
+//! later ones 2 ms. A sender learns about all of its messages at once, when the brokers have kept them; the client
+//! counts, so memory does not grow with what is sent.
 
 mod batch;
 mod outgoing_record;
@@ -42,8 +42,8 @@ struct Shared {
     client: Mutex<Arc<ProducerClient>>,
 }
 
-/// Some messages were not acknowledged. The others were, and those that failed may have been kept
-/// all the same: whoever sends again sends something that may come twice.
+/// Some messages were not acknowledged. The others were, and those that failed may have been kept all the same: a
+/// sender that repeats them may send a message twice.
 #[derive(Debug, thiserror::Error)]
 #[error("{failed} of {sent} messages were not acknowledged")]
 pub struct SendError {

@@ -247,7 +247,7 @@ fn copy_jars(libs: &Path, home: &Path) -> std::io::Result<()> {
         fs::rename(&folder, old.path().join("libs"))?;
     }
     match fs::rename(new.path(), &folder) {
-        // Somebody else was quicker.
+        // Another process was quicker.
         Err(_) if is_copy(libs, &folder) => Ok(()),
         other => other,
     }

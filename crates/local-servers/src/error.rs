@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-/// Why a server cannot be run. Sources are told by whoever prints the chain.
+/// Why a server cannot be run. The caller prints the sources with the chain.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -84,7 +84,7 @@ pub enum Error {
         /// The version in their names.
         version: String,
     },
-    /// Root may not run PostgreSQL, and there is nobody else to.
+    /// Root may not run PostgreSQL, and the machine has no user that may.
     #[error(
         "PostgreSQL refuses to run as root, and this machine has no `postgres` user to run it: install PostgreSQL's \
          package (`make deps`), add the user, or start as an ordinary user"
@@ -131,7 +131,7 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
-    /// Somebody runs servers in this data directory already.
+    /// Another process runs servers in this data directory already.
     #[error(
         "{folder} is in use by process {pid}: stop that one, or choose another folder with --data-dir",
         folder = folder.display()
@@ -142,7 +142,7 @@ pub enum Error {
         /// Who holds it; `?` in the moment before the holder wrote its pid.
         pid: String,
     },
-    /// A folder for the socket that somebody else may have made.
+    /// A folder for the socket that another user may have made.
     #[error(
         "{folder} would hold PostgreSQL's socket, but it is not a private folder of the server's user: remove it",
         folder = folder.display()

@@ -29,7 +29,7 @@ const STOP_LEFTOVER: &[(Signal, Duration)] =
     &[(Signal::TERM, Duration::from_secs(12)), (Signal::KILL, Duration::from_secs(4))];
 const REFUSALS: &[&str] = &["Failed to acquire lock on file .lock"];
 const PORT_TAKEN: &str = "Address already in use";
-/// How many ports are tried when somebody takes the one that was free a moment ago.
+/// How many ports are tried when another process takes the one that was free a moment ago.
 const PORT_ATTEMPTS: u64 = 5;
 const FORMAT_LIMIT: Duration = Duration::from_secs(60);
 /// The serial collector and the first compiler alone keep the broker small: 150 MB with this heap. What
@@ -163,7 +163,7 @@ impl Kafka {
             attempt += 1;
             match Supervised::start(spec).await {
                 Ok(supervised) => return Ok(Self { supervised, ports }),
-                // Nobody knows the port yet, so another will do.
+                // No client knows the port yet, so another will do.
                 Err(Error::EndedAtStart { tail, .. }) if tail.contains(PORT_TAKEN) && attempt < PORT_ATTEMPTS => {}
                 Err(error) => return Err(error),
             }
@@ -189,7 +189,7 @@ impl Kafka {
         self.ports.protected.map(|(sasl, tls)| (format!("localhost:{sasl}"), format!("localhost:{tls}")))
     }
 
-    /// How it is, for whoever watches; knows its pid and its end.
+    /// A [`Watch`] on its state, its pid and its end.
     #[must_use]
     pub fn watch(&self) -> Watch {
         self.supervised.watch().clone()

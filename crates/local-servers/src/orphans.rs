@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::{error::Error, processes::processes};
 
-/// A running server that nobody watches.
+/// A running server that no process watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Orphan {
     /// `PostgreSQL` or `Kafka`.
@@ -17,8 +17,8 @@ pub struct Orphan {
     pub pid: u32,
 }
 
-/// The servers that run in `data_dir`. When nobody holds the directory's lock they are left over;
-/// the next `up` stops them first.
+/// The servers that run in `data_dir`. When no process holds the directory's lock, they are left over; the next `up`
+/// stops them first.
 ///
 /// # Errors
 /// When the processes cannot be listed.
@@ -36,8 +36,8 @@ pub async fn running(data_dir: &Path) -> Result<Vec<Orphan>, Error> {
     Ok(found.collect())
 }
 
-/// Ends the servers that run in `data_dir`, in good order where they obey. Whoever asks holds the
-/// directory's lock, so that nobody else watches them.
+/// Ends the servers that run in `data_dir`, in good order where they obey. The caller holds the directory's lock, so
+/// that no other process watches them.
 ///
 /// # Errors
 /// When the processes cannot be listed, or one does not end.

@@ -1,8 +1,7 @@
 //! Modes and owners of a server's folders, as a copy of the data directory may have lost them.
 //!
-//! `cp -r` gives every file to whoever copies, with the modes of that one's umask. PostgreSQL refuses a
-//! cluster that others can read or that belongs to another user, and Kafka cannot write what is not its
-//! own.
+//! `cp -r` gives every file to the user who copies, with the modes of that user's umask. PostgreSQL refuses a cluster
+//! that others can read or that belongs to another user, and Kafka cannot write what is not its own.
 
 use std::{
     fs::{self, Permissions},

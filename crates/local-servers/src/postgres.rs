@@ -78,8 +78,8 @@ impl PostgresOptions {
         }
     }
 
-    /// Reached by a free loopback port too, for tests that cut the wire. Whoever is on this machine is
-    /// let in, so this is not for data that matters.
+    /// Reached by a free loopback port too, for tests that cut the wire. Every user of this machine is let in, so this
+    /// is not for data that matters.
     #[must_use]
     pub fn also_on_loopback(mut self) -> Self {
         self.on_loopback = true;
@@ -182,7 +182,7 @@ impl Postgres {
         }
     }
 
-    /// How it is, for whoever watches; knows its pid and its end.
+    /// A [`Watch`] on its state, its pid and its end.
     #[must_use]
     pub fn watch(&self) -> Watch {
         self.supervised.watch().clone()
@@ -299,8 +299,8 @@ fn socket_folder(data_dir: &Path, run_as: &RunAs) -> Result<PathBuf, Error> {
     Ok(short)
 }
 
-/// Takes away what a killed server left that would hold up the next one for good: after a restart of
-/// the machine its pid may be somebody else's. We know that no server of this cluster runs.
+/// Takes away what a killed server left that would hold up the next one for good: after a restart of the machine its
+/// pid may be another process's. We know that no server of this cluster runs.
 fn clear_stale_locks(data: &Path, socket_folder: &Path) -> Result<(), Error> {
     let context = || format!("look into {}", socket_folder.display());
     for entry in fs::read_dir(socket_folder).context(context)? {

@@ -25,7 +25,7 @@ pub(crate) async fn stop(
 ) -> Result<(), Error> {
     let mut last = None;
     for (signal, grace) in signals {
-        // Looked for before every signal: in between, the pid may have become somebody else's.
+        // Looked for before every signal: in between, the pid may have become another process's.
         let give_up = Instant::now() + *grace;
         let mut sent = false;
         loop {
@@ -51,14 +51,14 @@ pub(crate) async fn stop(
 pub(crate) fn send(pid: u32, signal: Signal) {
     let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return };
     for signal in [signal, Signal::CONT] {
-        // It may have ended by itself: whoever waits for it will see.
+        // It may have ended by itself: the caller, which waits for it, will see.
         if let Err(error) = kill_process(pid, signal) {
             tracing::debug!("signal process {}: {error}", pid.as_raw_nonzero());
         }
     }
 }
 
-/// Whether a process has this pid, whoever's it is.
+/// Whether a process has this pid, whichever user runs it.
 pub(crate) fn is_alive(pid: u32) -> bool {
     let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
     !matches!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH))
@@ -86,7 +86,8 @@ fn from_proc() -> Result<Vec<Entry>, Error> {
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
     let lines = pids.filter_map(|pid| {
         let of = PathBuf::from(format!("/proc/{pid}"));
-        // A process that ended meanwhile has no file any more, a dead one that nobody waited for an empty one.
+        // A process that ended meanwhile has no file any more, a dead one that its parent has not waited for an empty
+        // one.
         let text = std::fs::read(of.join("cmdline")).ok()?;
         let text = String::from_utf8_lossy(text.strip_suffix(b"\0")?).into_owned();
         // proc(5): the parent comes second after the program's name, which is in brackets and may hold anything.

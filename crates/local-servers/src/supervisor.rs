@@ -38,7 +38,7 @@ pub enum State {
     Failed(Arc<Error>),
 }
 
-/// A look at a server, for whoever must know how it is. Clones see the same.
+/// Watches a server. Clones see the same.
 #[derive(Clone, Debug)]
 pub struct Watch {
     state: watch::Receiver<State>,
@@ -137,7 +137,7 @@ impl Supervised {
 
     /// Ends the server and waits for its end, which is bounded.
     pub(crate) async fn end(mut self, how: End) {
-        // Nobody listens when it has failed already.
+        // The task listens no more when the server has failed already.
         self.end.send(how).ok();
         self.task.join_next().await;
     }

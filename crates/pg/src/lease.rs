@@ -5,9 +5,9 @@
 //! second before the lease runs out. Since a process may be frozen at any point, each of the leader's
 //! writes also checks the epoch with [`LeaseTerm::fence`]: an older one is refused.
 //!
-//! Three row locks make that sound. A term's transaction holds `FOR KEY SHARE`. Whoever takes the lease
-//! locks the row `FOR UPDATE` first, which waits for every such transaction; so no term begins inside
-//! another one's transaction. A renewal changes no key column and so passes both ways.
+//! Three row locks make that sound. A term's transaction holds `FOR KEY SHARE`. The replica that takes the lease locks
+//! the row `FOR UPDATE` first, which waits for every such transaction; so no term begins inside another one's
+//! transaction. A renewal changes no key column and so passes both ways.
 //!
 //! All times are the database's. Should its clock step back, a lease that lies further ahead than one
 //! can last is free, so that leadership is not locked for as long as the step was; should it step

@@ -10,7 +10,7 @@ use super::Database;
 
 /// How long to wait before the next attempt to connect.
 const RECONNECT_INTERVAL: Duration = Duration::from_secs(1);
-/// After so much silence the connection is tested: whoever only reads never learns that the other end is gone.
+/// After so much silence the connection is tested: a reader alone never learns that the other end is gone.
 const TESTED_AFTER: Duration = Duration::from_secs(10);
 /// How long the test may take.
 const TEST_LIMIT: Duration = Duration::from_secs(2);

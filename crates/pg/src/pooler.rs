@@ -1,7 +1,7 @@
 //! Finding out whether a pooler stands before PostgreSQL that lends connections by the transaction.
 //!
 //! Behind one, every statement of ours may run in another session: prepared statements are missing or exist twice,
-//! notifications are not heard, time limits are someone else's, and the lock of a migration protects nothing. Half of
+//! notifications are not heard, time limits are another client's, and the lock of a migration protects nothing. Half of
 //! that fails only under load, so it is looked for at the start.
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};

@@ -1,4 +1,4 @@
-//! The clock that is passed to whoever needs one.
+//! The clock that is passed to every part that needs one.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -89,7 +89,7 @@ impl Clock {
         ClockReading { time: self.now(), at: Instant::now() }
     }
 
-    /// The time as if nobody had set it.
+    /// The time as if no test had set it.
     fn unset(&self) -> DateTime<Utc> {
         match &self.replay {
             None => Utc::now(),

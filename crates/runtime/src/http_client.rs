@@ -1,4 +1,4 @@
-//! HTTP clients for what somebody else serves, through the proxies that the settings name.
+//! HTTP clients for third parties' servers, through the proxies that the settings name.
 
 use std::fmt;
 

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use anyhow::Context;
 use tokio::net::TcpListener;
 
-/// An address to bind, or a listener that is bound already: whoever starts several services that
-/// must know each other's addresses binds first and passes the listeners on.
+/// An address to bind, or a listener that is bound already: a program that starts several services which must know each
+/// other's addresses binds first and passes the listeners on.
 #[derive(Debug)]
 pub enum Listen {
     /// Bind this address.

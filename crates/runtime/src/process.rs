@@ -30,8 +30,8 @@ const FILES: u64 = 65_536;
 /// Exit code of a process that was stopped by a second signal before it had finished.
 pub const EXIT_FORCED: i32 = 130;
 
-/// Two signals so close together are one wish: a terminal or `timeout` sends one to every process of
-/// a group, and whoever started us may pass theirs on.
+/// Two signals so close together are one wish: a terminal or `timeout` sends one to every process of a group, and our
+/// parent may pass its own on.
 const SAME_REQUEST: Duration = Duration::from_millis(500);
 
 /// What is done before a process ends by a second signal.
@@ -183,8 +183,8 @@ pub fn exit_code(result: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-/// Whether whoever started us wants SIGHUP ignored, as `nohup` does: its bit in the mask that Linux
-/// shows. Where nobody can tell, the signal is left as it is.
+/// Whether our parent wants SIGHUP ignored, as `nohup` does: its bit in the mask that Linux shows. Where the mask
+/// cannot be read, the signal is left as it is.
 fn ignores_hangup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -1,8 +1,8 @@
 //! What `/readyz` answers: one line for each thing a process depends on.
 //!
-//! A part either keeps a [`HealthPart`] up to date or registers a check that is run when somebody
-//! asks. Required parts decide whether the process is ready; the others are only named, since a
-//! service that can still answer half its calls serves people better than one taken out of rotation.
+//! A part either keeps a [`HealthPart`] up to date or registers a check that runs when a caller asks. Required parts
+//! decide whether the process is ready; the others are only named, since a service that can still answer half its calls
+//! serves people better than one taken out of rotation.
 
 use std::{
     collections::HashMap,
@@ -17,8 +17,8 @@ use serde::Serialize;
 /// How long a check may take before its dependency counts as down.
 const CHECK_LIMIT: Duration = Duration::from_secs(2);
 
-/// How long the answers of one run of the checks hold. Whoever asks meanwhile shares them, so that
-/// callers cannot make a dependency work by asking often.
+/// How long the answers of one run of the checks hold. Callers who ask meanwhile share them, so that they cannot make a
+/// dependency work by asking often.
 const CHECKS_HOLD: Duration = Duration::from_secs(1);
 
 type Check = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
@@ -62,7 +62,7 @@ pub struct Readiness {
     answers: Arc<tokio::sync::Mutex<Option<Answers>>>,
 }
 
-/// One part's own handle: whoever holds it says how the part is. Dropping it removes the part.
+/// One part's own handle: its holder says how the part is. Dropping it removes the part.
 pub struct HealthPart {
     entries: Arc<Mutex<Vec<Entry>>>,
     name: String,

@@ -55,7 +55,7 @@ fn provider(endpoint: &str, share: f64) -> anyhow::Result<SdkTracerProvider> {
         .with_endpoint(endpoint)
         .build()
         .context("prepare the export of traces")?;
-    // Whoever starts a trace decides whether it is sampled; the services after it follow.
+    // The service that starts a trace decides whether it is sampled; the services after it follow.
     let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(share)));
     Ok(SdkTracerProvider::builder()
         .with_batch_exporter(exporter)

@@ -22,7 +22,7 @@ pub struct RequestContext {
 }
 
 impl RequestContext {
-    /// Work that nobody asked for, such as a scheduled collection.
+    /// Work that no request caused, such as a scheduled collection.
     #[must_use]
     pub fn none() -> Self {
         Self::default()
@@ -54,8 +54,8 @@ impl RequestContext {
     }
 }
 
-/// Makes `span` a child of what `traceparent` names, also when that is not sampled: whoever starts a
-/// trace decides for everybody after it.
+/// Makes `span` a child of what `traceparent` names, also when that is not sampled: the service that starts a trace
+/// decides for every service after it.
 pub fn follow(span: &Span, traceparent: &str) {
     let parent =
         opentelemetry::global::get_text_map_propagator(|propagator| propagator.extract(&Carrier { traceparent }));

@@ -1,4 +1,4 @@
-//! Whoever signs certificates.
+//! An authority that signs certificates.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// One that nobody trusts yet.
+    /// One that no client trusts yet.
     #[must_use]
     pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
@@ -33,7 +33,7 @@ impl Authority {
         &self.file
     }
 
-    /// A new key and the certificate of whoever goes by `name`, in one text.
+    /// A new key and its certificate for `name`, in one text.
     pub(crate) fn keystore_of(&self, name: &str) -> String {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");

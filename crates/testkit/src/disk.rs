@@ -51,7 +51,7 @@ impl SmallDisk {
             let held = (stat.f_blocks - stat.f_bfree) * stat.f_frsize;
             self.is_resized(&(held + room).to_string())
         };
-        // Somebody may write in between, and a disk is never smaller than what it holds.
+        // Another process may write in between, and a disk is never smaller than what it holds.
         assert!((0..1000).any(|_| is_so()), "{} cannot have {room} bytes free", self.0.display());
     }
 

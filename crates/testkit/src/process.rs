@@ -188,8 +188,8 @@ pub async fn last_words(binary: &str, environment: &[(&str, &str)]) -> (Option<i
     (status.code(), process.log())
 }
 
-/// A loopback address whose port was free a moment ago, for a process that is told its port. Taken from below
-/// the range from which the system hands out ports by itself, so that nobody else gets it meanwhile.
+/// A loopback address whose port was free a moment ago, for a process that is told its port. Taken from below the range
+/// from which the system hands out ports by itself, so that no other process gets it meanwhile.
 #[must_use]
 pub fn free_addr() -> SocketAddr {
     use std::sync::atomic::{AtomicU16, Ordering};

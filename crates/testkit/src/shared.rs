@@ -19,7 +19,7 @@ pub async fn servers() -> &'static Servers {
     tokio::task::spawn_blocking(blocking).await.expect("the servers")
 }
 
-/// The same, for whoever cannot wait asynchronously.
+/// The same, for callers that cannot wait asynchronously.
 pub(crate) fn blocking() -> &'static Servers {
     static SERVERS: OnceLock<Result<Servers, String>> = OnceLock::new();
     let servers = SERVERS.get_or_init(|| given().map_or_else(start_own, Ok));
@@ -44,7 +44,7 @@ fn start_own() -> Result<Servers, String> {
         runtime.block_on(async {
             let started = OwnServers::start().await;
             let addresses = started.as_ref().map(OwnServers::addresses).map_err(|error| format!("{error:#}"));
-            // Nobody listens any more only when the process ends.
+            // The receiver is gone only when the process ends.
             told.send(addresses).unwrap_or_default();
             if let Ok(_servers) = started {
                 std::future::pending::<()>().await;

@@ -185,7 +185,7 @@ struct Reader {
     partitions: Vec<i32>,
 }
 
-/// The topic's partitions, once it is there: whoever makes it may still be about to.
+/// The topic's partitions, once it is there: the service that makes it may still be about to.
 fn partitions_of(consumer: &BaseConsumer, topic: &str) -> Vec<i32> {
     let begun = Instant::now();
     loop {

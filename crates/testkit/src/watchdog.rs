@@ -7,9 +7,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-/// Waits for the end of its input, which comes when the test process ends. Then ends what runs on the folder,
-/// each only if its process still names the folder: whoever holds a data directory, then its servers. Removes
-/// the folder at last.
+/// Waits for the end of its input, which comes when the test process ends. Then ends what runs on the folder, each only
+/// if its process still names the folder: the holder of a data directory, then its servers. Removes the folder at last.
 const SCRIPT: &str = r#"
 folder=$1
 cat >/dev/null

@@ -38,7 +38,7 @@ impl DataCollectorService for CollectorGrpc {
         let (principal, context) = (principal(&request), request_context(request.metadata()));
         let UserRequest { email, user_id } = request.into_inner();
         let deleted = match user_id.filter(|id| !id.is_empty()) {
-            // The id alone names a registration: its address may be somebody else's by now.
+            // The id alone names a registration: its address may be another user's by now.
             Some(id) => {
                 let id: Uuid = id.parse().map_err(|_| Status::invalid_argument("user_id is not a UUID"))?;
                 let deleted = self.store()?.delete_user(&principal, id, self.clock.now(), &context).await;

@@ -18,7 +18,7 @@ pub struct Metrics {
     lasts_until: IntGaugeVec,
     breakers: IntGaugeVec,
     flights: IntGaugeVec,
-    /// The airports that have a label now, so that those nobody watches any more can lose theirs.
+    /// The airports that have a label now, so that those no interest names any more can lose theirs.
     labelled: Arc<Mutex<BTreeSet<String>>>,
 }
 
@@ -89,7 +89,7 @@ impl Metrics {
         self.flights.with_label_values(&[airport]).set(flight_count.get());
     }
 
-    /// Forgets the airports that nobody watches any more, so that labels do not pile up.
+    /// Forgets the airports that no interest names any more, so that labels do not pile up.
     pub fn keep_airports(&self, watched: &BTreeSet<&str>) {
         let mut labelled = self.labelled.lock().unwrap_or_else(PoisonError::into_inner);
         labelled.retain(|airport| {

@@ -13,7 +13,7 @@ const INTERVAL: Duration = Duration::from_secs(3600);
 /// How long one turn may take. What is left over is removed an hour later.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// How long it is known when an airport was tried that nobody watches any more.
+/// How long it is known when an airport was tried that no interest names any more.
 const TRIED_FOR: TimeDelta = TimeDelta::days(1);
 
 /// The name of the lease.

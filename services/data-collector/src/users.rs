@@ -1,4 +1,4 @@
-//! Asks user-manager who somebody is.
+//! Asks user-manager which user has an address.
 
 use events::EmailAddress;
 use grpc_edge::IdentifiedChannel;
@@ -34,10 +34,10 @@ impl Users {
         Self { client: UserServiceClient::new(channel) }
     }
 
-    /// The id of whoever is registered under `email` now; none when nobody is.
+    /// The id of the user who is registered under `email` now; none when no user is.
     ///
     /// # Errors
-    /// When user-manager does not answer within the deadline: then nobody knows.
+    /// When user-manager does not answer within the deadline.
     pub async fn find(&self, email: &EmailAddress, context: &RequestContext) -> Result<Option<Uuid>, UsersError> {
         let request = UserRequest { email: email.as_str().to_owned(), user_id: None };
         let answer = self.client.clone().check_user_exists(grpc_edge::request(request, context)).await?.into_inner();

@@ -46,7 +46,7 @@ impl Wake {
 pub fn listener(wake: Wake) -> Listener {
     Listener::default().on(CHANNEL, move |what| match what {
         Some(what) => wake.tell(what),
-        // What was told while nobody listened is found by looking.
+        // What was told while the listener was away is found by looking.
         None => wake.tell_all(),
     })
 }

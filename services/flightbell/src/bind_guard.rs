@@ -1,13 +1,14 @@
-//! Who may reach what we open, as long as nobody signs in.
+//! Who may reach what we open, as long as users do not sign in.
 
 use std::net::SocketAddr;
 
 use runtime::config::ConfigError;
 
-/// Until people sign in, whoever reaches an address can read and change everything behind it.
+/// Until people sign in, every caller that reaches an address can read and change everything behind it.
 ///
 /// # Errors
-/// When the address that `option` names is not on the loopback interface and nobody said that this is meant.
+/// When the address that `option` names is not on the loopback interface and the operator did not say that this is
+/// meant.
 pub fn refuse(option: &str, listen: SocketAddr, insecure_open: bool) -> Result<(), ConfigError> {
     if listen.ip().is_loopback() || insecure_open {
         return Ok(());

@@ -38,7 +38,7 @@ const FOLDER_PREFIX: &str = "flightbell-demo-";
 /// How often an airport is collected, by the replay's clock.
 const COLLECT_INTERVAL_SECONDS: &str = "60";
 
-/// What else belongs to the real services and servers of whoever runs the demo.
+/// What else belongs to the real services and servers of the user who runs the demo.
 const OTHER_REAL_ONES: [&str; 2] = ["KAFKA_BROKER_URL", "OPEN_SKY_CLIENT_SECRET_FILE"];
 
 /// The settings that name something real: they are never used, so that no replayed flight reaches a
@@ -85,7 +85,7 @@ impl Simulators<'_> {
     }
 }
 
-/// Somebody who uses the demo, and what they watch.
+/// A user of the demo, and what they watch.
 struct Person {
     email: &'static str,
     first_name: &'static str,
@@ -166,7 +166,7 @@ async fn fresh_folder() -> std::io::Result<tempfile::TempDir> {
     tempfile::Builder::new().prefix(FOLDER_PREFIX).permissions(open).tempdir()
 }
 
-/// Removes the folder of a demo that runs no more. Whatever cannot be had is somebody else's.
+/// Removes the folder of a demo that runs no more. A folder that cannot be had is another process's.
 async fn clear_away(folder: &Path) {
     let data = folder.join("data");
     let Ok(None) = DataDir::holder(&data) else { return };

@@ -52,9 +52,9 @@ pub struct Sending {
     pub schedule: Schedule,
     /// How often a channel that is out of order is probed.
     pub probe_interval: Duration,
-    /// How soon somebody without a chat is looked up again, at the soonest.
+    /// How soon a user without a chat is looked up again, at the soonest.
     pub contact_interval: Duration,
-    /// How long an alert is kept for somebody without a chat that can be reached.
+    /// How long an alert is kept for a user without a chat that can be reached.
     pub contact_timeout: Duration,
     /// How long user-manager must have been saying that an address is not registered before it is
     /// believed: a user-manager with the wrong or an empty database says so of everybody.

@@ -27,7 +27,7 @@ pub struct AlertConsumer {
 }
 
 impl AlertConsumer {
-    /// Writes what comes from `topic` into `store` and then wakes whoever waits for `news`.
+    /// Writes what comes from `topic` into `store` and then wakes the task that waits for `news`.
     #[must_use]
     pub const fn new(store: Store, topic: String, news: Arc<Notify>) -> Self {
         Self { store, topic, news }

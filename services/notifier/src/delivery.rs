@@ -130,8 +130,8 @@ impl Written {
         Self { by_time_passed: Instant::now(), by_clock: SystemTime::now() }
     }
 
-    /// Whether somebody else may have marked the attempt unknown, and made another, before a call that
-    /// begins now could end.
+    /// Whether another leader may have marked the attempt unknown, and made another, before a call that begins now
+    /// could end.
     fn is_too_old(self) -> bool {
         let by_clock = SystemTime::now().duration_since(self.by_clock).unwrap_or_default();
         self.by_time_passed.elapsed().max(by_clock) > GRACE
@@ -186,7 +186,7 @@ impl Deliveries {
     /// Waits until no attempt is under way.
     pub async fn finished(&self) {
         while !self.state().in_flight.is_empty() {
-            // Whoever ends tells the news; another waiter may have taken it.
+            // An attempt that ends tells the news; another waiter may have taken it.
             drop(timeout(END_INTERVAL, self.news.notified()).await);
         }
     }
@@ -226,8 +226,8 @@ impl Deliveries {
         (0..MOVES).try_fold(chat, |id, _| state.moved.get(&id).copied().ok_or(id)).unwrap_or_else(|id| id)
     }
 
-    /// Learns what whoever sent before knew: which groups moved, what the limits have to count, and
-    /// how long the bot is to be silent.
+    /// Learns what the leader before knew: which groups moved, what the limits have to count, and how long the bot is
+    /// to be silent.
     ///
     /// # Errors
     /// When the ledger cannot answer.

@@ -16,7 +16,7 @@ use crate::{
 
 /// How long one call may take.
 const CALL_LIMIT: Duration = Duration::from_secs(5);
-/// Nobody waits for a report, and a version of user-manager that knows none may run for a while.
+/// No user waits for a report, and a version of user-manager that knows none may run for a while.
 const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 
 /// How reports are made.

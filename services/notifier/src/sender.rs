@@ -43,8 +43,7 @@ const USER_MANAGER_REST: Duration = Duration::from_secs(1);
 const LEDGER_REST: Duration = Duration::from_millis(500);
 /// How long a round may take before the ledger counts as away.
 const ROUND_LIMIT: Duration = Duration::from_secs(15);
-/// The ledger is looked at this often even when nobody says that it has news: word of it can be
-/// lost with a connection.
+/// The ledger is looked at this often even without a notification that it has news: one can be lost with a connection.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// How long a new leader waits before it marks attempts unknown: a predecessor that comes back
 /// from the same outage may be writing their outcomes.
@@ -223,8 +222,7 @@ impl Sender {
         Ok(if again { Pause::None } else { self.sleep(next_due) })
     }
 
-    /// Learns what the leader before knew, and marks attempts unknown that nobody will complete any
-    /// more.
+    /// Learns what the leader before knew, and marks attempts unknown that no replica will complete any more.
     async fn recover_orphans(&mut self) -> Result<(), Stop> {
         if !self.has_taken_over {
             self.deliveries.store.mend(&self.term).await?;

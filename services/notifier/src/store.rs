@@ -2,11 +2,10 @@
 //!
 //! All times are the database's, so that replicas whose clocks differ agree on what is due.
 //!
-//! Every decision about what is sent is fenced by the term ([`pg::lease::LeaseTerm::fence`]), and a later
-//! leader's database refuses it. The outcome of an attempt is no decision but a fact, and is fenced by
-//! the attempt itself: it is accepted from whoever made the attempt, a leader that was deposed meanwhile
-//! too, for as long as the attempt has no outcome. Refusing it would repeat a message that is known to
-//! have been delivered.
+//! Every decision about what is sent is fenced by the term ([`pg::lease::LeaseTerm::fence`]), and a later leader's
+//! database refuses it. The outcome of an attempt is no decision but a fact, and is fenced by the attempt itself: it is
+//! accepted from the replica that made the attempt, also when that one was deposed meanwhile, for as long as the
+//! attempt has no outcome. Refusing it would repeat a message that is known to have been delivered.
 
 mod clock;
 mod handover;

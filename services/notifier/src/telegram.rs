@@ -77,7 +77,7 @@ impl Telegram {
             .context("use the proxy on the way to Telegram")?
             .timeout(config.call_limit)
             .connect_timeout(config.call_limit / CONNECT_SHARE)
-            // Telegram does not redirect: whoever does is not Telegram, and must not get the message.
+            // Telegram does not redirect: a server that does is not Telegram, and must not get the message.
             .redirect(Policy::none())
             .build()
             .context("prepare the client for Telegram")?;

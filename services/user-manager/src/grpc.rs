@@ -29,8 +29,8 @@ impl UserGrpc {
         Self { db }
     }
 
-    /// Whoever is meant. An address that cannot be one belongs to nobody; an id that cannot be one
-    /// is the caller's mistake.
+    /// The user who is meant. An address that cannot be one belongs to no user; an id that cannot be one is the
+    /// caller's mistake.
     async fn find(&self, request: UserRequest) -> Result<Option<Contact>, Status> {
         let meant = request.user_id.as_deref().map(str::parse).transpose();
         let meant = meant.map_err(|_| Status::invalid_argument("user_id must be a UUID"))?.map(UserId);

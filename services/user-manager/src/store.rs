@@ -35,7 +35,7 @@ pub struct Deletion {
     pub email: String,
 }
 
-/// Where somebody can be reached.
+/// Where a user can be reached.
 #[derive(Clone, Copy)]
 pub struct Contact {
     /// The registration.
@@ -103,7 +103,7 @@ pub async fn register(connection: &mut PgConnection, user: &NewUser) -> sqlx::Re
     .map(drop)
 }
 
-/// Makes `changes` to somebody; `None` when nobody has this address.
+/// Makes `changes` to a user; `None` when no user has this address.
 ///
 /// # Errors
 /// When the tax code is taken ([`TAX_CODE_TAKEN`]), or the database fails.
@@ -138,10 +138,10 @@ pub async fn change(
     .map(|row| row.map(User::from))
 }
 
-/// Notes where somebody reads Telegram; false when nobody has this address.
+/// Notes where a user reads Telegram; false when no user has this address.
 ///
 /// # Errors
-/// When somebody else reads that chat ([`CHAT_TAKEN`]), or the database fails.
+/// When another user reads that chat ([`CHAT_TAKEN`]), or the database fails.
 pub async fn link_chat(connection: &mut PgConnection, email: &EmailAddress, chat: ChatId) -> sqlx::Result<bool> {
     lock_exchanges(connection).await?;
     let linked = sqlx::query!(
@@ -154,9 +154,8 @@ pub async fn link_chat(connection: &mut PgConnection, email: &EmailAddress, chat
     Ok(linked.rows_affected() == 1)
 }
 
-/// Two people who take each other's tax code or chat at the same moment would wait for each other's
-/// row for ever. Whoever changes a value that must stay unique therefore goes alone, for the few
-/// milliseconds of the transaction.
+/// Two people who take each other's tax code or chat at the same moment would wait for each other's row for ever. A
+/// transaction that changes a value which must stay unique therefore goes alone, for its few milliseconds.
 async fn lock_exchanges(connection: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::query!("SELECT pg_advisory_xact_lock(hashtextextended('user-manager exchanges', 0))")
         .execute(connection)
@@ -164,7 +163,7 @@ async fn lock_exchanges(connection: &mut PgConnection) -> sqlx::Result<()> {
         .map(drop)
 }
 
-/// Removes somebody, and has data-collector told so; false when nobody has this address.
+/// Removes a user, and has data-collector told so; false when no user has this address.
 ///
 /// # Errors
 /// When the database fails.
@@ -228,7 +227,7 @@ impl Store {
         .map(|rows| rows.into_iter().map(User::from).collect())
     }
 
-    /// How to reach whoever has this address, and this very registration where one is meant.
+    /// How to reach the user who has this address, and this very registration where one is meant.
     ///
     /// # Errors
     /// When the database fails.

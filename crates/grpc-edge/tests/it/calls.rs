@@ -1,4 +1,4 @@
-//! The gRPC edge: health by name, and an end that nobody can put off.
+//! The gRPC edge: health by name, and an end that no caller can put off.
 
 use std::{
     convert::Infallible,

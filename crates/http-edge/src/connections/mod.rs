@@ -1,9 +1,8 @@
 //! Connections: accepted, hurried along, and ended in order.
 //!
-//! Whoever connects and says nothing, says it a byte a minute, or does not read what is answered, holds
-//! a socket and some memory. So there is a bound to how many connections there are, and each step has
-//! its time: the handshake, the first request's head, every later head, and each piece of an answer.
-//! Bodies have theirs further in.
+//! A client that connects and says nothing, sends a byte a minute, or does not read what is answered, holds a socket
+//! and some memory. So there is a bound to how many connections there are, and each step has its time: the handshake,
+//! the first request's head, every later head, and each piece of an answer. Bodies have theirs further in.
 //!
 //! A connection that is upgraded to another protocol, such as WebSocket, belongs to the handler from then on. It keeps
 //! its place, and is still closed when its caller takes nothing or when we stop.
@@ -119,8 +118,7 @@ const STREAMS: u32 = 100;
 /// we may have to reset, until it is closed.
 const RESETS: (usize, usize) = (20, 100);
 
-/// How often an HTTP/2 connection is asked whether somebody is still there, and how long the answer
-/// may take.
+/// How often an HTTP/2 connection is asked whether its caller is still there, and how long the answer may take.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
 
 /// How long we look, once we stop, for what had reached this machine before: a caller whose request
@@ -324,7 +322,7 @@ where
             () = last_call.as_mut(), if ending.is_none() => {}
             () = overdue.as_mut(), if ending.is_none() => {}
             _ = looks.tick() => {
-                // What is left of a connection that ends may be an answer that nobody takes.
+                // What is left of a connection that ends may be an answer that the caller does not take.
                 let is_over = ending.is_some_and(|since| since.elapsed() > limits.head) && activity.is_idle();
                 if is_over || activity.is_stalled(limits.answer) || activity.is_flooded() {
                     tracing::debug!("closed a connection whose caller takes no answers");
@@ -333,7 +331,7 @@ where
                 continue;
             }
         }
-        // Nothing is under way where nobody asked; whoever sent half a head is not waited for.
+        // Nothing is under way before the first request; a caller who sent half a head is not waited for.
         if activity.latest().is_none() {
             return;
         }

@@ -1,6 +1,6 @@
 //! How many connections there may be, in all and from one address.
 //!
-//! When there are too many, the oldest one gives way in which nothing is under way: whoever opens many
+//! When there are too many, the oldest one gives way in which nothing is under way: a client that opens many
 //! connections and says nothing keeps only its own newest.
 
 use std::{

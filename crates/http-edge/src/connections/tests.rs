@@ -144,7 +144,7 @@ async fn a_request_that_has_arrived_when_we_stop_is_answered() {
         let read = timeout(PATIENCE, kept.read(&mut answer)).await.expect("in time").expect("an answer");
         assert!(answer[..read].ends_with(b"pong"));
         let waiting = server.sends("").await;
-        // Nobody but us has run since these were sent: they lie with the kernel.
+        // No task but ours has run since these were sent: they lie with the kernel.
         for stream in [&kept, &waiting] {
             assert_eq!(stream.try_write(PING.as_bytes()).expect("sent"), PING.len());
         }

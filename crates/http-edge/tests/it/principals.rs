@@ -13,7 +13,7 @@ async fn pool() -> PgPool {
     PgPoolOptions::new().max_connections(1).connect(&database.url).await.expect("a connection")
 }
 
-/// Who asks, as a policy reads it: outside of a transaction that says so, nobody.
+/// Who asks, as a policy reads it: outside of a transaction that says so, no principal.
 async fn principal(connection: &mut PgConnection) -> Option<String> {
     let setting: Option<String> = sqlx::query_scalar(SETTING).fetch_one(connection).await.expect("a setting");
     setting.filter(|name| !name.is_empty())

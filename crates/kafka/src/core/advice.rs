@@ -1,4 +1,4 @@
-//! What somebody can do about a problem that the client library reports.
+//! What the operator can do about a problem that the client library reports.
 
 const NAME_AND_PASSWORD: &str =
     "Kafka refuses the name or the password: check KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and KAFKA_SASL_MECHANISM";
@@ -28,7 +28,7 @@ const KNOWN: [(&str, &str); 11] = [
     ("in state apiversion_query", FIRST_WORD),
 ];
 
-/// What to do about `problem`, where somebody has to do something.
+/// What to do about `problem`, where the operator has to do something.
 pub fn advice(problem: &str) -> Option<&'static str> {
     let problem = problem.to_lowercase();
     KNOWN.iter().find(|(words, _)| problem.contains(words)).map(|(_, advice)| *advice)

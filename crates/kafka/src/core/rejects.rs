@@ -61,7 +61,7 @@ impl RejectRun {
         self.open |= decision.opens;
     }
 
-    /// Somebody looked and says to go on: counts from zero. Answers whether it was open.
+    /// The operator looked and says to go on: counts from zero. Answers whether it was open.
     pub fn reset(&mut self) -> bool {
         self.run = 0;
         std::mem::take(&mut self.open)

@@ -144,8 +144,8 @@ impl ProducerClient {
 
 impl Drop for ProducerClient {
     fn drop(&mut self) {
-        // Closing waits for the client's threads, which whoever drops it last must not: that is left to
-        // the polling thread, which holds the client until it is told.
+        // Closing waits for the client's threads, which the task that drops it last must not: closing is left to the
+        // polling thread, which holds the client until it is told.
         if let Some(client) = self.client.take() {
             client.context().log.end();
         }

@@ -63,7 +63,7 @@ impl Broker {
         let protocols = "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL";
         set("listener.security.protocol.map", &protocols);
         if self.voters.is_empty() {
-            // The system picks the controller's port: nobody but the broker itself asks for it.
+            // The system picks the controller's port: no process but the broker itself asks for it.
             set("controller.quorum.bootstrap.servers", &"127.0.0.1:0");
         } else {
             let voters = self.voters.iter().enumerate().map(|(node, port)| format!("{}@127.0.0.1:{port}", node + 1));

@@ -36,8 +36,8 @@ impl Bed {
 /// Which server [`leave_running`] leaves, and where.
 const LEAVE: &str = "LOCAL_SERVERS_TEST_LEAVE";
 
-/// Starts a server in a process of its own that then dies by SIGKILL, so that nobody watches it any
-/// more and nobody stopped it.
+/// Starts a server in a process of its own that then dies by SIGKILL, so that no process watches it any more and none
+/// stopped it.
 pub fn leave_running(server: &str, data_dir: &Path) {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     command.args(["--exact", "bed::the_process_that_dies", "--nocapture"]);

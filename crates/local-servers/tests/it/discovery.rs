@@ -91,7 +91,7 @@ async fn a_java_that_is_too_old_is_named_with_its_version() {
     let error = kafka_error(&wrong, &bed).await;
     assert!(matches!(error, Error::NoJavaHome { .. }) && error.to_string().contains("unset it"), "{error}");
 
-    // Where nobody chose a Java, an old one in front of a good one does not matter.
+    // Where the user chose no Java, an old one in front of a good one does not matter.
     let mut path = home.join("bin").into_os_string();
     path.push(":");
     path.push(&discovery().path);

@@ -158,7 +158,7 @@ async fn two_data_directories_run_side_by_side() {
 async fn the_class_archive_that_make_deps_makes_is_found_and_fits() {
     let bed = Bed::new();
     let (jars, java) = (discovery().kafka().expect("jars"), discovery().java().await.expect("a Java"));
-    // Copied, so that whoever runs the broker reaches them.
+    // Copied, so that the user that runs the broker reaches them.
     let home = bed.path().join("kafka");
     std::fs::create_dir_all(home.join("libs")).expect("a folder");
     for jar in std::fs::read_dir(jars.home.join("libs")).expect("jars").map(|jar| jar.expect("a jar")) {
@@ -204,7 +204,7 @@ async fn a_folder_with_letters_of_every_kind_and_relative_places_serve() {
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_of_the_second_listener_are_told_the_port_of_the_proxy() {
     let bed = Bed::new();
-    // Nobody listens there: the client is told to go there all the same.
+    // No proxy listens there: the client is told to go there all the same.
     let proxied = Proxied { advertised: 9 };
     let options = KafkaOptions::new(&discovery(), bed.path(), Durability::ForTests).proxied(proxied);
     let server = Kafka::start(options).await.expect("Kafka");

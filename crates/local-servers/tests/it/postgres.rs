@@ -167,7 +167,7 @@ async fn a_long_path_gets_a_short_private_socket() {
     server.stop().await;
     assert!(!socket.exists(), "a clean stop leaves nothing outside the data directory");
 
-    // Somebody else could have made the folder: one that others may enter is refused.
+    // Another user could have made the folder: one that others may enter is refused.
     fs::create_dir(&socket).expect("a folder");
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o755)).expect("opened");
     let error = start_as(&deep, Durability::ForTests).await.expect_err("not private");

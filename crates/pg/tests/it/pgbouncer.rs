@@ -23,7 +23,7 @@ const SSL_REQUEST: [u8; 4] = 80_877_103_u32.to_be_bytes();
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {
     Session,
-    /// Whoever asks next gets the session that was used last.
+    /// The client that asks next gets the session that was used last.
     Transaction,
 }
 

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 fn nobody_there() -> pg::Database {
-    // A port that was free a moment ago, and on which nobody listens.
+    // A port that was free a moment ago, and on which no server listens.
     let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port").port();
     let url = format!("postgres://somebody:hush@127.0.0.1:{port}/nothing");
     pg::Database::parse(&SecretString::from(url)).expect("a URL")

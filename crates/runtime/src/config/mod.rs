@@ -1,8 +1,8 @@
 //! The environment, read once, into types, with all complaints at once.
 //!
-//! A service's `Config::from_vars` asks a [`Reader`] for each key. The reader notes every problem
-//! and goes on, so that somebody who mistyped three settings learns of three. It also notes every setting as it may
-//! be shown ([`Settings`]), for the log and for `flightbell doctor`.
+//! A service's `Config::from_vars` asks a [`Reader`] for each key. The reader notes every problem and goes on, so that
+//! an operator who mistyped three settings learns of three. It also notes every setting as it may be shown
+//! ([`Settings`]), for the log and for `flightbell doctor`.
 
 mod mask;
 mod overlay;

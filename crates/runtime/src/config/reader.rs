@@ -196,7 +196,7 @@ impl<'a> Reader<'a> {
         self.unlisted(key).is_none() && !self.vars.is_garbled(key)
     }
 
-    /// Where somebody else's HTTP interface is, with the address where it is for most.
+    /// Where a third party's HTTP interface is; `default` is its usual address.
     pub fn web_url(&mut self, key: &str, default: &str) -> Option<Url> {
         let url: Url = match self.raw(key) {
             Some(_) => self.optional(key)?,

@@ -40,7 +40,7 @@ fn a_secret_never_shows_and_neither_does_its_length() {
     reader.required_database_url("DATABASE_URL", "a database").expect("a secret");
     reader.private("ACCOUNT").expect("a name");
     reader.raw("SIGNING_KEY").expect("a secret");
-    // Whoever reads first, it is a secret.
+    // Whichever call reads first, it is a secret.
     reader.raw("TAKEN_FOR_TEXT").expect("a secret");
     reader.secret("TAKEN_FOR_TEXT").expect("a secret");
     reader.raw("TAKEN_FOR_TEXT").expect("a secret");

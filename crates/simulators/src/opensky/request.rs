@@ -15,7 +15,7 @@ pub enum Endpoint {
     Departures,
 }
 
-/// How somebody proved who they are.
+/// How a client proved who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Auth {
     /// Not at all.

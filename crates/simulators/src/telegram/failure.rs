@@ -76,7 +76,7 @@ impl Failure {
         Self::refused(403, "Forbidden: bot is not a member of the supergroup chat")
     }
 
-    /// 400: nobody with this id ever pressed Start.
+    /// 400: no user with this id ever pressed Start.
     #[must_use]
     pub fn chat_not_found() -> Self {
         Self::refused(400, "Bad Request: chat not found")

@@ -18,7 +18,7 @@ use crate::{ClockFn, opensky, reply::Reply};
 /// How many messages one answer holds.
 const MOST_MESSAGES: usize = 500;
 
-/// Nothing but what this server serves, and nobody may frame it.
+/// Nothing but what this server serves, and no page may frame it.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

@@ -59,7 +59,7 @@ fn is_key(word: &str) -> bool {
     word.contains('_') && word.starts_with(|first: char| first.is_ascii_uppercase()) && word.bytes().all(capital)
 }
 
-/// The environment keys that the code asks for. What it sets for somebody else is not among them.
+/// The environment keys that the code asks for. What it sets for another program is not among them.
 fn keys_in_code() -> BTreeSet<String> {
     let sets = [".with(", ".with_default(", ".without(", ".env(", "env!(", "vec![("];
     // Names of other things, and the demo's list of keys that it does not use.

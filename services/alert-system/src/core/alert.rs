@@ -1,4 +1,4 @@
-//! The message that tells somebody of a crossing.
+//! The message that tells a user of a crossing.
 
 use std::borrow::Cow;
 

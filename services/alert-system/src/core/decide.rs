@@ -4,8 +4,8 @@ use events::{Crossing, FlightCount};
 
 /// Where an interest stands.
 ///
-/// The level and the state of the data are two fields: a reading without a value leaves the level
-/// as it is, so that nobody is told twice because a source was down in between.
+/// The level and the state of the data are two fields: a reading without a value leaves the level as it is, so that no
+/// user is told twice because a source was down in between.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// Which side of its thresholds the last known value was on.
@@ -84,7 +84,7 @@ pub enum InterestEvent {
 /// How a message was settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// Somebody is told.
+    /// The user is told.
     Alerted,
     /// Nothing that anybody wants to know.
     Quiet,
@@ -107,8 +107,8 @@ pub struct Decision {
 
 /// Decides what follows from `event` for an interest that stands at `state`.
 ///
-/// The new level depends on the message alone, never on the level before; what depends on that is
-/// only whether somebody is told. This is what makes repeated messages harmless.
+/// The new level depends on the message alone, never on the level before; what depends on that is only whether the user
+/// is told. This is what makes repeated messages harmless.
 #[must_use]
 pub fn decide(state: &State, event: &InterestEvent) -> Decision {
     let silent = |next, outcome| Decision { next, outcome, crossing: None };
@@ -132,7 +132,7 @@ pub fn decide(state: &State, event: &InterestEvent) -> Decision {
     Decision { next, outcome, crossing }
 }
 
-/// The change of level, if it is one that somebody is told of.
+/// The change of level, if it is one that the user is told of.
 fn crossing(before: Level, after: Level, flight_count: FlightCount, thresholds: Thresholds) -> Option<Crossing> {
     if before == after {
         return None;

@@ -41,11 +41,11 @@ pub struct WireRecord<'a> {
 pub enum Message<'a> {
     /// An interest was removed.
     Removed(Uuid),
-    /// A reading for somebody.
+    /// A reading for a user.
     Reading(Reading<'a>),
 }
 
-/// A reading for somebody, of either kind.
+/// A reading for a user, of either kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reading<'a> {
     /// Addressed to an interest.

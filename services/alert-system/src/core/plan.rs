@@ -44,8 +44,8 @@ pub struct Touched {
     pub is_legacy: bool,
 }
 
-/// Decides about a batch. `known` says where those stand that it is about; whoever is not in it has
-/// never been seen.
+/// Decides about a batch. `known` says where the interests stand that it is about; one that is not in it has never been
+/// seen.
 #[must_use]
 pub fn plan<'a>(messages: &'a [Result<Message<'a>, Rejection>], known: &HashMap<Uuid, CachedState>) -> BatchPlan<'a> {
     let mut plan =

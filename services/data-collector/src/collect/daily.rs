@@ -102,8 +102,8 @@ impl Collector {
         for day in &found.published {
             collection::record_day(&mut transaction, *day, true, known.situation.now).await?;
         }
-        // Asked for somebody who waits, an airport whose traffic is not known proves nothing for others: they are
-        // to be asked for yesterday no later for that.
+        // Asked for a user who waits, an airport whose traffic is not known proves nothing for others: they are to be
+        // asked for yesterday no later for that.
         if found.unpublished && (days != DaySelection::NewestForWaiting || need.traffic > FlightCount::ZERO) {
             collection::record_day(&mut transaction, yesterday, false, known.situation.now).await?;
         }
@@ -115,7 +115,7 @@ impl Collector {
             let metrics = if asked.is_empty() { &watch.requested } else { &watch.metrics };
             let metrics: Vec<_> = metrics.iter().copied().filter(|of| Kind::of(*of) == Kind::Daily).collect();
             self.store_readings(&mut transaction, known, need, &metrics, found, now).await?;
-            // Whoever waits is served when the silence ends, as if nothing had been asked.
+            // The users who wait are served when the silence ends, as if nothing had been asked.
             if !found.refused {
                 collection::forget_requests(&mut transaction, &need.airport, &metrics).await?;
             }

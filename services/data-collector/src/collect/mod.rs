@@ -81,7 +81,7 @@ pub struct Collector {
     pub interval: TimeDelta,
     /// What a full bucket holds until a header says otherwise.
     pub tier: Tier,
-    /// Told when somebody waits for an airport.
+    /// Told when a user waits for an airport.
     pub wake: Arc<Notify>,
     /// Where the budget report is shown.
     pub part: HealthPart,

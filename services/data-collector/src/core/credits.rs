@@ -13,8 +13,7 @@ pub const STATES_COST_OF_THE_GLOBE: u32 = 4;
 /// What one direction of one airport on one finished UTC day is taken to cost until headers show it.
 pub const FLIGHTS_COST: u32 = 30;
 
-/// More than one such call can cost: a header that fell by more was lowered by somebody else who uses
-/// the account.
+/// More than one such call can cost: a header that fell by more was lowered by another program that uses the account.
 const HIGHEST_FLIGHTS_COST: u32 = 60;
 
 /// How long a bucket rests when the source says "too many requests" but not until when.

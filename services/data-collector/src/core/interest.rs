@@ -13,7 +13,7 @@ const HARDLY_ANY_A_DAY: f64 = 1.0;
 /// 0 to 11 departures a month.
 const KNOWN_TO_BE_HARDLY_SEEN: [&str; 1] = ["LICC"];
 
-/// How many live readings without a single aircraft make one suspect that nobody listens there.
+/// How many live readings without a single aircraft make one suspect that no receiver listens there.
 const EMPTY_LIVE_READINGS: i64 = 12;
 
 /// When to tell: above `high`, below `low`.

@@ -1,10 +1,10 @@
 //! The credit planner: what to ask next, when, and how long the credits last.
 //!
-//! The planner is asked again after every step, with what is known then, so it never has to foresee
-//! failures: it spreads what is left over what is left of the day. `live` figures of all airports are
-//! taken in one cycle. Daily figures go by four rules, in this order: an airport that somebody waits
-//! for; a day that is not held and was not asked for yet; a probe whether yesterday is published; and,
-//! from what remains, airports once more: for a day that was found unpublished, or for corrections.
+//! The planner is asked again after every step, with what is known then, so it never has to foresee failures: it
+//! spreads what is left over what is left of the day. `live` figures of all airports are taken in one cycle. Daily
+//! figures go by four rules, in this order: an airport that a user waits for; a day that is not held and was not asked
+//! for yet; a probe whether yesterday is published; and, from what remains, airports once more: for a day that was
+//! found unpublished, or for corrections.
 //!
 //! `schedule` knows what is due and when, `neighbours` which airports share a box; `batching` makes calls of
 //! both that the credits allow.
@@ -54,7 +54,7 @@ pub struct Situation {
     pub probe_deferred_at: Option<DateTime<Utc>>,
 }
 
-/// An airport whose live figures somebody watches.
+/// An airport whose live figures a user watches.
 #[derive(Clone, Debug)]
 pub struct LiveNeed {
     /// Its ICAO code.
@@ -63,13 +63,13 @@ pub struct LiveNeed {
     pub position: Position,
     /// When it was last asked for, successfully or not.
     pub attempted_at: Option<DateTime<Utc>>,
-    /// Whether somebody waits for it.
+    /// Whether a user waits for it.
     pub requested: bool,
     /// Whether it is to have a box of its own: the source refused one that it shared.
     pub alone: bool,
 }
 
-/// An airport whose finished days somebody watches.
+/// An airport whose finished days a user watches.
 #[derive(Clone, Debug)]
 pub struct DailyNeed {
     /// Its ICAO code.
@@ -81,7 +81,7 @@ pub struct DailyNeed {
     /// How many attempts in a row, up to that one, had no answer; none when it was answered, if only
     /// with "nothing there".
     pub failures: u32,
-    /// Whether somebody waits for it.
+    /// Whether a user waits for it.
     pub requested: bool,
     /// How many flights its newest day had: the busiest airport is the best probe.
     pub traffic: FlightCount,
@@ -126,8 +126,8 @@ pub enum CollectionStep {
 pub enum DaySelection {
     /// Yesterday, and the day before where yesterday is not published.
     Newest,
-    /// The same for somebody who waits, whatever other airports had to say about yesterday. Where it is
-    /// unpublished, it says nothing about others either, unless the airport is known for its traffic.
+    /// The same for a user who waits, whatever other airports had to say about yesterday. Where it is unpublished, it
+    /// says nothing about others either, unless the airport is known for its traffic.
     NewestForWaiting,
     /// The day before yesterday: yesterday was found unpublished a short while ago.
     DayBefore,

@@ -62,7 +62,7 @@ pub(super) struct Done {
     warning: Option<String>,
 }
 
-/// Somebody's interests.
+/// A user's interests.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Interests)]
 pub(super) struct InterestsBody {
@@ -85,7 +85,7 @@ struct InterestBody {
     next_collection_at: DateTime<Utc>,
 }
 
-/// Registers an airport for somebody, and has it collected at once.
+/// Registers an airport for a user, and has it collected at once.
 #[utoipa::path(
     post,
     path = "/interests",
@@ -199,7 +199,7 @@ pub(super) async fn remove(
     .await
 }
 
-/// What somebody is interested in, and when it will be collected next.
+/// What a user is interested in, and when it will be collected next.
 #[utoipa::path(
     get,
     path = "/interests/{email}",
@@ -215,7 +215,7 @@ pub(super) async fn list(
     Extension(context): Extension<RequestContext>,
     PathParam(email): PathParam,
 ) -> Result<Json<InterestsBody>, Problem> {
-    // What is no address is nobody's.
+    // What is no address is no user's.
     let email: EmailAddress = email.parse().map_err(|_| not_found(NO_USER))?;
     let user_id = api.user(&email, &context).await?.ok_or_else(|| not_found(NO_USER))?;
     let store = api.store()?;
@@ -242,7 +242,7 @@ fn done(status: StatusCode, message: &str, warning: Option<String>) -> Answer {
     Answer { status, body }
 }
 
-/// What to say to somebody who set `low` where hardly anything is ever seen.
+/// What to say to a user who set `low` where hardly anything is ever seen.
 async fn warning(
     connection: &mut sqlx::PgConnection,
     named: Named<'_>,

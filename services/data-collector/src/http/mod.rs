@@ -77,7 +77,7 @@ impl Api {
     }
 }
 
-/// The airport that somebody means.
+/// The airport that the caller means.
 fn airport(code: &str) -> Result<Airport, Problem> {
     airports::lookup(code).ok_or_else(|| bad_request("Unknown airport code"))
 }

@@ -22,7 +22,7 @@ use crate::{core::interest::HIGHEST_THRESHOLD, store::interests::Named};
 
 const MISSING: &str = "Missing email or airport_code";
 
-/// A request that is to change somebody's interests.
+/// A request that is to change a user's interests.
 pub(super) struct InterestRequest {
     /// What it says.
     pub fields: JsonFields,

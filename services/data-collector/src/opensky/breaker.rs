@@ -39,7 +39,7 @@ impl Breaker {
         counts: impl Fn(&CallError) -> bool,
         call: impl Future<Output = Result<T, CallError>>,
     ) -> Result<T, CallError> {
-        // A call without end is recorded as nothing at all: whoever calls bounds the time inside.
+        // A call without end is recorded as nothing at all: the caller bounds the time inside.
         self.machine.call_with(counts, Box::pin(call)).await.map_err(|error| match error {
             failsafe::Error::Inner(error) => error,
             failsafe::Error::Rejected => CallError::BreakerOpen,

@@ -31,7 +31,7 @@ pub struct OpenSkyConfig {
     pub api_url: Url,
     /// Where tokens come from.
     pub token_url: Url,
-    /// Who we are; nobody in particular without it, with a smaller budget.
+    /// Who we are; without it OpenSky sees an anonymous caller, with a smaller budget.
     pub credentials: Option<Credentials>,
     /// The proxies on the way there.
     pub proxies: Proxies,

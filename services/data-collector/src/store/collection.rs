@@ -26,9 +26,9 @@ pub struct Known {
 /// What is watched at one airport.
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
-    /// Metrics that somebody is interested in.
+    /// Metrics that an interest names.
     pub metrics: Vec<Metric>,
-    /// Those that somebody waits for.
+    /// Those that a user waits for.
     pub requested: Vec<Metric>,
 }
 
@@ -131,8 +131,8 @@ impl Store {
                 .await?;
         for row in requested {
             let Ok(requested) = row.metric.parse() else { continue };
-            // A request outlives an interest that was removed meanwhile; then nobody waits. And one that came
-            // between the two questions has its turn with its interest.
+            // A request outlives an interest that was removed meanwhile; then no user waits. And one that came between
+            // the two questions has its turn with its interest.
             if let Some(watch) = watches.get_mut(&row.airport_code).filter(|watch| watch.metrics.contains(&requested)) {
                 watch.requested.push(requested);
             }
@@ -260,7 +260,7 @@ pub async fn record_plan(connection: &mut PgConnection, next_at: &[(String, Kind
     )
     .execute(&mut *connection)
     .await?;
-    // What nobody watches has no next time, until somebody watches it again.
+    // What no interest names has no next time, until one names it again.
     sqlx::query!(
         "UPDATE schedule SET next_at = NULL
          WHERE next_at IS NOT NULL
@@ -343,15 +343,14 @@ pub async fn record_attempt(
     Ok(())
 }
 
-/// Nobody waits for these figures of the airport any more: each has a reading, stored in the same
-/// transaction, that reaches also those who asked for it meanwhile. Others that were asked for
-/// meanwhile have their own turn.
+/// No user waits for these figures of the airport any more: each has a reading, stored in the same transaction, that
+/// reaches also those who asked for it meanwhile. Others that were asked for meanwhile have their own turn.
 ///
 /// # Errors
 /// When the database is away.
 pub async fn forget_requests(connection: &mut PgConnection, airport: &str, metrics: &[Metric]) -> sqlx::Result<()> {
     let metrics: Vec<&str> = metrics.iter().map(|metric| metric.as_str()).collect();
-    // Where the interest is gone, nobody waits either.
+    // Where the interest is gone, no user waits either.
     sqlx::query!(
         "DELETE FROM collection_requests r WHERE airport_code = $1 AND (
              metric = ANY ($2) OR NOT EXISTS (

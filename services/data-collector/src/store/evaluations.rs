@@ -23,9 +23,9 @@ pub struct Judged {
 /// has its own error.
 ///
 /// An interest is judged by the newest reading, but never ahead of one that was stored after the interest was
-/// added or changed and still waits for the fan-out: that one would come late and count as stale, and nobody
-/// would be told what it says. Only the oldest that waits may be the judge, since its page may be on its way
-/// without the interest; both then send the same message.
+/// added or changed and still waits for the fan-out: that one would come late and count as stale, and the user would
+/// not be told what it says. Only the oldest that waits may be the judge, since its page may be on its way without the
+/// interest; both then send the same message.
 ///
 /// # Errors
 /// When the database is away.

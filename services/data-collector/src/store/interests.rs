@@ -13,7 +13,7 @@ use super::{
 };
 use crate::core::interest::{Change, Coverage, Refused, Thresholds};
 
-/// What somebody wants to be told about.
+/// What a user wants to be told about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interest {
     /// Its id.
@@ -243,7 +243,7 @@ pub async fn forget_contexts(connection: &mut PgConnection, told: &[(Uuid, i64)]
         return Ok(());
     }
     let (ids, versions): (Vec<Uuid>, Vec<i64>) = told.iter().copied().unzip();
-    // Whoever holds a row changes or removes the interest, or forgets the cause as well: no need to wait.
+    // A transaction that holds a row changes or removes the interest, or forgets the cause as well: no need to wait.
     sqlx::query!(
         "UPDATE interests SET request_id = NULL, traceparent = NULL WHERE id IN (
              SELECT i.id FROM interests i
@@ -355,8 +355,8 @@ impl Store {
         Ok(removed)
     }
 
-    /// Removes every interest under an address, whichever registration it is of. New ones are taken:
-    /// an address names nobody for ever. Answers how many there were.
+    /// Removes every interest under an address, whichever registration it is of. New ones are taken: an address names
+    /// no user for ever. Answers how many there were.
     ///
     /// # Errors
     /// When the database is away.

@@ -26,7 +26,7 @@ pub const CHANNEL: &str = "data_collector";
 
 /// What replicas wake each other for.
 pub mod wake {
-    /// Somebody waits for an airport, or watches another one.
+    /// A user waits for an airport, or watches another one.
     pub const COLLECT: &str = "collect";
     /// A reading is to be fanned out.
     pub const READINGS: &str = "readings";

@@ -18,9 +18,9 @@ pub struct Removed {
 }
 
 impl Store {
-    /// Removes readings and flights from before `cutoff`: of watched airports too, and a flight only
-    /// when no airport's day lists it any more. Of airports that nobody watches it also removes when
-    /// they were last tried, where that was before `tried_before`.
+    /// Removes readings and flights from before `cutoff`: of watched airports too, and a flight only when no airport's
+    /// day lists it any more. Of airports that no interest names it also removes when they were last tried, where that
+    /// was before `tried_before`.
     ///
     /// # Errors
     /// When the database is away.
@@ -110,7 +110,7 @@ impl Store {
         }
     }
 
-    /// Forgets who waited, and when airports were tried, where nobody watches any more.
+    /// Forgets who waited, and when airports were tried, where no interest is left.
     async fn forget_unwatched(&self, tried_before: DateTime<Utc>) -> sqlx::Result<()> {
         sqlx::query!(
             "DELETE FROM collection_requests c WHERE NOT EXISTS (
@@ -119,8 +119,8 @@ impl Store {
         )
         .execute(self.pool())
         .await?;
-        // When they were tried last is kept for a while, so that whoever stops watching and begins again
-        // has nothing asked twice.
+        // When they were tried last is kept for a while, so that a user who stops watching and begins again has nothing
+        // asked twice.
         sqlx::query!(
             "DELETE FROM schedule s WHERE next_at IS NULL AND coalesce(attempted_at, '-infinity') < $1
                  AND NOT EXISTS (SELECT 1 FROM watched_series w WHERE w.airport_code = s.airport_code)",

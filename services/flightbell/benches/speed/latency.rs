@@ -1,4 +1,4 @@
-//! From a reading to Telegram: how long somebody waits for a message.
+//! From a reading to Telegram: how long a user waits for a message.
 
 use std::time::Duration;
 

@@ -18,7 +18,7 @@ pub async fn run(database: &mut PgConnection, statements: &str) {
         .unwrap_or_else(|error| panic!("{error}: {statements}"));
 }
 
-/// Nobody asks OpenSky: for the leader there are no credits. What the benchmark writes stays as it is.
+/// No replica asks OpenSky: for the leader there are no credits. What the benchmark writes stays as it is.
 pub async fn keep_the_leader_from_asking(database: &mut PgConnection) {
     run(
         database,

@@ -109,7 +109,7 @@ fn routes(db: DbHandle<PgPool>) -> Routes {
     Routes { router, openapi, access: &ACCESS }
 }
 
-/// Greet somebody
+/// Greet a person
 #[utoipa::path(post, path = "/greetings", request_body = Greeting, responses((status = 201)))]
 async fn greet(State(db): State<DbHandle<PgPool>>, Json(greeting): Json<Greeting>) -> Result<StatusCode, Problem> {
     let insert = sqlx::query("INSERT INTO greetings (name) VALUES ($1)").bind(greeting.name);

@@ -137,7 +137,7 @@ async fn ask(
     proxies: &Proxies,
     question: impl FnOnce(reqwest::Client) -> reqwest::RequestBuilder,
 ) -> Result<Answer, reqwest::Error> {
-    // None of them redirects: whoever does is somebody else, and must not get what we send.
+    // None of them redirects: a server that does is not theirs, and must not get what we send.
     let client = client_for([address], proxies)?.redirect(Policy::none()).timeout(LIMIT).build()?;
     let answer = question(client).send().await?;
     let media_type = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -189,7 +189,7 @@ mod tests {
 
     async fn findings(status: u16, body: &'static str) -> Vec<Finding> {
         let status = StatusCode::from_u16(status).expect("a status");
-        // Whoever follows a redirect is told what it wants to hear.
+        // A client that follows a redirect is told what it wants to hear.
         let elsewhere = async || ([(CONTENT_TYPE, "application/json")], EVERYTHING);
         let answer =
             async move || (status, [(LOCATION, "/elsewhere"), (CONTENT_TYPE, "text/html; charset=utf-8")], body);

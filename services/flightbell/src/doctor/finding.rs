@@ -17,7 +17,7 @@ pub(super) struct Finding {
 pub(super) enum Severity {
     /// As it should be.
     Fine,
-    /// It works, and somebody should know.
+    /// It works, and the operator should know.
     Note,
     /// It must be mended.
     Wrong,

@@ -125,7 +125,7 @@ async fn left_over(folder: &Path) -> Finding {
     }
 }
 
-/// The default address; whoever chose another knows it.
+/// The default address; an operator who chose another knows it.
 fn port() -> Finding {
     let addr = SocketAddr::from(([127, 0, 0, 1], 8443));
     match TcpListener::bind(addr) {

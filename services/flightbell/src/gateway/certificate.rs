@@ -51,7 +51,7 @@ pub(super) struct Pair {
 /// made with the key that lies there.
 ///
 /// # Errors
-/// When a file cannot be read or written, or one of somebody else's pair is missing.
+/// When a file cannot be read or written, or one of a pair that is not ours is missing.
 pub(super) fn load_or_make(folder: &Path, listen: SocketAddr) -> anyhow::Result<Pair> {
     let found = Found::read(folder, listen.ip())?;
     if found.key.as_ref().is_some_and(|key| found.is_our_key(key)) {
@@ -266,7 +266,7 @@ fn clear_away(folder: &Path) -> std::io::Result<()> {
 fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let written = (|| {
-        // A name that nobody has, and that only we can read.
+        // A new name, for a file that only we can read.
         let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder)?;
         file.write_all(content)?;
         file.as_file().sync_all()?;

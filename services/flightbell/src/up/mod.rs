@@ -152,7 +152,7 @@ pub(crate) fn discovery(vars: &dyn Vars, external: &ExternalServers) -> Result<D
     let mut reader = Reader::new(vars);
     let path = reader.raw("PATH").unwrap_or_default();
     reader.finish(|| Some(()))?;
-    // Nothing is looked for in a home where Kafka's jars are named, or somebody else runs it.
+    // Nothing is looked for in a home where Kafka's jars are named, or Kafka runs elsewhere.
     let is_elsewhere = external.kafka.is_some() || external.kafka_home.is_some();
     let cache = paths::cache_home(vars).or_else(|error| if is_elsewhere { Ok(PathBuf::new()) } else { Err(error) })?;
     Ok(Discovery::new(path.into(), external.java_home.clone(), external.kafka_home.clone(), cache))

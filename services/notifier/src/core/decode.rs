@@ -25,7 +25,7 @@ pub struct Decoded {
 /// Reads a message of type `kind` (the header, where there is one).
 ///
 /// # Errors
-/// Why nobody will ever be able to read it, without repeating any of it.
+/// Why it can never be read, without repeating any of it.
 pub fn decode(kind: Option<&str>, value: Option<&[u8]>) -> Result<Decoded, &'static str> {
     if kind.is_some_and(|kind| kind != headers::ALERT_V1) {
         return Err("the type in its header is not one this version knows");

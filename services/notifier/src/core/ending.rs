@@ -12,7 +12,7 @@ const DETOURS: u32 = 5;
 pub enum Outcome {
     /// Telegram accepted the message.
     Sent,
-    /// Nobody knows whether it was delivered; it will be repeated.
+    /// It is unknown whether the message was delivered; it will be repeated.
     Unclear,
     /// Telegram was out of order, and the message was not delivered.
     ChannelFailure,

@@ -1,4 +1,4 @@
-//! Why somebody cannot be reached, and whether it is worth asking Telegram again.
+//! Why a user cannot be reached, and whether it is worth asking Telegram again.
 
 use super::rate_limiter::ChatId;
 
@@ -88,7 +88,7 @@ impl Reason {
     }
 }
 
-/// A chat as a person named it. Whoever names the same chat once more makes another link.
+/// A chat as a person named it. A person who names the same chat once more makes another link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChatLink {
     /// The chat.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// The longest wait between two looks, in intervals.
 const LONGEST: u32 = 4;
-/// A wait is this share of the time that has passed: whoever has just registered names a chat soon.
+/// A wait is this share of the time that has passed: a user who has just registered names a chat soon.
 const SHARE: u32 = 10;
 
 /// How long to wait before looking again for a chat, given how old the alert is; `None` when it has

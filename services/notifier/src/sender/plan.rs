@@ -32,8 +32,8 @@ pub(super) struct SendPlan {
 }
 
 impl Sender {
-    /// Asks where each alert goes, and settles or postpones what goes nowhere. `None` when
-    /// user-manager answers about nobody.
+    /// Asks where each alert goes, and settles or postpones what goes nowhere. `None` when user-manager answers about
+    /// none of the users.
     pub(super) async fn plan(&mut self, due: Vec<DueAlert>) -> Result<Option<SendPlan>, Stop> {
         let user_client = &self.deliveries.user_client;
         let asked = due.iter().map(|alert| user_client.contact(&alert.email, alert.user_id, &alert.context));
@@ -81,7 +81,7 @@ impl Sender {
         }
     }
 
-    /// An alert for somebody who has no chat that can be reached: kept for a day, then undeliverable.
+    /// An alert for a user who has no chat that can be reached: kept for a day, then undeliverable.
     async fn wait_for_chat(&self, plan: &mut SendPlan, alert: DueAlert, reason: Option<Reason>) -> Result<(), Stop> {
         let (interval, max_wait) = (self.deliveries.sending.contact_interval, self.deliveries.sending.contact_timeout);
         let wait = match next_retry(alert.age, interval, max_wait) {
@@ -101,7 +101,7 @@ impl Sender {
         self.settle(alert, Duration::ZERO, (Unsent::Cancelled, None)).await
     }
 
-    /// Whether nobody has set the database's clock for long enough to give something up by it.
+    /// Whether the database's clock has run without a step for long enough to give something up by it.
     fn trusts_ages(&self) -> bool {
         self.clock.steady_for(Instant::now()) >= self.deliveries.sending.clock_steady_time
     }

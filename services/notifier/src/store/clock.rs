@@ -29,7 +29,7 @@ impl Store {
     pub async fn move_times(&self, term: &LeaseTerm, seconds: f64, known: i64) -> Result<(), FenceError> {
         let mut transaction = self.pool.begin().await?;
         term.fence(&mut transaction).await?;
-        // Rows in any order: nobody else may lock some of them meanwhile.
+        // Rows in any order: no other transaction may lock some of them meanwhile.
         sqlx::query!("LOCK TABLE queues IN EXCLUSIVE MODE").execute(&mut *transaction).await?;
         // A row that was written after the clock was set is moved too. No wait is longer than it was meant to be.
         sqlx::query!(
@@ -70,8 +70,8 @@ impl Store {
         Ok(())
     }
 
-    /// Makes a new leader's beginning: times that lie in the future because the clock was set back while
-    /// nobody led, queues that are missing, and queues that wait for an attempt which is not under way.
+    /// Makes a new leader's beginning: times that lie in the future because the clock was set back while no replica
+    /// led, queues that are missing, and queues that wait for an attempt which is not under way.
     ///
     /// # Errors
     /// When a later leader has begun, or the database cannot answer.

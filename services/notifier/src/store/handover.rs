@@ -1,4 +1,4 @@
-//! What whoever sends next has to know of earlier calls.
+//! What the next leader has to know of earlier calls.
 
 use std::time::Duration;
 

@@ -239,7 +239,7 @@ impl Store {
     pub async fn retire(&self, term: &LeaseTerm, emails: &[String]) -> Result<(), FenceError> {
         let mut transaction = self.pool.begin().await?;
         term.fence(&mut transaction).await?;
-        // Whoever adds an alert holds this lock until its commit. So the next statement, whose snapshot is
+        // A transaction that adds an alert holds this lock until its commit. So the next statement, whose snapshot is
         // taken after the lock, sees that alert, or the alert's writer makes the row anew.
         lock(&mut transaction, emails).await?;
         sqlx::query!(

@@ -49,7 +49,7 @@ impl Store {
         )
         .fetch_one(&self.pool)
         .await?;
-        // Those of an earlier version have no reason; then nobody could read the chat.
+        // Those of an earlier version have no reason; then the user could not read the chat.
         let reason = row.reason.as_deref().and_then(Reason::named).unwrap_or(Reason::Forbidden);
         Ok(Undelivered { user_id, version, count: row.count, last: row.last_at.map(|at| (at, reason)) })
     }

@@ -10,7 +10,7 @@ use super::{iban::Iban, tax_code::TaxCode, undelivered::Undelivered};
 /// The longest first or last name, in characters.
 pub const LONGEST_NAME: usize = 100;
 
-/// One registration. Somebody who registers again has another id.
+/// One registration. A user who registers again has another id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UserId(pub Uuid);
 
@@ -22,7 +22,7 @@ pub struct ChatId(i64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WrongChatId;
 
-/// Somebody who registers.
+/// A user who registers.
 pub struct NewUser {
     /// The address.
     pub email: EmailAddress,
@@ -47,7 +47,7 @@ pub enum Change<T> {
     Set(T),
 }
 
-/// What is to be different about somebody.
+/// What is to be different about a user.
 pub struct Changes {
     /// Another first name.
     pub first_name: Option<String>,
@@ -59,7 +59,7 @@ pub struct Changes {
     pub iban: Change<Iban>,
 }
 
-/// Somebody who is registered, as stored.
+/// A registered user, as stored.
 pub struct User {
     /// This registration.
     pub id: UserId,

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::core::user::{Change, Changes, ChatId, LONGEST_NAME, NewUser};
 
-/// Somebody who registers.
+/// A user who registers.
 ///
 /// # Errors
 /// 400 when a required field is missing, else 422 with every field that is wrong.

@@ -25,7 +25,7 @@ use crate::core::{undelivered::Undelivered, user::User};
 )]
 pub struct Api;
 
-/// Somebody who registers.
+/// A user who registers.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what is read field by field")]
 pub struct NewUserBody {
@@ -36,7 +36,7 @@ pub struct NewUserBody {
     first_name: String,
     #[schema(min_length = 1, max_length = 100, example = "Lovelace")]
     last_name: String,
-    /// Letters and digits, at most 32; spaces, dashes, dots and slashes are dropped. Nobody else may have it.
+    /// Letters and digits, at most 32; spaces, dashes, dots and slashes are dropped. No other user may have it.
     #[schema(example = "LVLDAA15T50Z114P")]
     tax_code: Option<String>,
     /// Checked by structure and check digits (ISO 13616); spaces are dropped.
@@ -59,7 +59,7 @@ pub struct ChangesBody {
     iban: Option<String>,
 }
 
-/// Where somebody reads Telegram.
+/// Where a user reads Telegram.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what is read field by field")]
 pub struct ChatLinkBody {
@@ -78,7 +78,7 @@ pub struct Message {
     message: String,
 }
 
-/// Somebody who is registered.
+/// A registered user.
 #[derive(Serialize, ToSchema)]
 #[schema(as = User)]
 pub struct UserBody {

@@ -12,7 +12,7 @@ pub struct RequiredKey(pub Key);
 /// The idempotency key of a call that may go without.
 pub struct OptionalKey(pub Option<Key>);
 
-/// The address in the path. What cannot be one is nobody's.
+/// The address in the path. What cannot be one is no user's.
 pub struct Addressed(pub EmailAddress);
 
 impl<S: Send + Sync> FromRequestParts<S> for RequiredKey {

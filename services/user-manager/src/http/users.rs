@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{core::user::UserId, store};
 
-/// Register somebody
+/// Register a user
 #[utoipa::path(
     post, path = "/users", tag = "users", request_body = NewUserBody,
     params(("Idempotency-Key" = String, Header, description = "Required: sent twice, the request happens once")),
@@ -77,7 +77,7 @@ pub(super) async fn list(State(app): State<App>, query: PageQuery) -> Result<Res
     Ok(page.into_response())
 }
 
-/// Somebody who is registered
+/// A registered user
 #[utoipa::path(
     get, path = "/users/{email}", tag = "users",
     params(("email" = String, Path, description = "The e-mail address, in any case")),
@@ -92,7 +92,7 @@ pub(super) async fn show(State(app): State<App>, Addressed(email): Addressed) ->
     found.map(|user| Json(user.into())).ok_or_else(not_found)
 }
 
-/// Change somebody's names, tax code or bank account
+/// Change a user's names, tax code or bank account
 #[utoipa::path(
     patch, path = "/users/{email}", tag = "users", request_body = ChangesBody,
     params(
@@ -125,7 +125,7 @@ pub(super) async fn change(
     changing.await
 }
 
-/// Delete somebody, and in the end all their interests
+/// Delete a user, and in the end all their interests
 #[utoipa::path(
     delete, path = "/users/{email}", tag = "users",
     params(
@@ -169,7 +169,7 @@ pub(super) async fn delete(
     Ok(settled)
 }
 
-/// Note where somebody reads Telegram
+/// Note where a user reads Telegram
 #[utoipa::path(
     post, path = "/users/telegram", tag = "users", request_body = ChatLinkBody,
     params(("Idempotency-Key" = Option<String>, Header, description = "Honoured when it is sent")),

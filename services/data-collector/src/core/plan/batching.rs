@@ -27,7 +27,7 @@ pub(super) fn live(situation: &Situation, schedule: &LiveSchedule) -> (Option<Co
     let at_once = states.affordable_at(boxes::cost(&calls), now);
     let next_at = needs.iter().enumerate().map(|(place, need)| match (need.requested, airports.contains(&place)) {
         (true, true) => at_once,
-        // It was tried a short while ago; whichever comes first is for whoever waits, too.
+        // It was tried a short while ago; whichever comes first is for the users who wait, too.
         (true, false) if need.free_at(situation) > now => {
             let own = boxes::cost(&boxes_around(needs, &[place]));
             need.free_at(situation).max(states.affordable_at(own, now))

@@ -39,7 +39,7 @@ impl LiveNeed {
 pub(super) struct LiveSchedule {
     /// Those that are due now, as places in [`Situation::live`].
     pub chosen: Vec<usize>,
-    /// Whether this is the regular cycle, and not only for those somebody waits for.
+    /// Whether this is the regular cycle, and not only for those a user waits for.
     pub regular: bool,
     /// When the next regular cycle begins.
     pub cycle_at: DateTime<Utc>,
@@ -67,7 +67,7 @@ impl LiveSchedule {
         Self { chosen: everywhere.into_iter().filter(is_chosen).collect(), regular, cycle_at, round_cost, pace }
     }
 
-    /// When an airport that nobody waits for is collected next.
+    /// When an airport that no user waits for is collected next.
     pub(super) fn in_cycle(&self, situation: &Situation, need: &LiveNeed) -> DateTime<Utc> {
         let free_at = need.free_at(situation);
         if free_at <= self.cycle_at { self.cycle_at } else { self.cycle_at + self.pace.unwrap_or(situation.interval) }
@@ -96,7 +96,7 @@ pub(super) struct DailySchedule {
     pub requests: Vec<DailyRequest>,
     /// When each airport will be collected next, in the same order.
     pub next_at: Vec<DateTime<Utc>>,
-    /// When to look whether yesterday is published; none when it is, or when nobody watches.
+    /// When to look whether yesterday is published; none when it is, or when no airport is watched.
     pub probe_at: Option<DateTime<Utc>>,
     /// The newest day to be held everywhere.
     pub target: NaiveDate,
@@ -121,14 +121,14 @@ pub(super) struct DailyRequest {
     affordable_at: DateTime<Utc>,
     /// Whether yesterday is looked for on this occasion.
     pub probing: bool,
-    /// Whether yesterday is asked for on behalf of somebody who waits.
+    /// Whether yesterday is asked for on behalf of a user who waits.
     pub for_waiting: bool,
 }
 
 /// How urgent something is, the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Urgency {
-    /// Somebody waits.
+    /// A user waits.
     Waiting,
     /// A day that is published, or may be, is not held.
     Missing,
@@ -311,10 +311,10 @@ impl DailyBudget {
         u32::try_from(calls).unwrap_or(u32::MAX).saturating_mul(self.cost)
     }
 
-    /// When an airport that was found unpublished may be asked for again: at the pace of the credits.
-    /// While more than half of what even spending would leave is there, whoever waits for it waits for
-    /// the interval only, and so does what had no answer, every further time twice as long. The first
-    /// time that is so with fewer credits too: perhaps it was not even asked, for an open breaker.
+    /// When an airport that was found unpublished may be asked for again: at the pace of the credits. While more than
+    /// half of what even spending would leave is there, a user who waits for it waits for the interval only, and so
+    /// does what had no answer, every further time twice as long. The first time that is so with fewer credits too:
+    /// perhaps it was not even asked, for an open breaker.
     fn again_at(&self, situation: &Situation, need: &DailyNeed, cost: u32) -> DateTime<Utc> {
         let (now, left) = (situation.now, situation.flights.remaining);
         let Some(pace) = self.retry_pace else { return end_of_day(now) };
@@ -329,9 +329,9 @@ impl DailyBudget {
         need.attempted_at.unwrap_or(now) + soon.min(pace)
     }
 
-    /// Where the credits do not last for every day that is missing, those are asked for one by one
-    /// through the day, the one not tried for longest first: so some are left when yesterday is
-    /// published, and for whoever comes later. Answers what one of them costs, when there are any.
+    /// Where the credits do not last for every day that is missing, those are asked for one by one through the day, the
+    /// one not tried for longest first: so some are left when yesterday is published, and for users who come later.
+    /// Answers what one of them costs, when there are any.
     fn queue(&self, situation: &Situation, requests: &mut [DailyRequest]) -> Option<u32> {
         // What is collected before yesterday is published will be asked for once more after that.
         let again = if situation.yesterday_published_at.is_some() { 0 } else { self.round_cost };

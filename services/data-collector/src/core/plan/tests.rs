@@ -333,7 +333,7 @@ fn more_airports_than_credits_are_collected_one_by_one_through_the_day() {
     let flights = next.budget_report[1];
     assert_eq!((flights.lasts_until, flights.pace), (end_of_day(situation.now), None), "one by one they last the day");
     assert_eq!(next.next_at[1].2, situation.now + turn * 2);
-    // Somebody who comes now does not wait for them.
+    // A user who comes now does not wait for them.
     situation.daily[9].requested = true;
     assert!(matches!(plan(&situation).step, Some(CollectionStep::Daily { airport: 9, .. })));
 }

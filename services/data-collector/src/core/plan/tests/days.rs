@@ -21,8 +21,8 @@ fn days(cases: u32) -> ProptestConfig {
 proptest! {
     #![proptest_config(days(256))]
 
-    /// However the day goes, whoever follows the plan never spends more than there is, never asks
-    /// for an airport sooner than the interval says, and still has credits in the last hour.
+    /// However the day goes, a collector that follows the plan never spends more than there is, never asks for an
+    /// airport sooner than the interval says, and still has credits in the last hour.
     #[test]
     fn a_day_by_the_plan_stays_within_its_credits(
         interval in 60i64..1_200, remaining in 1u32..600, airports in 1usize..6, start in 0u32..20,
@@ -56,7 +56,7 @@ proptest! {
     }
 }
 
-/// A day on which somebody follows the plan for `/flights`, and what the source has on it.
+/// A day on which a collector follows the plan for `/flights`, and what the source has on it.
 struct Day {
     situation: Situation,
     /// From when on yesterday's flights are there; never, where none.
@@ -196,8 +196,8 @@ impl Day {
         self.situation.daily[place].attempted_at.is_none_or(|at| Some(at) < since)
     }
 
-    /// Whatever was asked again, it was not more than its share of the day, and left something for
-    /// somebody who comes now.
+    /// Whatever was asked again, it was not more than its share of the day, and left something for a user who comes
+    /// now.
     fn check(&self, is_first: bool) -> Result<(), TestCaseError> {
         let Situation { now, tier, flights, .. } = self.situation;
         let (left, cost) = (flights.remaining, flights.flights_cost());
@@ -228,8 +228,8 @@ fn sizes() -> impl Strategy<Value = (u32, usize)> {
 proptest! {
     #![proptest_config(days(64))]
 
-    /// Whatever is published and when, and however long nothing is answered: the bucket lasts the day,
-    /// no question is repeated sooner than the interval, and nobody is left out while others are asked again.
+    /// Whatever is published and when, and however long nothing is answered: the bucket lasts the day, no question is
+    /// repeated sooner than the interval, and no airport is left out while others are asked again.
     #[test]
     fn a_day_of_flights_by_the_plan_gives_every_airport_its_share(
         (full, airports) in sizes(), cost in prop::sample::select(vec![4u32, 30]),
@@ -246,7 +246,7 @@ proptest! {
         if held && day.before_is_there { day.hold_the_day_before() }
         day.run_until(begin + TimeDelta::hours(newcomer))?;
 
-        // Somebody comes who watches another airport, and does not wait for those asked again.
+        // A user comes who watches another airport, and does not wait for those asked again.
         let first = 2 * cost * u32::try_from(airports).unwrap();
         let at_once = 3 * cost + 2 * first <= full * 9 / 10;
         day.situation.daily.push(DailyNeed { requested: true, ..daily("NEW", [None, None], None) });
