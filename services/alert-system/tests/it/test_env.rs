@@ -48,7 +48,7 @@ pub struct SentAlert {
     pub flight_count: FlightCount,
 }
 
-/// Somebody's interest, and how its messages are made.
+/// A user's interest, and how its messages are made.
 #[derive(Clone, Debug)]
 pub struct Interest {
     pub id: Uuid,

@@ -34,7 +34,7 @@ async fn neighbours_share_one_call_and_requests_for_one_airport_are_joined() {
     }
     env.scripted.set_aircraft("a", PARIS.0, PARIS.1, 4);
     env.scripted.set_aircraft("b", ORLY.0, ORLY.1, 2);
-    // Interests that came while nobody could collect: all of them wait.
+    // Interests that came while no replica could collect: all of them wait.
     let day = env.yesterday();
     env.scripted.set_flight_count("KSFO", Direction::Arrival, day, 5);
     env.scripted.set_flight_count("KSFO", Direction::Departure, day, 6);
@@ -294,7 +294,7 @@ async fn an_empty_sky_is_zero() {
     ] {
         wait_for(line, async || app.metrics().contains(line).then_some(())).await;
     }
-    // An airport that nobody watches any more loses its label.
+    // An airport that no interest names any more loses its label.
     app.delete(json!({"email": "ada@example.org", "airport_code": "LFPG", "metric": "live"})).await;
     wait_for("the label to go", async || (!app.metrics().contains("LFPG")).then_some(())).await;
     app.stop().await;

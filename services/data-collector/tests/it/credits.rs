@@ -34,7 +34,7 @@ async fn waits_for_the_interval(env: &TestEnv, app: &App, airport: &str, metric:
     .await;
     let expected = tried + TimeDelta::seconds(300);
     wait_for("the plan", async || (next_collection(app, airport, metric).await == expected).then_some(())).await;
-    // Whoever came is still waited for.
+    // The request of the user who came still waits.
     assert_eq!(env.scalar("SELECT count(*) FROM collection_requests").await, 1);
 }
 
@@ -89,7 +89,7 @@ async fn an_airport_without_flights_leaves_credits_for_the_day_and_for_others() 
     })
     .await;
     assert!((asked[3].at - asked[2].at).num_minutes() >= 60, "{asked:?}");
-    // Somebody who comes now is served at once.
+    // A user who comes now is served at once.
     let before = env.yesterday().pred_opt().expect("a day");
     env.scripted.set_flight_count("KSFO", Direction::Arrival, before, 9);
     app.watch("ada@example.org", "KSFO", "arrivals", Some(3), None).await;

@@ -149,7 +149,7 @@ async fn a_busy_airport_s_day_without_flights_is_unknown_until_a_second_answer_s
     let app = env.start_with(|config| config.collect_interval = Duration::from_secs(60)).await;
     app.watch(ADA, "KSFO", "arrivals", None, Some(20)).await;
     assert_eq!(app.wait_reading("KSFO", "arrivals", |_| true).await["value"], 30);
-    // Yesterday turns out to be published, and nobody seems to have landed at San Francisco.
+    // Yesterday turns out to be published, and no flight seems to have landed at San Francisco.
     env.scripted.set_flight_count("EGLL", Direction::Arrival, env.yesterday(), 8);
     app.watch(ADA, "EGLL", "arrivals", Some(3), None).await;
     assert_eq!(app.wait_reading("EGLL", "arrivals", |reading| !is_unknown(reading)).await["value"], 8);

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::support::{TestEnv, wait_for};
 
-/// Gives an airport so many interests, of people nobody asks about.
+/// Gives an airport so many interests, of people whom no test asks about.
 async fn populate(env: &TestEnv, airport: &str, interests: i32) {
     sqlx::query(
         "INSERT INTO interests

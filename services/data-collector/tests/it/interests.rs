@@ -393,7 +393,7 @@ async fn interests_do_not_outlive_their_user() {
     let body = json!({"email": "ada@example.org", "airport_code": "LFPG", "high_value": 5});
     let late = app.post(body.clone()).await;
     assert_eq!((late.status, late.body["error"].as_str()), (404, Some("User does not exist")));
-    // Somebody who registers again is another person, whom a late deletion does not touch.
+    // A user who registers again is another person, whom a late deletion does not touch.
     env.person("ada@example.org");
     assert_eq!(app.post(body).await.status, 201);
     assert_eq!(app.delete_user("ada@example.org", Some(user_id)).await.expect("deleted"), 0);

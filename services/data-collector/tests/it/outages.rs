@@ -82,7 +82,7 @@ async fn a_database_that_is_away_at_start_is_waited_for() {
     let waiting = async {
         let is_named = async || app.part("postgres").await.filter(|(up, why)| !up && why.contains("cannot be reached"));
         wait_for("readiness to name it", is_named).await;
-        // Whoever asks meanwhile is told to come again.
+        // A caller who asks meanwhile is told to come again.
         for (method, path) in [("GET", "/flights/LFPG"), ("GET", "/readings/LFPG"), ("POST", "/interests")] {
             let answer = app.call(method, path, Some(interest("LFPG"))).await;
             let comes_again = answer.headers.contains_key("retry-after");

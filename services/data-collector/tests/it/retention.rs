@@ -74,7 +74,7 @@ async fn an_airport_that_nobody_watches_any_more_leaves_no_plan_behind() {
     wait_for("the plan", async || (env.scalar(planned).await == 1).then_some(())).await;
     let store = data_collector::store::Store::new(env.database.pool.clone());
     let (now, hour) = (env.clock.now(), chrono::TimeDelta::hours(1));
-    // Whoever begins again at once must not have it asked twice.
+    // A user who begins again at once must not have it asked twice.
     store.remove_before(now - hour, now - hour).await.expect("removed");
     assert_eq!(env.scalar("SELECT count(*) FROM schedule").await, 2);
     store.remove_before(now - hour, now + hour).await.expect("removed");

@@ -110,7 +110,7 @@ async fn a_key_replays_while_user_manager_is_silent() {
     let headers = [("Idempotency-Key", "once")];
     let ask = async || app.call_with("POST", "/interests", Some(interest("ada@example.org")), &headers).await;
     assert_eq!(ask().await.status, 201);
-    // And so does the refusal of somebody who does not exist.
+    // And so does the refusal of a user who does not exist.
     let headers_of_eve = [("Idempotency-Key", "twice")];
     let eve = async || app.call_with("POST", "/interests", Some(interest("eve@example.org")), &headers_of_eve).await;
     assert_eq!(eve().await.status, 404);

@@ -14,7 +14,7 @@ use crate::{
     program,
 };
 
-/// Where a picture of the page is left for whoever wants to look.
+/// Where a picture of the page is left for a developer who wants to look.
 fn picture() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("demo.png")
 }

@@ -130,7 +130,7 @@ pub async fn client(certificate: &Path) -> reqwest::Client {
     client.build().expect("a client")
 }
 
-/// Somebody with a chat who watches Paris, set up through the public API.
+/// A user with a chat who watches Paris, set up through the public API.
 pub async fn register(client: &reqwest::Client, base: &str, email: &str, chat_id: i64, interest: Value) {
     let user = json!({"email": email, "first_name": "Ada", "last_name": "Lovelace"});
     assert_eq!(post(client, &format!("{base}/user-manager/users"), &user).await, 201);

@@ -11,7 +11,7 @@ use crate::{
     up::UpInstance,
 };
 
-/// Somebody's home, and nobody outside who answers.
+/// A user's home, and no server outside that answers.
 fn on_a_bare_machine(home: String) -> [(&'static str, String); 3] {
     let nobody = "http://127.0.0.1:1";
     [("HOME", home), ("OPEN_SKY_API_URL", nobody.to_owned()), ("TELEGRAM_API_URL", nobody.to_owned())]
@@ -67,7 +67,7 @@ async fn doctor_names_servers_that_a_killed_run_left_and_the_command_that_stops_
 
 #[tokio::test]
 async fn doctor_says_that_the_port_is_taken_and_which_credentials_are_refused() {
-    // Taken by us, or by somebody else already.
+    // Taken by us, or by another process already.
     let _taken = TcpListener::bind("127.0.0.1:8443");
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));

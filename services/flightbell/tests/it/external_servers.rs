@@ -1,4 +1,4 @@
-//! `flightbell up` on servers that somebody else runs.
+//! `flightbell up` on servers that the operator runs.
 
 use local_servers::{Addresses, orphans};
 use serde_json::json;

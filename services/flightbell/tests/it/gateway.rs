@@ -36,7 +36,7 @@ struct Gateway {
 }
 
 impl Gateway {
-    /// A gateway before a user-manager at `service`, and a data-collector that nobody runs.
+    /// A gateway before a user-manager at `service`, and a data-collector that does not run.
     async fn before(service: SocketAddr) -> Self {
         let folder = folder();
         let certificates = folder.path().display().to_string();

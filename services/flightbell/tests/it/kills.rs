@@ -40,7 +40,7 @@ fn rng() -> (u64, StdRng) {
     (seed, StdRng::seed_from_u64(seed))
 }
 
-/// Traffic that comes and goes in turn, and what somebody must be told about it.
+/// Traffic that comes and goes in turn, and what the user must be told about it.
 struct Alternation {
     full: bool,
     told: Vec<&'static str>,
@@ -116,7 +116,7 @@ async fn processes_killed_at_random_moments_lose_no_alert_and_repeat_none_beyond
             deployment.kill(victim).await;
             deployment.start(victim).await;
         };
-        // Somebody registers meanwhile, and tries again until there is an answer.
+        // A user registers meanwhile, and tries again until there is an answer.
         let (_, registered) = tokio::join!(blow, post(&client, &users, &newcomer));
         let after = format!("seed {seed} round {round} {victim}");
         assert_eq!(registered, 201, "{after}");

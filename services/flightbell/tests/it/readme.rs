@@ -59,7 +59,7 @@ async fn what_the_readme_has_people_paste_works_and_works_again() {
     for round in 1..=2 {
         for command in &commands {
             if command.contains(" -X DELETE ") {
-                // Each time somebody new: 3 aircraft are below 5, and 50 flights below 400.
+                // Each time a new user: 3 aircraft are below 5, and 50 flights below 400.
                 env.texts(|texts| texts.len() >= 2 * round).await;
             }
             if command.contains(" -d ") || command.contains(" -X ") {

@@ -31,7 +31,7 @@ async fn a_registration_over_https_ends_as_a_message_in_the_chat() {
         assert!(text.contains(condition) && text.contains("LFPG") && text.contains("Charles de Gaulle"), "{text}");
     }
 
-    // Whoever is forgotten hears nothing more, and what they watched is gone.
+    // A user who is deleted hears nothing more, and what they watched is gone.
     let deleted = deployment.client.delete(format!("{}/user-manager/users/ada@example.org", deployment.base));
     let deleted = deleted.header("Idempotency-Key", "bye").send().await.expect("answered");
     assert_eq!(deleted.status(), 200);

@@ -13,7 +13,7 @@ use crate::{
     program::{self, PATIENCE},
 };
 
-/// `flightbell up` in a folder of its own, somebody's client, and the environment around both.
+/// `flightbell up` in a folder of its own, a user's client, and the environment around both.
 pub struct UpInstance {
     pub env: TestEnv,
     pub client: reqwest::Client,
@@ -284,7 +284,7 @@ async fn a_second_ctrl_c_ends_it_at_once_with_130_and_leaves_no_server() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminal_that_is_closed_stops_it_in_order_unless_nohup_was_asked_for() {
-    // Whoever runs the tests may have asked for nohup, which every process below inherits.
+    // The person who runs the tests may have asked for nohup, which every process below inherits.
     let as_in_a_terminal: &[&str] = if cfg!(target_os = "linux") { &["env", "--default-signal=HUP"] } else { &["env"] };
     let (env, parent) = (TestEnv::new().await, folder());
     let mut environment = env.environment();

@@ -42,7 +42,7 @@ async fn a_clock_that_is_set_back_silences_nobody_and_one_that_is_set_forth_hurr
     config.sending.schedule = Schedule::default();
     let worker = Worker::start(config).await;
     worker.wait_until_leading().await;
-    // Back and forth by hours; each time somebody's message waits for 5 s.
+    // Back and forth by hours; each time a user's message waits for 5 s.
     for shift in ["-7 hours", "5 hours", "10 years", "0"] {
         let person = env.person();
         env.telegram.next_in(person.chat, refusal(400, "Bad Request: something new"));

@@ -82,7 +82,7 @@ async fn sigterm_in_the_middle_of_the_work_repeats_and_loses_nothing() {
     process.stop().await;
 }
 
-/// Everybody has everything, and whoever read something twice has an unclear attempt to show for it.
+/// Everybody has everything, and a person who read something twice has an unclear attempt to show for it.
 async fn assert_the_promise_was_kept(env: &TestEnv, people: &[Person], each: usize) {
     for person in people {
         let read = env.telegram.read_in(person.chat);

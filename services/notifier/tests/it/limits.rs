@@ -54,7 +54,7 @@ async fn what_a_group_has_had_still_counts_after_a_restart() {
         let worker = Worker::start(config).await;
         env.tell(&group, &conditions).await;
         env.tell(&env.person(), &["one"]).await;
-        // Two to the group in the first round, none in the second, and one to somebody else in each.
+        // Two to the group in the first round, none in the second, and one to another user in each.
         env.wait_for_count("sent", 2 + round).await;
         worker.stop().await;
         assert_eq!(env.telegram.calls_in(group.chat), 2, "round {round}");

@@ -95,8 +95,8 @@ async fn a_database_that_is_cut_off_for_five_seconds_loses_and_repeats_nothing()
     worker.stop().await;
 }
 
-/// Long enough for the lease to be lost while calls are answered: the outcomes are kept and written
-/// when the database is back, and nobody reads anything twice.
+/// Long enough for the lease to be lost while calls are answered: the outcomes are kept and written when the database
+/// is back, and no user reads anything twice.
 #[tokio::test]
 async fn a_database_that_is_frozen_for_twenty_seconds_loses_and_repeats_nothing() {
     let env = TestEnv::new().await;

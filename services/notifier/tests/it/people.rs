@@ -17,7 +17,7 @@ use tonic::{
 };
 use uuid::Uuid;
 
-/// Somebody.
+/// A person, as user-manager answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Person {
     Known {

@@ -6,8 +6,7 @@ use crate::test_env::TestEnv;
 
 pub const NOTIFIER: &str = env!("CARGO_BIN_EXE_notifier");
 
-/// An environment whose Kafka nobody else uses: the binary reads the contract's topics as the contract's
-/// group.
+/// An environment with a Kafka of its own: the binary reads the contract's topics as the contract's group.
 pub struct Lone {
     pub env: TestEnv,
     _kafka: testkit::Kafka,

@@ -36,7 +36,7 @@ impl Telegram {
         Self(Arc::new(simulator.expect("a simulator for Telegram")))
     }
 
-    /// The next message, whoever it is for, fails like this.
+    /// The next message, to any chat, fails like this.
     pub fn next(&self, failure: Failure) {
         self.fail(Scope::All, failure);
     }

@@ -34,7 +34,7 @@ pub struct TestEnv {
     next_chat: AtomicI64,
 }
 
-/// Somebody who wants to be told.
+/// A user who wants to be told.
 #[derive(Clone, Debug)]
 pub struct Person {
     pub email: String,
@@ -121,14 +121,14 @@ impl TestEnv {
         Worker::start(self.config()).await
     }
 
-    /// Somebody who is registered and has a chat.
+    /// A user who is registered and has a chat.
     pub fn person(&self) -> Person {
         let person = self.stranger();
         self.people.register(&person.email, Some(person.chat));
         person
     }
 
-    /// A group that somebody registered.
+    /// A group that a user registered.
     pub fn group(&self) -> Person {
         let mut person = self.stranger();
         person.chat = -person.chat;
@@ -136,7 +136,7 @@ impl TestEnv {
         person
     }
 
-    /// Somebody whom user-manager does not know (yet).
+    /// A user whom user-manager does not know (yet).
     pub fn stranger(&self) -> Person {
         let id = Uuid::now_v7();
         let chat = self.next_chat.fetch_add(1, Ordering::Relaxed);

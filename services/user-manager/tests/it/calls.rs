@@ -65,7 +65,7 @@ async fn registering_needs_a_key_then_fields_then_a_free_address_and_tax_code() 
     let mut other = with_code("bob@example.org");
     other["tax_code"] = json!("a b 1");
     post(other).key("3").send().await.refuses(409, "Tax code is already in use");
-    // Without tax codes nobody is in anybody's way.
+    // Without tax codes no user is in another's way.
     post(ada("cy@example.org")).key("4").send().await.expect(201);
     post(ada("dan@example.org")).key("5").send().await.expect(201);
 }
@@ -165,7 +165,7 @@ async fn a_change_that_cannot_be_is_refused_and_changes_nothing() {
         patch(body.clone()).await.refuses(422, "Validation failed");
     }
     assert_eq!(service.show("ada@example.org").await.body, before);
-    // One's own code is nobody else's.
+    // A user's own code is no other user's.
     patch(json!({"tax_code": "a1"})).await.expect(200);
 }
 

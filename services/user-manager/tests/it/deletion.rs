@@ -27,7 +27,7 @@ async fn a_deletion_is_relayed_at_once_with_its_id_and_cause() {
     assert_eq!(calls.len(), 1);
     assert_eq!((calls[0].email.as_str(), calls[0].user_id.as_deref()), ("ada@example.org", Some(&*id)));
     assert_eq!(calls[0].context, RequestContext { request_id: Some("req-7".into()), traceparent: Some(TRACE.into()) });
-    // The address is forgotten once nobody needs it.
+    // The address is forgotten once no job needs it.
     assert_eq!(env.count("SELECT count(*) FROM jobs WHERE payload IS NOT NULL").await, 0);
 }
 

@@ -94,7 +94,7 @@ async fn changes_and_links_honour_a_key_when_it_is_sent() {
 #[tokio::test]
 async fn an_effect_whose_caller_hung_up_before_the_commit_is_undone_and_its_key_free() {
     let env = TestEnv::new().await;
-    // Somebody else is registering the same address and has not committed: the call waits for them.
+    // Another transaction registers the same address and has not committed: the call waits for it.
     let mut other = env.database.pool.begin().await.expect("a transaction");
     let insert =
         "INSERT INTO users (id, email, first_name, last_name) VALUES (gen_random_uuid(), 'ada@example.org', 'A', 'L')";

@@ -54,7 +54,7 @@ impl TestEnv {
         Self { database, collector, service }
     }
 
-    /// The id of somebody's registration.
+    /// The id of a user's registration.
     pub async fn id_of(&self, email: &str) -> Uuid {
         let asked = self.service.check(email, None).await.expect("an answer");
         assert!(asked.exists, "{email} is not registered");
@@ -93,7 +93,7 @@ impl Service {
         Call::to(&self.client, self.http, method, path)
     }
 
-    /// Registers somebody with nothing but names.
+    /// Registers a user with nothing but names.
     pub async fn register(&self, email: &str) {
         self.call("POST", "/users").key(&fresh_key()).json(&ada(email)).send().await.expect(201);
     }
@@ -219,7 +219,7 @@ pub fn config(database_url: &str, collector: SocketAddr) -> Config {
     Config { http_addr: listen(), grpc_addr: listen(), ..config }
 }
 
-/// Somebody with this address.
+/// A user with this address.
 pub fn ada(email: &str) -> Value {
     json!({"email": email, "first_name": "Ada", "last_name": "Lovelace"})
 }
