@@ -97,7 +97,9 @@ async fn a_service_of_one_folder_and_one_line_is_found_everywhere() {
     assert!(help.contains("--greeter <HOST:PORT>") && help.contains("[default: greeter:5000]"), "{help}");
 
     let log = room.up.stop().await;
-    assert!(log.contains("settings of greeter: ") && log.contains("greeter has started"), "{log}");
+    let settings = |line: &&str| line.contains("settings of ") && line.contains("greeter: ");
+    assert!(log.lines().filter(settings).any(|line| line.contains("HTTP_ADDR=")), "{log}");
+    assert!(log.contains("greeter has started"), "{log}");
     for protocol in ["HTTP", "gRPC"] {
         let said = format!("service=\"greeter\" protocol=\"{protocol}\"");
         assert_eq!(log.matches(&said).count(), 1, "{said} in\n{log}");
