@@ -66,13 +66,15 @@ async fn a_consumer_that_is_dropped_while_kafka_is_away_holds_up_no_task() {
     let subscription = Subscription::new(&harness.topic, &harness.group);
     let consumer = Consumer::new(&harness.config, subscription, &harness.producer, &runtime).expect("a consumer");
     let seen = Seen::default();
-    let running = tokio::spawn(consumer.run(accepting(&seen), CancellationToken::new()));
+    let mut running = tokio::task::JoinSet::new();
+    running.spawn(consumer.run(accepting(&seen), CancellationToken::new()));
     harness.produce(0..3).await;
     wait_for("the records", || seen.len() >= 3).await;
     proxy.cut();
-    running.abort();
-    let ended = tokio::time::timeout(Duration::from_secs(2), running).await;
-    assert!(ended.expect("within two seconds").expect_err("it was aborted").is_cancelled());
+    running.abort_all();
+    let ended = tokio::time::timeout(Duration::from_secs(2), running.join_next()).await;
+    let ended = ended.expect("within two seconds").expect("a task");
+    assert!(ended.expect_err("it was aborted").is_cancelled());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -119,14 +119,14 @@ async fn a_reader_creates_what_no_owner_creates_and_retries_keep_up_with_their_t
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_with_two_groups_is_created_with_its_retention_and_dead_letters_for_each_by_its_service() {
     const OWNERS: Group = Group { name: "greeter", service: "greeter" };
-    const ANOTHERS: Group = Group { name: "archive", service: "archive" };
+    const ARCHIVES: Group = Group { name: "archive", service: "archive" };
     static TABLE: &[Topic] = &[Topic {
         name: "greetings",
         owner: "greeter",
         key: "name",
         retention: days(2),
         event_types: &[],
-        groups: &[OWNERS, ANOTHERS],
+        groups: &[OWNERS, ARCHIVES],
     }];
     let mut config = KafkaConfig::plain(testkit::kafka().await);
     config.partitions = 1;
@@ -141,7 +141,7 @@ async fn a_row_with_two_groups_is_created_with_its_retention_and_dead_letters_fo
         ensure(&config, &names, service, Criticality::Required, &runtime).await.expect("topics");
         absent(&config, &names).await.expect("an answer")
     };
-    assert_eq!(starts("greeter").await, of_group(&ANOTHERS), "a group's own topics are left to its service");
+    assert_eq!(starts("greeter").await, of_group(&ARCHIVES), "a group's own topics are left to its service");
     let delete = |retention: &str| ("delete".to_owned(), retention.to_owned());
     assert_eq!(settings(&config, &topic).await, delete("172800000"));
     let [letters, retries] = of_group(&OWNERS);

@@ -104,7 +104,7 @@ fn a_name_that_is_almost_a_settings_is_told() {
         ("KAFKA_BROKER_URI", "a"),
         ("KAFKA_BROKRE_URL", "a"),
         ("rust_log", "a"),
-        ("BOT_TOKEN_FLE", "a"),
+        ("BOTTOKEN_FILE", "a"),
         ("no_proxy", "a"),
         ("ALL_PROXY", "http://proxy.test"),
         ("FTP_PROXY", "a"),
@@ -121,7 +121,7 @@ fn a_name_that_is_almost_a_settings_is_told() {
     told.sort_by(|a, b| a.key.cmp(&b.key));
     let told: Vec<_> = told.iter().map(|slip| (slip.key.as_str(), slip.meant.as_str())).collect();
     let expected = [
-        ("BOT_TOKEN_FLE", "BOT_TOKEN_FILE"),
+        ("BOTTOKEN_FILE", "BOT_TOKEN_FILE"),
         ("KAFKA_BROKER_URI", "KAFKA_BROKER_URL"),
         ("KAFKA_BROKRE_URL", "KAFKA_BROKER_URL"),
         ("rust_log", "RUST_LOG"),

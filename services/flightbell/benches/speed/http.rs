@@ -179,22 +179,30 @@ const EMAIL: &str = "('person' || :n || '@example.org')";
 const END: &str = "'9999-12-31'::timestamptz";
 
 fn calls() -> Vec<Call> {
-    let users = |script| Floor { database: "user_manager", script };
-    let data = |script| Floor { database: "data_collector", script };
-    let of_airport = |path: &'static str, airport: &'static str| get(move |_| path.replace("{icao}", airport));
-    let airport = |airport: &str| format!("'{airport}'");
-    let average = |icao: &str| data(statement("data-collector", "FROM airport_days WHERE", &[&airport(icao)]));
-    let nobody = "'00000000-0000-0000-0000-000000000000'::uuid";
-    let page = statement(
-        "data-collector",
-        "WHERE airport_code = $1 AND newest AND (happened_at",
-        &[&airport(AIRPORT), END, "''", END, "1001"],
-    );
-    let readings = statement(
-        "data-collector",
-        "WHERE airport_code = $1 AND (observed_at, id) < ($2, $3)",
-        &[&airport(AIRPORT), END, nobody, "101"],
-    );
+    let mut calls = calls_about_people();
+    calls.push(call_about_interests());
+    calls.extend(calls_about_flights());
+    calls.push(call_about_readings());
+    calls
+}
+
+fn users(script: String) -> Floor {
+    Floor { database: "user_manager", script }
+}
+
+fn data(script: String) -> Floor {
+    Floor { database: "data_collector", script }
+}
+
+fn of_airport(path: &'static str, airport: &'static str) -> Requests {
+    get(move |_| path.replace("{icao}", airport))
+}
+
+fn quoted(airport: &str) -> String {
+    format!("'{airport}'")
+}
+
+fn calls_about_people() -> Vec<Call> {
     vec![
         Call {
             what: "GET /users/{email}",
@@ -215,31 +223,38 @@ fn calls() -> Vec<Call> {
             floor: vec![users(registration())],
             reach: Reach::Share(50.0),
         },
-        Call {
-            what: "GET /interests/{email}",
-            service: "data-collector",
-            requests: get(|n| format!("/interests/person{}@example.org", person(n))),
-            floor: vec![
-                users(format!(
-                    "{SOMEBODY}{}",
-                    statement("user-manager", "telegram_chat_id, chat_link", &[EMAIL, "NULL"])
-                )),
-                data(format!(
-                    "{SOMEBODY}{}",
-                    statement(
-                        "data-collector",
-                        "FROM interests i LEFT JOIN schedule s",
-                        &["md5('person' || :n)::uuid"]
-                    )
-                )),
-            ],
-            reach: Reach::Share(45.0),
-        },
+    ]
+}
+
+fn call_about_interests() -> Call {
+    Call {
+        what: "GET /interests/{email}",
+        service: "data-collector",
+        requests: get(|n| format!("/interests/person{}@example.org", person(n))),
+        floor: vec![
+            users(format!("{SOMEBODY}{}", statement("user-manager", "telegram_chat_id, chat_link", &[EMAIL, "NULL"]))),
+            data(format!(
+                "{SOMEBODY}{}",
+                statement("data-collector", "FROM interests i LEFT JOIN schedule s", &["md5('person' || :n)::uuid"])
+            )),
+        ],
+        reach: Reach::Share(45.0),
+    }
+}
+
+fn calls_about_flights() -> Vec<Call> {
+    let average = |icao: &str| data(statement("data-collector", "FROM airport_days WHERE", &[&quoted(icao)]));
+    let page = statement(
+        "data-collector",
+        "WHERE airport_code = $1 AND newest AND (happened_at",
+        &[&quoted(AIRPORT), END, "''", END, "1001"],
+    );
+    vec![
         Call {
             what: "GET /flights/last/{icao}",
             service: "data-collector",
             requests: of_airport("/flights/last/{icao}", AIRPORT),
-            floor: vec![data(statement("data-collector", "DESC LIMIT 1", &[&airport(AIRPORT)]))],
+            floor: vec![data(statement("data-collector", "DESC LIMIT 1", &[&quoted(AIRPORT)]))],
             reach: Reach::Rate(6_000.0),
         },
         Call {
@@ -263,14 +278,23 @@ fn calls() -> Vec<Call> {
             floor: vec![data(page)],
             reach: Reach::Rate(600.0),
         },
-        Call {
-            what: "GET /readings/{icao}",
-            service: "data-collector",
-            requests: of_airport("/readings/{icao}", AIRPORT),
-            floor: vec![data(readings)],
-            reach: Reach::Share(55.0),
-        },
     ]
+}
+
+fn call_about_readings() -> Call {
+    let nobody = "'00000000-0000-0000-0000-000000000000'::uuid";
+    let readings = statement(
+        "data-collector",
+        "WHERE airport_code = $1 AND (observed_at, id) < ($2, $3)",
+        &[&quoted(AIRPORT), END, nobody, "101"],
+    );
+    Call {
+        what: "GET /readings/{icao}",
+        service: "data-collector",
+        requests: of_airport("/readings/{icao}", AIRPORT),
+        floor: vec![data(readings)],
+        reach: Reach::Share(55.0),
+    }
 }
 
 /// A registration under a key, as `http_edge::idempotency` writes it.
