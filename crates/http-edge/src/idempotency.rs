@@ -15,6 +15,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use pg::Pool;
 use runtime::{periodic::Periodic, principal::Principal};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -114,7 +115,7 @@ impl Key {
 /// # Errors
 /// 409 while an earlier attempt runs, 422 when the key was used for another request, 503 when the
 /// database is away.
-pub async fn begin(pool: &PgPool, key: Option<Key>, request: Fingerprint<'_>) -> Result<Begun, Problem> {
+pub async fn begin(pool: &Pool, key: Option<Key>, request: Fingerprint<'_>) -> Result<Begun, Problem> {
     let mut transaction = pg::begin_as(pool, request.principal).await?;
     let Some(Key(key)) = key else { return Ok(Begun::Fresh(IdempotentTransaction { transaction, key: None })) };
     let stored = StoredKey::of(key, request);
@@ -136,7 +137,7 @@ pub async fn begin(pool: &PgPool, key: Option<Key>, request: Fingerprint<'_>) ->
 ///
 /// # Errors
 /// 422 when the key was used for another request, 503 when the database is away.
-pub async fn replay(pool: &PgPool, key: &Key, request: Fingerprint<'_>) -> Result<Option<Response>, Problem> {
+pub async fn replay(pool: &Pool, key: &Key, request: Fingerprint<'_>) -> Result<Option<Response>, Problem> {
     let key = StoredKey::of(key.0.clone(), request);
     pg::read(pool, || stored(pool, &key)).await?.answer()
 }

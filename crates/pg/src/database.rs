@@ -11,6 +11,8 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
+use super::pool::{KEPT_IDLE, Pool};
+
 const DATABASE_URL: &str = "DATABASE_URL";
 const DATABASE_POOL_SIZE: &str = "DATABASE_POOL_SIZE";
 const DATABASE_BACKGROUND_POOL_SIZE: &str = "DATABASE_BACKGROUND_POOL_SIZE";
@@ -27,8 +29,6 @@ pub const LARGEST_POOL_SIZE: u32 = 500;
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(3);
 /// How long a connection without work is kept.
 const IDLE_LIMIT: Duration = Duration::from_secs(300);
-/// A connection that has been idle for longer is tested before it is lent.
-const TESTED_AFTER: Duration = Duration::from_secs(1);
 /// How long such a test, and the clearing of an interrupted statement, may take.
 const TEST_LIMIT: Duration = Duration::from_secs(1);
 /// A statement that takes longer is logged as slow.
@@ -62,7 +62,7 @@ pub struct Database {
 #[derive(Clone, Debug)]
 pub struct Pools {
     /// For requests, HTTP and gRPC.
-    pub requests: PgPool,
+    pub requests: Pool,
     /// For everything that no caller waits for.
     pub background: PgPool,
 }
@@ -141,7 +141,7 @@ impl Database {
     /// The pools of `service`. Nothing is connected yet.
     pub(super) fn pools(&self, service: &str) -> Pools {
         Pools {
-            requests: self.pool(service, self.pool_size, Some(IDLE_LIMIT)),
+            requests: Pool::alone_on(self.pool(service, self.pool_size, Some(IDLE_LIMIT))),
             background: self.pool(service, self.background_pool_size, Some(IDLE_LIMIT)),
         }
     }
@@ -158,7 +158,7 @@ impl Database {
             .test_before_acquire(false)
             .before_acquire(|connection, used| {
                 Box::pin(async move {
-                    let tested = used.idle_for > TESTED_AFTER;
+                    let tested = used.idle_for > KEPT_IDLE;
                     Ok(!tested || matches!(timeout(TEST_LIMIT, connection.ping()).await, Ok(Ok(()))))
                 })
             })

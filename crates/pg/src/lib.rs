@@ -6,6 +6,7 @@ pub mod lease;
 mod database;
 mod listen;
 mod migration;
+mod pool;
 mod pooler;
 mod retry;
 mod transaction;
@@ -23,6 +24,7 @@ pub use self::{
     database::{DEFAULT_BACKGROUND_POOL_SIZE, DEFAULT_POOL_SIZE, Database, LARGEST_POOL_SIZE, Pools},
     listen::Listener,
     migration::{MigrationError, check, migrate},
+    pool::Pool,
     retry::{begin, read},
     transaction::begin_as,
 };

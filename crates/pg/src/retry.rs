@@ -6,15 +6,35 @@
 
 use sqlx::{PgPool, Postgres, Transaction};
 
+use super::pool::Pool;
+
+/// Connections of which each may turn out to be dead.
+pub trait Pooled {
+    /// How many there are at most.
+    fn size(&self) -> u32;
+}
+
+impl Pooled for PgPool {
+    fn size(&self) -> u32 {
+        self.options().get_max_connections()
+    }
+}
+
+impl Pooled for Pool {
+    fn size(&self) -> u32 {
+        Pooled::size(self.sqlx())
+    }
+}
+
 /// Asks by `ask`, which only reads, and asks again while the connection that it got was dead.
 ///
 /// # Errors
 /// `ask`'s own.
-pub async fn read<T, Fut>(pool: &PgPool, ask: impl Fn() -> Fut) -> sqlx::Result<T>
+pub async fn read<T, Fut>(pool: &(impl Pooled + ?Sized), ask: impl Fn() -> Fut) -> sqlx::Result<T>
 where
     Fut: Future<Output = sqlx::Result<T>>,
 {
-    let mut connections = pool.options().get_max_connections();
+    let mut connections = pool.size();
     loop {
         match ask().await {
             Err(error) if is_dead_connection(&error) && connections > 0 => {
@@ -30,8 +50,8 @@ where
 ///
 /// # Errors
 /// When the database is away.
-pub async fn begin(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
-    read(pool, || pool.begin()).await
+pub async fn begin(pool: &Pool) -> sqlx::Result<Transaction<'static, Postgres>> {
+    read(pool, || pool.begin(None)).await
 }
 
 /// Whether the error says that this one connection has ended.

@@ -115,7 +115,7 @@ pub async fn start(config: Config, runtime: &ServiceRuntime) -> anyhow::Result<R
     db.set(Store::new(pools.requests));
     grpc.set_serving().await;
     // From here on everything is background work.
-    let store = Store::new(pools.background);
+    let store = Store::new(pools.background.clone());
     let topic = topics.topic(&TO_ALERT_SYSTEM);
     let fan_out = Producer::new(&kafka, Profile::Throughput, &topic, Criticality::Optional, runtime)?;
     let at_once = Producer::new(&kafka, Profile::Latency, &topic, Criticality::Optional, runtime)?;
@@ -137,10 +137,10 @@ pub async fn start(config: Config, runtime: &ServiceRuntime) -> anyhow::Result<R
         today: Mutex::default(),
         failures: collect::Failures::default(),
     };
-    let runner = Runner::new(runtime, store.pool().clone()).context("register the metrics of jobs")?;
+    let runner = Runner::new(runtime, pools.background.clone()).context("register the metrics of jobs")?;
     runner.spawn_batches(EVALUATION, Evaluations::settings(), Evaluations(relay.clone()));
     runner.spawn_batches(REMOVAL, Removals::settings(), Removals(relay));
-    periodic::spawn(runtime, runner.upkeep().into_iter().chain([idempotency::clean_up(store.pool().clone())]));
+    periodic::spawn(runtime, runner.upkeep().into_iter().chain([idempotency::clean_up(pools.background)]));
     retention::spawn(runtime, &database, store, retention_days);
     let listener = runner.listen(wake::listener(wake.clone()));
     runtime.tasks.spawn("notifications", listener.run(runtime.clone(), database.clone()));

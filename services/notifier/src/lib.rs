@@ -94,7 +94,7 @@ pub async fn start(config: Config, runtime: &ServiceRuntime) -> anyhow::Result<R
         topics::ensure(&config.kafka, &config.topics, SERVICE.name, Criticality::Required, runtime),
     )?;
     db.set(Store::new(pools.requests));
-    let store = Store::new(pools.background);
+    let store = Store::new(pools.background.clone());
     grpc.set_serving().await;
     let topic = config.topics.topic(&TO_NOTIFIER);
     // The notifier produces nothing but dead letters.
@@ -118,7 +118,7 @@ pub async fn start(config: Config, runtime: &ServiceRuntime) -> anyhow::Result<R
     });
     runtime.tasks.spawn_short("token check", health.check_token(telegram, runtime.clone()));
     consumer.spawn(AlertConsumer::new(store.clone(), topic, news.clone()), runtime);
-    let runner = Runner::new(runtime, store.pool().clone()).context("register the metrics of jobs")?;
+    let runner = Runner::new(runtime, pools.background).context("register the metrics of jobs")?;
     runner.spawn_each(UNDELIVERED_REPORT, reports::settings(), Reports { store: store.clone(), user_client });
     let listener = runner.listen(maintenance::listener(news));
     runtime.tasks.spawn("notifications", listener.run(runtime.clone(), config.database.clone()));

@@ -19,11 +19,11 @@ const TABLES: &str = "CREATE TABLE idempotency_keys (caller text NOT NULL, key t
                       status smallint NOT NULL, body text NOT NULL, created_at timestamptz NOT NULL DEFAULT now(), \
                       principal text NOT NULL DEFAULT 'anonymous', PRIMARY KEY (caller, key))";
 
-async fn pool() -> PgPool {
+async fn pool() -> Pool {
     let database = testkit::empty_database().await;
     sqlx::query(TABLES).execute(&database.pool).await.expect("the keys");
     sqlx::query("CREATE TABLE effects (id int)").execute(&database.pool).await.expect("the effects");
-    database.pool.clone()
+    database.pool.clone().into()
 }
 
 fn key(value: &str) -> Option<Key> {
@@ -44,7 +44,7 @@ fn request(body: &[u8]) -> Fingerprint<'_> {
     }
 }
 
-async fn fresh(pool: &PgPool, body: &[u8]) -> IdempotentTransaction {
+async fn fresh(pool: &Pool, body: &[u8]) -> IdempotentTransaction {
     match begin(pool, key("k"), request(body)).await.expect("begun") {
         Begun::Fresh(attempt) => attempt,
         Begun::Replayed(_) => panic!("nothing was answered yet"),
@@ -55,7 +55,7 @@ async fn effect(attempt: &mut IdempotentTransaction) {
     sqlx::query("INSERT INTO effects VALUES (1)").execute(attempt.connection()).await.expect("the effect");
 }
 
-async fn effects(pool: &PgPool) -> i64 {
+async fn effects(pool: &Pool) -> i64 {
     sqlx::query_scalar("SELECT count(*) FROM effects").fetch_one(pool).await.expect("a count")
 }
 

@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use pg::{Database, Listener, Pools};
+use pg::{Database, Listener, Pool, Pools};
 use runtime::{
     ServiceRuntime,
     clock::Clock,
@@ -58,9 +58,9 @@ async fn background_work_that_holds_every_connection_leaves_requests_and_readine
     let _held = pools.background.begin().await.expect("a transaction");
     let mut requests = Vec::new();
     for _ in 0..settings.pool_size {
-        requests.push(pools.requests.begin().await.expect("a connection"));
+        requests.push(pg::begin(&pools.requests).await.expect("a connection"));
     }
-    assert!(pools.requests.try_acquire().is_none() && pools.background.try_acquire().is_none());
+    assert!(pools.requests.sqlx().try_acquire().is_none() && pools.background.try_acquire().is_none());
     assert!(runtime.readiness.report().await.ready, "a busy database is no database that is away");
 }
 
@@ -68,7 +68,7 @@ async fn background_work_that_holds_every_connection_leaves_requests_and_readine
 async fn a_statement_is_ended_by_the_server_in_both_pools() {
     let database = testkit::empty_database().await;
     let pools = pools(&parse(database.url)).await;
-    for pool in [&pools.requests, &pools.background] {
+    for pool in [pools.requests.sqlx(), &pools.background] {
         let limit: String = sqlx::query_scalar("SHOW statement_timeout").fetch_one(pool).await.expect("a setting");
         assert_eq!(limit, "10s");
     }
@@ -83,10 +83,10 @@ async fn a_restart_of_the_server_is_not_seen_by_those_who_read_or_begin() {
     // Every connection of the pool has just been used, so none is tested before it is lent.
     let mut held = Vec::new();
     for _ in 0..settings.pool_size {
-        held.push(pool.acquire().await.expect("a connection"));
+        held.push(pool.sqlx().acquire().await.expect("a connection"));
     }
     drop(held);
-    let all_are_idle = async || pool.num_idle() == settings.pool_size as usize;
+    let all_are_idle = async || pool.sqlx().num_idle() == settings.pool_size as usize;
     testkit::wait_for("idle connections", Duration::from_secs(10), all_are_idle).await;
     let ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                  WHERE datname = current_database() AND application_name = 'test'";
@@ -94,6 +94,70 @@ async fn a_restart_of_the_server_is_not_seen_by_those_who_read_or_begin() {
     let ask = || sqlx::query_scalar::<_, i32>("SELECT 1").fetch_one(pool);
     assert_eq!(pg::read(pool, ask).await.expect("an answer"), 1);
     pg::begin(pool).await.expect("a transaction");
+}
+
+/// The process that serves the connection which answers.
+async fn server(pool: &Pool) -> i32 {
+    sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(pool).await.expect("an answer")
+}
+
+async fn is_back(pool: &Pool, connections: usize) {
+    let is_back = async || pool.sqlx().num_idle() == connections;
+    testkit::wait_for("the connections to be back", Duration::from_secs(10), is_back).await;
+}
+
+#[tokio::test]
+async fn a_connection_goes_from_request_to_request_and_back_when_none_comes() {
+    let database = testkit::empty_database().await;
+    let pools = pools(&parse(database.url.clone())).await;
+    let pool = &pools.requests;
+    let first = server(pool).await;
+    for _ in 0..20 {
+        assert_eq!(server(pool).await, first);
+        assert_eq!(pool.sqlx().num_idle(), 0, "it did not go back in between");
+    }
+    let transaction = pg::begin(pool).await.expect("a transaction");
+    drop(transaction);
+    is_back(pool, 1).await;
+    server(pool).await;
+    is_back(pool, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_and_transactions_that_wait_for_one_connection_are_all_served() {
+    let database = testkit::empty_database().await;
+    let mut settings = parse(database.url.clone());
+    settings.pool_size = 1;
+    let pool = pools(&settings).await.requests;
+    let mut callers = tokio::task::JoinSet::new();
+    for caller in 0..40 {
+        let pool = pool.clone();
+        callers.spawn(async move {
+            for _ in 0..20 {
+                if caller % 2 == 0 {
+                    server(&pool).await;
+                } else {
+                    pg::begin(&pool).await.expect("a transaction").commit().await.expect("committed");
+                }
+            }
+        });
+    }
+    callers.join_all().await;
+    is_back(&pool, 1).await;
+}
+
+#[tokio::test]
+async fn a_connection_whose_statement_failed_or_was_abandoned_is_not_passed_on() {
+    let database = testkit::empty_database().await;
+    let pools = pools(&parse(database.url.clone())).await;
+    let pool = &pools.requests;
+    sqlx::query("SELECT 1 / 0").execute(pool).await.expect_err("it fails");
+    is_back(pool, 1).await;
+    let asked =
+        tokio::time::timeout(Duration::from_millis(50), sqlx::query("SELECT pg_sleep(0.3)").execute(pool)).await;
+    asked.expect_err("it was abandoned");
+    is_back(pool, 1).await;
+    server(pool).await;
 }
 
 #[tokio::test]
@@ -105,7 +169,7 @@ async fn connections_that_died_silently_are_replaced_within_seconds() {
     let pools = pools(&settings).await;
     let pool = &pools.requests;
     sqlx::query("SELECT 1").execute(pool).await.expect("an answer");
-    testkit::wait_for("it is idle", Duration::from_secs(10), async || pool.num_idle() == 1).await;
+    testkit::wait_for("it is idle", Duration::from_secs(10), async || pool.sqlx().num_idle() == 1).await;
     // Its caller gives up while the only connection waits for an answer that never comes.
     wire.freeze();
     let asked = tokio::time::timeout(Duration::from_millis(100), sqlx::query("SELECT 1").execute(pool)).await;

@@ -15,7 +15,7 @@ pub mod retention;
 
 use chrono::{DateTime, Utc};
 use events::{FlightCount, Metric};
-use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
 /// The database's shape.
@@ -35,7 +35,7 @@ pub mod wake {
 /// The service's own database.
 #[derive(Clone)]
 pub struct Store {
-    pool: PgPool,
+    pool: pg::Pool,
 }
 
 /// One reading of an airport and metric.
@@ -73,13 +73,13 @@ impl Reading {
 impl Store {
     /// Over connections to a migrated database.
     #[must_use]
-    pub fn new(pool: PgPool) -> Self {
-        Self { pool }
+    pub fn new(pool: impl Into<pg::Pool>) -> Self {
+        Self { pool: pool.into() }
     }
 
     /// The connections.
     #[must_use]
-    pub fn pool(&self) -> &PgPool {
+    pub fn pool(&self) -> &pg::Pool {
         &self.pool
     }
 
