@@ -92,6 +92,23 @@ pub fn spawn(runtime: &ServiceRuntime, jobs: impl IntoIterator<Item = Periodic>)
     }
 }
 
+/// Removes one bounded batch after the other until one finds nothing, and answers how many were removed.
+///
+/// # Errors
+/// The first of `remove`.
+pub async fn remove_all<E, Fut>(mut remove: impl FnMut() -> Fut) -> Result<u64, E>
+where
+    Fut: Future<Output = Result<u64, E>>,
+{
+    let mut removed = 0;
+    loop {
+        match remove().await? {
+            0 => return Ok(removed),
+            batch => removed += batch,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};

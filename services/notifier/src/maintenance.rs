@@ -7,7 +7,7 @@ use std::{
 };
 
 use pg::Listener;
-use runtime::periodic::Periodic;
+use runtime::periodic::{Periodic, remove_all};
 use tokio::sync::Notify;
 
 use crate::{
@@ -82,14 +82,7 @@ fn is_time_to_clean(
 }
 
 async fn clean(store: &Store) -> anyhow::Result<()> {
-    let mut removed = 0;
-    loop {
-        let now = store.clean(RETENTION, CLEANED_AT_ONCE).await?;
-        removed += now;
-        if now == 0 {
-            break;
-        }
-    }
+    let removed = remove_all(|| store.clean(RETENTION, CLEANED_AT_ONCE)).await?;
     if removed > 0 {
         tracing::info!("removed {removed} alerts that were settled long ago");
     }

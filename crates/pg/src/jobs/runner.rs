@@ -7,7 +7,11 @@ use std::{
 };
 
 use anyhow::anyhow;
-use runtime::{ServiceRuntime, log_limit::LogLimit, periodic::Periodic};
+use runtime::{
+    ServiceRuntime,
+    log_limit::LogLimit,
+    periodic::{Periodic, remove_all},
+};
 use sqlx::PgPool;
 use tokio::{sync::Notify, time::timeout};
 
@@ -134,14 +138,7 @@ impl Runner {
             kinds.iter().filter_map(|(kind, known)| known.kept_for.map(|age| (*kind, age))).collect()
         };
         for (kind, age) in kinds {
-            let mut removed = 0;
-            loop {
-                let now = forget_settled(&self.pool, kind, age, CLEANED_AT_ONCE).await?;
-                removed += now;
-                if now == 0 {
-                    break;
-                }
-            }
+            let removed = remove_all(|| forget_settled(&self.pool, kind, age, CLEANED_AT_ONCE)).await?;
             if removed > 0 {
                 tracing::info!(job.kind = kind, "removed {removed} jobs that were settled long ago");
             }

@@ -1,6 +1,7 @@
 //! Removing what is older than the retention time.
 
 use chrono::{DateTime, NaiveDate, Utc};
+use runtime::periodic::remove_all;
 
 use super::{Store, flights::lock_lists};
 
@@ -38,7 +39,7 @@ impl Store {
     async fn remove_days(&self, day: NaiveDate) -> sqlx::Result<()> {
         sqlx::query!("DELETE FROM published_days WHERE day < $1", day).execute(self.pool()).await?;
         sqlx::query!("DELETE FROM probes WHERE day < $1", day).execute(self.pool()).await?;
-        loop {
+        let removing = || async {
             let removing = sqlx::query!(
                 "DELETE FROM collected_days WHERE ctid = ANY (ARRAY(
                      SELECT ctid FROM collected_days WHERE day < $1 LIMIT $2
@@ -46,14 +47,13 @@ impl Store {
                 day,
                 BATCH,
             );
-            if removing.execute(self.pool()).await?.rows_affected() == 0 {
-                return Ok(());
-            }
-        }
+            removing.execute(self.pool()).await.map(|done| done.rows_affected())
+        };
+        remove_all(removing).await.map(drop)
     }
 
     async fn remove_listed(&self, day: NaiveDate) -> sqlx::Result<()> {
-        loop {
+        let removing = || async {
             let mut transaction = self.begin().await?;
             lock_lists(&mut transaction).await?;
             let removing = sqlx::query!(
@@ -65,15 +65,13 @@ impl Store {
             );
             let removed = removing.execute(&mut *transaction).await?.rows_affected();
             transaction.commit().await?;
-            if removed == 0 {
-                return Ok(());
-            }
-        }
+            Ok(removed)
+        };
+        remove_all(removing).await.map(drop)
     }
 
     async fn remove_readings(&self, cutoff: DateTime<Utc>) -> sqlx::Result<u64> {
-        let mut removed = 0;
-        loop {
+        let removing = || async {
             let removing = sqlx::query!(
                 "DELETE FROM readings WHERE id = ANY (ARRAY(
                      SELECT id FROM readings r WHERE observed_at < $1
@@ -83,16 +81,13 @@ impl Store {
                 cutoff,
                 BATCH,
             );
-            match removing.execute(self.pool()).await?.rows_affected() {
-                0 => return Ok(removed),
-                rows => removed += rows,
-            }
-        }
+            removing.execute(self.pool()).await.map(|done| done.rows_affected())
+        };
+        remove_all(removing).await
     }
 
     async fn remove_flights(&self, cutoff: DateTime<Utc>) -> sqlx::Result<u64> {
-        let mut removed = 0;
-        loop {
+        let removing = || async {
             // One that a collection lists at this very moment is kept by the foreign key's lock.
             let removing = sqlx::query!(
                 "DELETE FROM flights WHERE ctid = ANY (ARRAY(
@@ -103,11 +98,9 @@ impl Store {
                 cutoff,
                 BATCH,
             );
-            match removing.execute(self.pool()).await?.rows_affected() {
-                0 => return Ok(removed),
-                rows => removed += rows,
-            }
-        }
+            removing.execute(self.pool()).await.map(|done| done.rows_affected())
+        };
+        remove_all(removing).await
     }
 
     /// Forgets who waited, and when airports were tried, where no interest is left.
