@@ -10,8 +10,9 @@ use sqlx::{Connection, PgConnection};
 
 use crate::{
     deployment::Deployment,
-    process::{memory, peak_memory},
+    process::{memory, peak_memory, start},
     program::PATIENCE,
+    rows,
     table::{Table, Target},
 };
 
@@ -28,9 +29,9 @@ const LOOK: Duration = Duration::from_millis(5);
 pub async fn measure(table: &mut Table) {
     println!("one reading to {INTERESTS} interests, {} times", AIRPORTS.len());
     let mut deployment = Deployment::empty(Durability::Durable, &[]).await;
-    start(&mut deployment, "data-collector", "answering HTTP").await;
+    start(&mut deployment, "data-collector").await;
     let mut database = PgConnection::connect(&deployment.postgres.url("data_collector")).await.expect("the database");
-    keep_the_leader_from_asking(&mut database).await;
+    rows::keep_the_leader_from_asking(&mut database).await;
     populate(&mut database, "EHAM", FEW).await;
     for airport in AIRPORTS {
         populate(&mut database, airport, INTERESTS).await;
@@ -53,21 +54,6 @@ pub async fn measure(table: &mut Table) {
     let detail = format!("data-collector: {before:.0} MiB idle, peak {few:.0} for {FEW} and {many:.0} for {INTERESTS}");
     table.add("memory that ten times as many interests add", Target::Under(5.0), many - few, "MiB", detail);
     deployment.close().await;
-}
-
-/// Starts a service and waits until it has said so much.
-async fn start(deployment: &mut Deployment, service: &'static str, said: &str) {
-    deployment.start(service).await;
-    let program = deployment.program(service);
-    testkit::wait_for("the service", PATIENCE, async || program.log().contains(said)).await;
-}
-
-/// The readings here are ours: for the leader there are no credits.
-async fn keep_the_leader_from_asking(database: &mut PgConnection) {
-    let pause = "INSERT INTO credits (bucket, day, remaining, from_header, paused_until)
-                 VALUES ('flights', current_date, 4000, false, now() + interval '1 day')
-                 ON CONFLICT (bucket) DO UPDATE SET paused_until = excluded.paused_until";
-    sqlx::query(pause).execute(database).await.expect("a pause");
 }
 
 /// Gives an airport so many interests, each of another person; none of them is crossed.
@@ -109,7 +95,7 @@ async fn decide(deployment: &mut Deployment) -> f64 {
     let total = FEW + INTERESTS * u32::try_from(AIRPORTS.len()).expect("a number");
     let mut database = PgConnection::connect(&deployment.postgres.url("alert_system")).await.expect("the database");
     let begun = Instant::now();
-    start(deployment, "alert-system", "consuming").await;
+    start(deployment, "alert-system").await;
     while count(&mut database, "SELECT count(*) FROM levels").await < i64::from(total) {
         assert!(begun.elapsed() < 2 * PATIENCE, "not every interest was told");
         tokio::time::sleep(20 * LOOK).await;

@@ -19,7 +19,8 @@ pub struct Floor {
     pub script: String,
 }
 
-/// The statement of `service` that contains `part`, as the service's own checks keep it, with `values` in the places
+/// The statement of `service` that contains `part` when it stands on one line, as the service's own checks keep it,
+/// with `values` in the places
 /// of its parameters: pgbench's variables, so that they are parameters again, or SQL that is made of them.
 pub fn statement(service: &str, part: &str, values: &[&str]) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(service).join(".sqlx");
@@ -27,15 +28,16 @@ pub fn statement(service: &str, part: &str, values: &[&str]) -> String {
     let mut found = files.filter_map(|file| {
         let text = std::fs::read_to_string(file.expect("a file").path()).expect("a statement");
         let data: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-        data["query"].as_str().filter(|query| query.contains(part)).map(str::to_owned)
+        // To pgbench a line is a command.
+        let query: Vec<_> = data["query"].as_str().expect("a query").split_whitespace().collect();
+        Some(query.join(" ")).filter(|query| query.contains(part))
     });
     let query = found.next().unwrap_or_else(|| panic!("{service} has no statement with {part:?}"));
     assert!(found.next().is_none(), "{service} has several statements with {part:?}");
     // From the last one on, so that $1 is not taken for the beginning of $10.
     let numbered = values.iter().enumerate().rev();
     let query = numbered.fold(query, |query, (index, value)| query.replace(&format!("${}", index + 1), value));
-    // To pgbench a line is a command.
-    format!("{};\n", query.split_whitespace().collect::<Vec<_>>().join(" "))
+    format!("{query};\n")
 }
 
 impl Floor {

@@ -12,7 +12,7 @@ use crate::{
     deployment::Deployment,
     floor::{Floor, statement},
     load::{Answers, Requests, Server, Until},
-    program::PATIENCE,
+    process::start,
     rows,
     table::{Table, Target},
 };
@@ -56,9 +56,7 @@ pub async fn measure(table: &mut Table) {
     println!("{CONNECTIONS} callers, {PEOPLE} people, {} flights of one airport", FLIGHTS.0 * FLIGHTS.1);
     let mut deployment = Deployment::empty(Durability::Durable, &[]).await;
     for service in ["user-manager", "data-collector"] {
-        deployment.start(service).await;
-        let program = deployment.program(service);
-        testkit::wait_for("the service", PATIENCE, async || program.log().contains("answering HTTP")).await;
+        start(&mut deployment, service).await;
     }
     populate(&deployment).await;
     let mut refused = 0;
@@ -135,8 +133,8 @@ async fn gateway(table: &mut Table, deployment: &Deployment) -> u64 {
     let requests = [get(user), get(|n| format!("/user-manager{}", user(n)))];
     let next = Arc::new(AtomicU64::new(0));
     let mut answers = [Answers::default(), Answers::default()];
-    for server in [&past, &through] {
-        server.ask(CONNECTIONS, &requests[1], &next, Until::Elapsed(Duration::from_secs(1))).await;
+    for (server, requests) in [&past, &through].into_iter().zip(&requests) {
+        server.ask(CONNECTIONS, requests, &next, Until::Elapsed(Duration::from_secs(1))).await;
     }
     for _ in 0..ROUNDS {
         for ((answers, server), requests) in answers.iter_mut().zip([&past, &through]).zip(&requests) {
@@ -210,7 +208,7 @@ fn calls_about_people() -> Vec<Call> {
             requests: get(user),
             floor: vec![users(format!(
                 "{SOMEBODY}{}",
-                statement("user-manager", "undelivered_reason\n               FROM users WHERE email = $1", &[EMAIL])
+                statement("user-manager", "undelivered_reason FROM users WHERE email = $1", &[EMAIL])
             ))],
             reach: Reach::Share(40.0),
         },
@@ -254,7 +252,7 @@ fn calls_about_flights() -> Vec<Call> {
             what: "GET /flights/last/{icao}",
             service: "data-collector",
             requests: of_airport("/flights/last/{icao}", AIRPORT),
-            floor: vec![data(statement("data-collector", "DESC LIMIT 1", &[&quoted(AIRPORT)]))],
+            floor: vec![data(statement("data-collector", "first_seen DESC LIMIT 1", &[&quoted(AIRPORT)]))],
             reach: Reach::Rate(6_000.0),
         },
         Call {
@@ -310,11 +308,11 @@ fn registration() -> String {
          BEGIN;\n\
          SELECT pg_try_advisory_xact_lock(hashtextextended('idempotency floor ' || :key, 0));\n\
          SELECT request, status, body FROM idempotency_keys \
-         WHERE caller = {caller} AND key = :key::text AND created_at > now() - interval '24 hours';\n\
+         WHERE principal = 'anonymous' AND caller = {caller} AND key = :key::text AND created_at > now() - interval '24 hours';\n\
          SAVEPOINT effect;\n\
          {insert}\
-         INSERT INTO idempotency_keys (caller, key, request, status, body) \
-         VALUES ({caller}, :key::text, sha256({caller}), 201, '{{\"message\":\"User created successfully\"}}') \
+         INSERT INTO idempotency_keys (principal, caller, key, request, status, body) \
+         VALUES ('anonymous', {caller}, :key::text, sha256({caller}), 201, '{{\"message\":\"User created successfully\"}}') \
          ON CONFLICT (caller, key) DO UPDATE \
          SET request = excluded.request, status = excluded.status, body = excluded.body, created_at = now();\n\
          COMMIT;\n"

@@ -8,7 +8,7 @@ use sqlx::PgPool;
 
 use crate::{
     deployment::Deployment,
-    program::PATIENCE,
+    process::start,
     rows,
     table::{Table, Target},
 };
@@ -22,9 +22,7 @@ const ROUNDS: usize = 21;
 pub async fn measure(table: &mut Table) {
     println!("a ledger with {ALERTS} alerts of one person, and {ALERTS} people waiting");
     let mut deployment = Deployment::empty(Durability::Durable, &[]).await;
-    deployment.start("notifier").await;
-    let program = deployment.program("notifier");
-    testkit::wait_for("the tables", PATIENCE, async || program.log().contains("migrated the database")).await;
+    start(&mut deployment, "notifier").await;
     deployment.kill("notifier").await;
     let url = deployment.postgres.url("notifier");
     let mut ledger = rows::connect(&url).await;

@@ -17,7 +17,7 @@ use sqlx::PgPool;
 use crate::{
     deployment::Deployment,
     load::{Requests, Server, Until},
-    program::PATIENCE,
+    process::start,
     rows,
     table::{Table, Target},
 };
@@ -36,9 +36,7 @@ pub async fn measure(table: &mut Table) {
     println!("planning with {} interests on {AIRPORTS} airports", PEOPLE * INTERESTS[1]);
     let mut deployment = Deployment::empty(Durability::Durable, &[]).await;
     for service in ["user-manager", "data-collector"] {
-        deployment.start(service).await;
-        let program = deployment.program(service);
-        testkit::wait_for("the service", PATIENCE, async || program.log().contains("answering HTTP")).await;
+        start(&mut deployment, service).await;
     }
     let mut users = rows::connect(&deployment.postgres.url("user_manager")).await;
     rows::people(&mut users, PEOPLE + u32::try_from(NEWCOMERS).expect("a number")).await;

@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::{deployment::Deployment, program::PATIENCE};
+
 /// Linux tells CPU time in hundredths of a second, whatever its own clock.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -15,6 +17,14 @@ pub struct Usage {
     pub memory: f64,
     /// The share of one core, in percent.
     pub cpu: f64,
+}
+
+/// Starts a service, and waits until it has reached its database.
+pub async fn start(deployment: &mut Deployment, service: &'static str) {
+    deployment.start(service).await;
+    let program = deployment.program(service);
+    let said = format!("{service} has started");
+    testkit::wait_for("the service", PATIENCE, async || program.log().contains(&said)).await;
 }
 
 /// Resident memory in MiB.
