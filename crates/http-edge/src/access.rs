@@ -1,4 +1,4 @@
-//! Which route needs what, and the one layer that enforces it.
+//! Which route needs what, and the one place that enforces it.
 //!
 //! Each service lists its routes as [`RouteAccess`] rows beside its handlers; [`super::serve`] refuses to start when
 //! the rows and the OpenAPI document differ, so no route can be added without saying who may call it.
@@ -6,16 +6,15 @@
 use std::{collections::BTreeSet, convert::Infallible};
 
 use axum::{
-    extract::{FromRequestParts, MatchedPath, Request, State},
+    extract::{FromRequestParts, MatchedPath, Request},
     http::{HeaderValue, Method, StatusCode, header, request::Parts},
-    middleware::Next,
     response::{IntoResponse, Response},
 };
 use runtime::principal::{Permission, Principal};
 use tracing::Span;
 use utoipa::openapi::{OpenApi, path::PathItem};
 
-use super::{Problem, observe::endpoint_of};
+use super::{Problem, observe::endpoint_of, strict::Refusal};
 
 /// Whether the tables are enforced. The one place that decides it for every service.
 pub const POLICY: Policy = Policy::Open;
@@ -148,26 +147,25 @@ fn identify(_: &Request) -> (Principal, &'static [Permission]) {
     (Principal::Anonymous, &[])
 }
 
-/// The layer: tells the span and the handlers who asks, and refuses what the table does not allow.
-pub(super) async fn authorize(State(table): State<RouteTable>, mut request: Request, next: Next) -> Response {
-    let (principal, permissions) = identify(&request);
+/// Tells the span and the handlers who asks, and refuses what the table does not allow.
+pub(super) fn authorize(table: RouteTable, request: &mut Request) -> Result<(), Refusal> {
+    let (principal, permissions) = identify(request);
     Span::current().record("principal", principal.kind());
     // What no route matches is answered 404 further in.
     if request.extensions().get::<MatchedPath>().is_some() {
-        let path = endpoint_of(&request, table.service);
+        let path = endpoint_of(request, table.service);
         let access = table.access(request.method(), &path);
-        match decide(table.policy, access, &principal, permissions) {
-            Ok(()) => {}
-            Err(Denied::NoRow) => return table.no_such_route(&path),
-            Err(Denied::SignInRequired) => {
+        decide(table.policy, access, &principal, permissions).map_err(|denied| match denied {
+            Denied::NoRow => table.no_such_route(&path),
+            Denied::SignInRequired => {
                 let problem = Problem::new(StatusCode::UNAUTHORIZED, "Sign in first");
-                return ([(header::WWW_AUTHENTICATE, "Bearer")], problem).into_response();
+                ([(header::WWW_AUTHENTICATE, "Bearer")], problem).into_response()
             }
-            Err(Denied::Forbidden) => return Problem::new(StatusCode::FORBIDDEN, "Not permitted").into_response(),
-        }
+            Denied::Forbidden => Problem::new(StatusCode::FORBIDDEN, "Not permitted").into_response(),
+        })?;
     }
     request.extensions_mut().insert(principal);
-    next.run(request).await
+    Ok(())
 }
 
 /// Who asks, for a handler.

@@ -17,6 +17,7 @@ mod path_param;
 mod problem;
 mod server;
 mod strict;
+mod timestamp;
 
 pub use access::{Access, CurrentPrincipal, POLICY, Policy, RouteAccess, RouteTable, differences as route_differences};
 pub use body::{Body, JsonFields, Patch, read_body};
@@ -29,3 +30,4 @@ pub use page::{Page, PageQuery};
 pub use path_param::PathParam;
 pub use problem::{FieldError, Problem, ProblemBody};
 pub use server::{Routes, serve};
+pub use timestamp::timestamp;

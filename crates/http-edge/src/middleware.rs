@@ -1,17 +1,16 @@
 //! The middleware of every HTTP edge of ours, whatever it serves.
 
-use std::{any::Any, time::Duration};
+use std::{any::Any, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::{
     Router,
-    extract::Request,
+    extract::{Request, State},
     http::{HeaderMap, StatusCode, header},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
 };
 use runtime::ServiceRuntime;
-use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
@@ -22,9 +21,14 @@ use super::{
 };
 use crate::metrics::HttpMetrics;
 
-/// `routes` with the layers of every edge, the outermost first. Limits of connections lie before all of them
-/// ([`super::ConnectionLimits`]), those of requests in flight behind them, where probes are not meant
-/// ([`super::bounded`]).
+/// What every request passes.
+struct Edge {
+    observer: Observer,
+    access: RouteTable,
+}
+
+/// `routes` with the middleware of every edge. Limits of connections lie before it ([`super::ConnectionLimits`]), those
+/// of requests in flight behind it, where probes are not meant ([`super::bounded`]).
 ///
 /// # Errors
 /// When the runtime's registry counts another edge already.
@@ -35,28 +39,40 @@ pub fn with_middleware(
     access: RouteTable,
 ) -> anyhow::Result<Router> {
     let metrics = HttpMetrics::register(&runtime.registry).context("register the HTTP metrics")?;
-    let observer = Observer { service: runtime.service, metrics, answer_limit };
-    let layers = ServiceBuilder::new()
-        // An id, a span and a trace; counts and durations; 503 after `answer_limit`.
-        .layer(from_fn_with_state(observer, observe))
-        // Every error is a `Problem`.
-        .layer(from_fn(as_problem))
-        // A panic is an error as well.
-        .layer(CatchPanicLayer::custom(panicked))
-        // 400 for what two servers could read differently.
-        .layer(from_fn(refuse_ambiguous))
-        // Who asks, and whether they may.
-        .layer(from_fn_with_state(access, authorize));
-    Ok(with_fallbacks(routes).layer(layers))
+    let edge = Edge { observer: Observer { service: runtime.service, metrics, answer_limit }, access };
+    Ok(with_panics_caught(routes).layer(from_fn_with_state(Arc::new(edge), pass)))
 }
 
-/// `routes` whose every error is a [`Problem`], without the other layers.
+/// The middleware, the outermost first. One layer, since each would copy all that lie behind it for every request.
+async fn pass(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
+    let access = edge.access;
+    // An id, a span and a trace; counts and durations; 503 after `answer_limit`.
+    let answer = observe(&edge.observer, request, move |mut request: Request| async move {
+        // 400 for what two servers could read differently; then who asks, and whether they may.
+        let admitted = refuse_ambiguous(&request).and_then(|()| authorize(access, &mut request));
+        // Every error is a `Problem`.
+        as_problem(match admitted {
+            Ok(()) => next.run(request).await,
+            Err(refusal) => *refusal,
+        })
+    });
+    answer.await
+}
+
+/// `routes` whose every error is a [`Problem`], without the rest of the middleware.
 pub(crate) fn with_problems(routes: Router) -> Router {
-    let layers = ServiceBuilder::new()
-        .layer(from_fn(as_problem))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(refuse_ambiguous));
-    with_fallbacks(routes).layer(layers)
+    let pass = async |request: Request, next: Next| {
+        as_problem(match refuse_ambiguous(&request) {
+            Ok(()) => next.run(request).await,
+            Err(refusal) => *refusal,
+        })
+    };
+    with_panics_caught(routes).layer(from_fn(pass))
+}
+
+/// A panic is an error as well.
+fn with_panics_caught(routes: Router) -> Router {
+    with_fallbacks(routes).layer(CatchPanicLayer::custom(panicked))
 }
 
 /// A path that no route matches, and a method that its route does not have, are answered in our form.
@@ -68,8 +84,7 @@ fn with_fallbacks(routes: Router) -> Router {
 
 /// What was refused before a call of ours was reached, in the framework's own words, takes the one
 /// form that callers know.
-async fn as_problem(request: Request, next: Next) -> Response {
-    let response = next.run(request).await;
+fn as_problem(response: Response) -> Response {
     let status = response.status();
     if !(status.is_client_error() || status.is_server_error()) || is_json(response.headers()) {
         return response;

@@ -1,9 +1,8 @@
 use std::time::{Duration, Instant};
 
 use axum::{
-    extract::{MatchedPath, Request, State},
+    extract::{MatchedPath, Request},
     http::{HeaderName, HeaderValue, Method},
-    middleware::Next,
     response::{IntoResponse, Response},
 };
 use runtime::trace::{RequestContext, follow};
@@ -17,7 +16,6 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// What [`observe`] needs.
-#[derive(Clone)]
 pub(super) struct Observer {
     pub(super) service: &'static str,
     pub(super) metrics: HttpMetrics,
@@ -25,8 +23,15 @@ pub(super) struct Observer {
     pub(super) answer_limit: Duration,
 }
 
-/// Gives every request an id and a span, counts it, and bounds its time.
-pub(super) async fn observe(State(observer): State<Observer>, mut request: Request, next: Next) -> Response {
+/// Gives a request an id and a span, counts it, and bounds the time that `answer` takes.
+pub(super) async fn observe<Fut>(
+    observer: &Observer,
+    mut request: Request,
+    answer: impl FnOnce(Request) -> Fut,
+) -> Response
+where
+    Fut: Future<Output = Response>,
+{
     let begun = Instant::now();
     let method = method_label(request.method());
     let endpoint = endpoint_of(&request, observer.service);
@@ -49,7 +54,9 @@ pub(super) async fn observe(State(observer): State<Observer>, mut request: Reque
     // A caller who hangs up drops this future; the guard keeps the gauge right.
     let guard = scopeguard::guard(in_progress, |in_progress| in_progress.dec());
 
-    let answer = tokio::time::timeout(observer.answer_limit, next.run(request)).instrument(span.clone()).await;
+    // The work begins inside the span.
+    let answer = async { tokio::time::timeout(observer.answer_limit, answer(request)).await };
+    let answer = answer.instrument(span.clone()).await;
     let mut response =
         answer.unwrap_or_else(|_| Problem::unavailable("The service", &"no answer in time").into_response());
 

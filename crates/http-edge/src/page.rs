@@ -1,7 +1,6 @@
 use std::borrow::Cow;
 
 use axum::{
-    Json,
     extract::{FromRequestParts, Query},
     http::{HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
@@ -110,7 +109,11 @@ fn only<'a>(pairs: &'a [(String, String)], key: &str) -> Result<Option<&'a str>,
 
 impl<T: Serialize> IntoResponse for Page<T> {
     fn into_response(self) -> Response {
-        let mut response = Json(self.items).into_response();
+        let json = match serde_json::to_vec(&self.items) {
+            Ok(json) => json,
+            Err(error) => return Problem::internal("write a page", &error).into_response(),
+        };
+        let mut response = ([(header::CONTENT_TYPE, "application/json")], json).into_response();
         if let Some(link) = self.link {
             response.headers_mut().insert(header::LINK, link);
         }

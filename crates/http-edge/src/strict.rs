@@ -1,25 +1,27 @@
 use axum::{
     extract::Request,
     http::{HeaderValue, Method, StatusCode, Version, header, uri::Authority},
-    middleware::Next,
     response::{IntoResponse, Response},
 };
 
 use super::Problem;
 
+/// The answer to a request that is refused.
+pub(super) type Refusal = Box<Response>;
+
 /// Refuses requests that two servers on their way could read differently: without a host in HTTP/1.1,
 /// with two of them, or with one that is none; and methods that no edge of ours has.
-pub(super) async fn refuse_ambiguous(request: Request, next: Next) -> Response {
+pub(super) fn refuse_ambiguous(request: &Request) -> Result<(), Refusal> {
     if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
-        return Problem::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed").into_response();
+        return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed").into_response().into());
     }
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let (first, second) = (hosts.next(), hosts.next());
     let is_missing = first.is_none() && request.version() == Version::HTTP_11;
     if is_missing || second.is_some() || !first.is_none_or(is_host) {
-        return Problem::new(StatusCode::BAD_REQUEST, "One valid Host header is required").into_response();
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "One valid Host header is required").into_response().into());
     }
-    next.run(request).await
+    Ok(())
 }
 
 /// A host may be left empty (RFC 9112, section 3.2).

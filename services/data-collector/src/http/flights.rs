@@ -1,7 +1,9 @@
+use std::sync::Arc;
+
 use axum::{Json, extract::State, http::StatusCode};
 use chrono::{DateTime, Datelike, Utc};
 use events::FlightCount;
-use http_edge::{Page, PageQuery, PathParam, Problem};
+use http_edge::{Page, PageQuery, PathParam, Problem, timestamp};
 use pg::read;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -33,7 +35,9 @@ pub(super) struct FlightBody {
     departure_airport_candidates_count: Option<i32>,
     /// Airports that were near the last position.
     arrival_airport_candidates_count: Option<i32>,
+    #[serde(serialize_with = "timestamp")]
     first_seen: DateTime<Utc>,
+    #[serde(serialize_with = "timestamp")]
     last_seen: DateTime<Utc>,
     #[serde(skip)]
     happened_at: DateTime<Utc>,
@@ -69,7 +73,7 @@ pub(super) struct AverageBody {
     )
 )]
 pub(super) async fn list(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     PathParam(code): PathParam,
     page: PageQuery,
 ) -> Result<Page<FlightBody>, Problem> {
@@ -114,7 +118,10 @@ fn seconds(text: &str) -> Option<DateTime<Utc>> {
         (status = 404, description = "No days are held", body = http_edge::ProblemBody),
     )
 )]
-pub(super) async fn average(State(api): State<Api>, PathParam(code): PathParam) -> Result<Json<AverageBody>, Problem> {
+pub(super) async fn average(
+    State(api): State<Arc<Api>>,
+    PathParam(code): PathParam,
+) -> Result<Json<AverageBody>, Problem> {
     let airport = airport(&code)?;
     let pool = api.store()?.pool();
     let held = read(pool, || days_held(pool, airport.icao.as_str())).await?;
@@ -142,7 +149,7 @@ pub(super) async fn average(State(api): State<Api>, PathParam(code): PathParam) 
         (status = 404, description = "No flights are held", body = http_edge::ProblemBody),
     )
 )]
-pub(super) async fn last(State(api): State<Api>, PathParam(code): PathParam) -> Result<Json<FlightBody>, Problem> {
+pub(super) async fn last(State(api): State<Arc<Api>>, PathParam(code): PathParam) -> Result<Json<FlightBody>, Problem> {
     let airport = airport(&code)?;
     let store = api.store()?;
     let newest = read(store.pool(), || store.newest_flight(airport.icao.as_str())).await?;

@@ -1,7 +1,9 @@
+use std::sync::Arc;
+
 use axum::{Extension, Json, extract::State, http::StatusCode, response::Response};
 use chrono::{DateTime, Utc};
 use events::{EmailAddress, FlightCount, Metric};
-use http_edge::{Patch, PathParam, Problem, idempotency::Answer};
+use http_edge::{Patch, PathParam, Problem, idempotency::Answer, timestamp};
 use pg::read;
 use runtime::trace::RequestContext;
 use serde::Serialize;
@@ -82,6 +84,7 @@ struct InterestBody {
     #[schema(value_type = Option<i32>)]
     low_value: Option<FlightCount>,
     /// When its airport will be collected next, as planned now.
+    #[serde(serialize_with = "timestamp")]
     next_collection_at: DateTime<Utc>,
 }
 
@@ -101,7 +104,7 @@ struct InterestBody {
     )
 )]
 pub(super) async fn add(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     InterestRequest { mut fields, call }: InterestRequest,
 ) -> Result<Response, Problem> {
     let given = thresholds(&mut fields);
@@ -142,7 +145,7 @@ pub(super) async fn add(
     )
 )]
 pub(super) async fn change(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     InterestRequest { mut fields, call }: InterestRequest,
 ) -> Result<Response, Problem> {
     let given = thresholds(&mut fields);
@@ -185,7 +188,7 @@ pub(super) async fn change(
     )
 )]
 pub(super) async fn remove(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     InterestRequest { fields, call }: InterestRequest,
 ) -> Result<Response, Problem> {
     let target = Target::read(fields)?;
@@ -211,7 +214,7 @@ pub(super) async fn remove(
     )
 )]
 pub(super) async fn list(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     Extension(context): Extension<RequestContext>,
     PathParam(email): PathParam,
 ) -> Result<Json<InterestsBody>, Problem> {

@@ -6,7 +6,7 @@ mod interests;
 mod mutation;
 mod readings;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use airports::Airport;
 use axum::http::StatusCode;
@@ -20,7 +20,6 @@ use uuid::Uuid;
 use crate::{DbHandle, store::Store, users::Users};
 
 /// What the calls work with.
-#[derive(Clone)]
 pub struct Api {
     /// The database, once it has been reached.
     pub db: DbHandle,
@@ -57,7 +56,7 @@ pub fn routes(api: Api) -> Routes {
         .routes(routes!(flights::average))
         .routes(routes!(flights::last))
         .routes(routes!(readings::list))
-        .with_state(api)
+        .with_state(Arc::new(api))
         .split_for_parts();
     Routes { router, openapi, access: &access::ROUTES }
 }

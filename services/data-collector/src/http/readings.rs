@@ -1,8 +1,10 @@
+use std::sync::Arc;
+
 use airports::Airport;
 use axum::extract::State;
 use chrono::{DateTime, Datelike, Utc};
 use events::{FlightCount, Metric};
-use http_edge::{FieldError, Page, PageQuery, PathParam, Problem};
+use http_edge::{FieldError, Page, PageQuery, PathParam, Problem, timestamp};
 use pg::read;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -23,8 +25,11 @@ pub(super) struct ReadingBody {
     /// The value; null when it is unknown, which is not zero.
     #[schema(value_type = Option<i32>)]
     value: Option<FlightCount>,
+    #[serde(serialize_with = "timestamp")]
     window_begin: DateTime<Utc>,
+    #[serde(serialize_with = "timestamp")]
     window_end: DateTime<Utc>,
+    #[serde(serialize_with = "timestamp")]
     observed_at: DateTime<Utc>,
     source: String,
 }
@@ -46,7 +51,7 @@ pub(super) struct ReadingBody {
     )
 )]
 pub(super) async fn list(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     PathParam(code): PathParam,
     page: PageQuery,
 ) -> Result<Page<ReadingBody>, Problem> {

@@ -20,8 +20,8 @@ pub struct Floor {
 }
 
 /// The statement of `service` that contains `part` when it stands on one line, as the service's own checks keep it,
-/// with `values` in the places
-/// of its parameters: pgbench's variables, so that they are parameters again, or SQL that is made of them.
+/// with `values` in the places of its parameters: pgbench's variables, so that they are parameters again, or SQL that is
+/// made of them.
 pub fn statement(service: &str, part: &str, values: &[&str]) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(service).join(".sqlx");
     let files = std::fs::read_dir(&folder).expect("the service's statements");

@@ -7,7 +7,7 @@ mod forwarded;
 mod proxy;
 mod websocket;
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::{
@@ -155,9 +155,12 @@ pub(crate) async fn bind(listen: SocketAddr, what: &str, option: &str) -> anyhow
 fn routes(upstreams: &Upstreams, tasks: &Tasks) -> Router {
     let ping = Router::new().route("/ping", get(async || axum::Json(serde_json::json!({"message": "pong"}))));
     let passed_on = upstreams.services().fold(Router::new(), |router, service| {
-        let (name, client, tasks) = (service.name.clone(), upstreams.clone(), tasks.clone());
+        let name = service.name.clone();
+        // Shared, since a handler is copied for every request.
+        let upstream = Arc::new((upstreams.clone(), service, tasks.clone()));
         let pass_on = any(async move |Extension(context): Extension<RequestContext>, request: Request| {
-            proxy::pass_on(&client, &service, (&context, &tasks), request).await
+            let (upstreams, service, tasks) = &*upstream;
+            proxy::pass_on(upstreams, service, (&context, tasks), request).await
         });
         router.route(&format!("/{name}"), pass_on.clone()).route(&format!("/{name}/{{*path}}"), pass_on)
     });

@@ -6,6 +6,8 @@ mod documents;
 mod extract;
 mod users;
 
+use std::sync::Arc;
+
 use axum::http::StatusCode;
 use http_edge::{Mutation, Problem, Routes, Settled, idempotency::Answer};
 use runtime::fault;
@@ -28,7 +30,6 @@ const TAKEN: [(&str, StatusCode, &str); 3] = [
 ];
 
 /// What every call is handed.
-#[derive(Clone)]
 struct App {
     db: DbHandle,
     notifier: Notifier,
@@ -41,7 +42,7 @@ pub fn routes(db: DbHandle, notifier: Notifier) -> Routes {
         .routes(routes!(users::register, users::list))
         .routes(routes!(users::show, users::change, users::delete))
         .routes(routes!(users::link_chat))
-        .with_state(App { db, notifier })
+        .with_state(Arc::new(App { db, notifier }))
         .split_for_parts();
     Routes { router, openapi, access: &access::ROUTES }
 }

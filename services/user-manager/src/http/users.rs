@@ -1,5 +1,7 @@
 //! The calls about users. Each mutation is one transaction of effect, key and answer.
 
+use std::sync::Arc;
+
 use axum::{
     Extension, Json, body,
     extract::State,
@@ -39,7 +41,7 @@ use crate::{core::user::UserId, store};
     )
 )]
 pub(super) async fn register(
-    State(app): State<App>,
+    State(app): State<Arc<App>>,
     CurrentPrincipal(principal): CurrentPrincipal,
     RequiredKey(key): RequiredKey,
     body: Body,
@@ -67,7 +69,7 @@ pub(super) async fn register(
             content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn list(State(app): State<App>, query: PageQuery) -> Result<Response, Problem> {
+pub(super) async fn list(State(app): State<Arc<App>>, query: PageQuery) -> Result<Response, Problem> {
     let after = query.cursor.as_deref().map(str::parse).transpose().map_err(|_| PageQuery::wrong_cursor())?;
     // One more than asked for tells whether there is another page.
     let (store, limit) = (app.store()?, i64::from(query.limit) + 1);
@@ -86,7 +88,7 @@ pub(super) async fn list(State(app): State<App>, query: PageQuery) -> Result<Res
         (status = 404, description = "User not found", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn show(State(app): State<App>, Addressed(email): Addressed) -> Result<Json<UserBody>, Problem> {
+pub(super) async fn show(State(app): State<Arc<App>>, Addressed(email): Addressed) -> Result<Json<UserBody>, Problem> {
     let store = app.store()?;
     let found = read(store.pool(), || store.find(&email)).await.map_err(|error| problem(&error))?;
     found.map(|user| Json(user.into())).ok_or_else(not_found)
@@ -109,7 +111,7 @@ pub(super) async fn show(State(app): State<App>, Addressed(email): Addressed) ->
     )
 )]
 pub(super) async fn change(
-    State(app): State<App>,
+    State(app): State<Arc<App>>,
     CurrentPrincipal(principal): CurrentPrincipal,
     OptionalKey(key): OptionalKey,
     Addressed(email): Addressed,
@@ -144,7 +146,7 @@ pub(super) async fn change(
     )
 )]
 pub(super) async fn delete(
-    State(app): State<App>,
+    State(app): State<Arc<App>>,
     CurrentPrincipal(principal): CurrentPrincipal,
     Extension(context): Extension<RequestContext>,
     RequiredKey(key): RequiredKey,
@@ -185,7 +187,7 @@ pub(super) async fn delete(
     )
 )]
 pub(super) async fn link_chat(
-    State(app): State<App>,
+    State(app): State<Arc<App>>,
     CurrentPrincipal(principal): CurrentPrincipal,
     Extension(context): Extension<RequestContext>,
     OptionalKey(key): OptionalKey,
