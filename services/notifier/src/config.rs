@@ -13,7 +13,7 @@ use runtime::{
 use secrecy::{ExposeSecret, SecretString};
 use tonic::transport::Endpoint;
 
-use crate::{SERVICE, core::schedule::Schedule, telegram::TelegramConfig};
+use crate::{SERVICE, core::retry_schedule::Schedule, telegram::TelegramConfig};
 
 /// The Bot API, for everybody who does not run a server of it.
 pub const BOT_API: &str = "https://api.telegram.org";
@@ -50,7 +50,7 @@ pub struct Sending {
     pub group_per_minute: u32,
     /// When a refused message is tried again.
     pub schedule: Schedule,
-    /// How often a channel that is out of order is probed.
+    /// How often Telegram is probed while it is out of order.
     pub probe_interval: Duration,
     /// How soon a user without a chat is looked up again, at the soonest.
     pub contact_interval: Duration,

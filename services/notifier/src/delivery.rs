@@ -242,8 +242,8 @@ impl Deliveries {
         if let Some(wait) = silence {
             let before = state.breaker.fault();
             state.breaker.was_silenced(now + wait.min(LONGEST_WAIT));
-            self.metrics.channel(false);
-            self.health.channel(before, state.breaker.fault());
+            self.metrics.breaker(state.breaker.state());
+            self.health.telegram(before, state.breaker.fault());
         }
         Ok(())
     }
@@ -267,6 +267,7 @@ impl Deliveries {
             state.in_flight.insert(attempt.id);
             if is_probe {
                 state.breaker.probe(attempt.alert.event_id);
+                self.metrics.breaker(state.breaker.state());
             }
         }
         let context = &attempt.alert.context;

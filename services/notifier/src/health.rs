@@ -25,7 +25,7 @@ const REFUSED: &str =
 
 /// The two parts.
 pub struct Health {
-    channel: HealthPart,
+    telegram: HealthPart,
     token: HealthPart,
 }
 
@@ -33,21 +33,21 @@ impl Health {
     /// Nothing known yet, nothing feared.
     #[must_use]
     pub fn new(runtime: &ServiceRuntime) -> Arc<Self> {
-        let channel = runtime.readiness.part("telegram", Criticality::Optional, "not tried yet");
-        channel.up_with("not tried yet");
+        let telegram = runtime.readiness.part("telegram", Criticality::Optional, "not tried yet");
+        telegram.up_with("not tried yet");
         let token = runtime.readiness.part("telegram token", Criticality::Required, "not tried yet");
         token.up_with("not tried yet");
-        Arc::new(Self { channel, token })
+        Arc::new(Self { telegram, token })
     }
 
-    /// The channel was in one state and is in another. Says so once.
-    pub fn channel(&self, before: Option<TelegramFault>, after: Option<TelegramFault>) {
+    /// Telegram had this fault, or none, and has that one now. Says so once.
+    pub fn telegram(&self, before: Option<TelegramFault>, after: Option<TelegramFault>) {
         match after {
             Some(fault) => {
                 if before != after {
                     tracing::warn!("Telegram {}; nothing is sent but a probe now and then", fault.as_str());
                 }
-                self.channel.down(fault.as_str());
+                self.telegram.down(fault.as_str());
                 // Once may be a proxy's mistake; twice in a row, a probe's interval apart, is believed.
                 if fault == TelegramFault::WrongToken && before == after {
                     self.token.down(REFUSED);
@@ -57,7 +57,7 @@ impl Health {
                 if before.is_some() {
                     tracing::info!("Telegram works again");
                 }
-                self.channel.up();
+                self.telegram.up();
                 self.token.up();
             }
         }

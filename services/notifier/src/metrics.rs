@@ -5,14 +5,17 @@ use std::time::Duration;
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
 use runtime::metrics::LATENCY_BUCKETS;
 
-use crate::core::ending::{Outcome, Unsent};
+use crate::core::{
+    ending::{Outcome, Unsent},
+    telegram_breaker::BreakerState,
+};
 
 /// The notifier's metrics.
 #[derive(Clone)]
 pub struct Metrics {
     sent: IntCounterVec,
     latency: Histogram,
-    channel_open: IntGauge,
+    breaker_state: IntGauge,
     pending: IntGauge,
     leading: IntGauge,
 }
@@ -35,9 +38,9 @@ impl Metrics {
                 )
                 .buckets([&LATENCY_BUCKETS[..], &[60.0, 600.0, 3600.0, 21_600.0]].concat()),
             )?,
-            channel_open: IntGauge::new(
-                "telegram_channel_open",
-                "Whether Telegram is believed to work (1) or not (0).",
+            breaker_state: IntGauge::new(
+                "telegram_breaker_state",
+                "Telegram's circuit breaker: 0 closed, 1 half open (a probe is under way), 2 open.",
             )?,
             pending: IntGauge::new("notifications_pending", "Alerts in the ledger that are not settled.")?,
             leading: IntGauge::new("notifications_leader", "Whether this replica is the one that sends.")?,
@@ -47,10 +50,9 @@ impl Metrics {
             // A series that starts at zero can be alerted on before the first event.
             metrics.sent.with_label_values(&[name]).reset();
         }
-        metrics.channel_open.set(1);
         registry.register(Box::new(metrics.sent.clone()))?;
         registry.register(Box::new(metrics.latency.clone()))?;
-        registry.register(Box::new(metrics.channel_open.clone()))?;
+        registry.register(Box::new(metrics.breaker_state.clone()))?;
         registry.register(Box::new(metrics.pending.clone()))?;
         registry.register(Box::new(metrics.leading.clone()))?;
         Ok(metrics)
@@ -71,9 +73,13 @@ impl Metrics {
         self.latency.observe(latency.as_secs_f64());
     }
 
-    /// Whether Telegram is believed to work.
-    pub fn channel(&self, is_open: bool) {
-        self.channel_open.set(is_open.into());
+    /// The state of Telegram's breaker.
+    pub fn breaker(&self, state: BreakerState) {
+        self.breaker_state.set(match state {
+            BreakerState::Closed => 0,
+            BreakerState::HalfOpen => 1,
+            BreakerState::Open => 2,
+        });
     }
 
     /// How many alerts are not settled.

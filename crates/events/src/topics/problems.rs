@@ -67,7 +67,7 @@ mod tests {
     static NO_NAME: &[Topic] = &[Topic { name: "two words", groups: &[], ..TO_NOTIFIER }];
 
     #[test]
-    fn a_row_may_simulator_several_tables() {
+    fn a_row_may_stand_in_several_tables() {
         assert_eq!(merged([TOPICS, TOPICS]), Ok(TOPICS.to_vec()));
     }
 

@@ -19,9 +19,9 @@ async fn behind_a_wire(env: &TestEnv, is_cut: bool) -> (Config, Proxy) {
     (config, network)
 }
 
-async fn is_held(worker: &Worker) {
-    let held = async || worker.metric("consumer_partitions_paused", "") > 0.0;
-    testkit::wait_for("the partition to be paused", PATIENCE, held).await;
+async fn is_paused(worker: &Worker) {
+    let paused = async || worker.metric("consumer_partitions_paused", "") > 0.0;
+    testkit::wait_for("the partition to be paused", PATIENCE, paused).await;
 }
 
 async fn is_named(runtime: &ServiceRuntime, away: &str) {
@@ -95,7 +95,7 @@ async fn a_frozen_postgres_is_waited_for_and_nothing_is_lost_or_repeated() {
     env.settled().await;
     network.freeze();
     env.send(&interests.iter().map(|interest| interest.reading(2, 11)).collect::<Vec<_>>()).await;
-    is_held(&worker).await;
+    is_paused(&worker).await;
     env.send(&interests.iter().map(|interest| interest.reading(3, 5)).collect::<Vec<_>>()).await;
     network.heal();
     env.settled().await;
@@ -118,7 +118,7 @@ async fn a_postgres_that_is_cut_off_is_waited_for_and_nothing_is_lost_or_repeate
     env.settled().await;
     network.cut();
     env.send(&[known.reading(2, 11), new.reading(1, 0)]).await;
-    is_held(&worker).await;
+    is_paused(&worker).await;
     let report = worker.runtime.readiness.report().await;
     assert!(!report.ready, "{report:?}");
     network.heal();
@@ -168,7 +168,7 @@ async fn a_frozen_kafka_is_waited_for_and_nothing_is_lost_or_invented() {
     // in hand and nothing told when Kafka freezes too.
     network.freeze();
     env.send(&[interest.reading(1, 11)]).await;
-    is_held(&worker).await;
+    is_paused(&worker).await;
     let frozen = lone.kafka.freeze();
     network.heal();
     let attempts = || worker.metric("consumer_handle_seconds_count", "");
@@ -208,14 +208,14 @@ async fn a_kafka_that_is_killed_in_the_middle_of_a_stream_loses_and_repeats_noth
 }
 
 #[tokio::test]
-async fn a_stop_while_a_partition_is_held_is_prompt_and_its_messages_come_again() {
+async fn a_stop_while_a_partition_is_paused_is_prompt_and_its_messages_come_again() {
     let env = TestEnv::new().await;
     let (config, network) = behind_a_wire(&env, false).await;
     let worker = Worker::start(config).await;
     let interest = Interest::new();
     network.cut();
     env.send(&[interest.reading(1, 11)]).await;
-    is_held(&worker).await;
+    is_paused(&worker).await;
     worker.stop().await;
     let worker = env.start().await;
     env.settled().await;

@@ -121,7 +121,7 @@ async fn retry_mended(env: &TestEnv, worker: &Worker, mended: Sent) {
 }
 
 #[tokio::test]
-async fn a_replayed_message_of_five_fields_does_not_win_over_a_newer_one() {
+async fn a_replayed_message_of_the_legacy_format_does_not_win_over_a_newer_one() {
     let env = TestEnv::new().await;
     let worker = env.start().await;
     let email = Interest::new().email;

@@ -63,7 +63,7 @@ mod tests {
     use crate::core::credits::Bucket;
 
     #[test]
-    fn the_outlook_is_told_in_words_and_only_when_it_changes() {
+    fn the_budget_report_is_logged_in_words_and_only_when_it_changes() {
         let now: DateTime<Utc> = "2026-11-21T10:00:00Z".parse().expect("a time");
         let end: DateTime<Utc> = "2026-11-22T00:00:00Z".parse().expect("a time");
         let pace = Some(TimeDelta::seconds(300));

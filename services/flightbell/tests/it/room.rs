@@ -21,7 +21,7 @@ struct Room {
     environment: Vec<(&'static str, String)>,
     directory: String,
     _parent: Folder,
-    _world: TestEnv,
+    _env: TestEnv,
 }
 
 impl Room {
@@ -37,7 +37,7 @@ impl Room {
         let base = up.says("ready ").await;
         let client = client(&data.join("tls/cert.pem")).await;
         let addresses = local_servers::Addresses::read(&data).expect("readable").expect("it runs");
-        Self { up, base, client, addresses, program, environment, directory, _parent: parent, _world: env }
+        Self { up, base, client, addresses, program, environment, directory, _parent: parent, _env: env }
     }
 
     async fn get(&self, url: &str) -> String {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{rate_limiter::ChatId, reach::Reason, schedule::Schedule, send_result::TelegramFault};
+use super::{rate_limiter::ChatId, reach::Reason, retry_schedule::Schedule, send_result::TelegramFault};
 
 /// After so many attempts that only led to another way, there is no way.
 const DETOURS: u32 = 5;

@@ -2,6 +2,7 @@
 //!
 //! Times, random numbers and Telegram's answers are arguments; what is to be done is a value.
 
+pub mod chat_lookup;
 pub mod clock_watch;
 pub mod decode;
 pub mod ending;
@@ -9,7 +10,6 @@ pub mod message;
 pub mod rate_limit_scope;
 pub mod rate_limiter;
 pub mod reach;
-pub mod retry;
-pub mod schedule;
+pub mod retry_schedule;
 pub mod send_result;
 pub mod telegram_breaker;

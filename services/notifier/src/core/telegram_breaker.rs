@@ -32,6 +32,17 @@ pub enum SendPermit {
     AwaitProbe,
 }
 
+/// The state, as the metric shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerState {
+    /// Everything is sent.
+    Closed,
+    /// A probe is under way, and nothing else is sent.
+    HalfOpen,
+    /// Nothing is sent, or nothing but the next probe.
+    Open,
+}
+
 /// Whose fault a failure is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultScope {
@@ -72,6 +83,16 @@ impl TelegramBreaker {
             Some(Outage { probe: Some(_), .. }) => SendPermit::AwaitProbe,
             Some(outage) if now < outage.until => SendPermit::NotBefore(outage.until),
             Some(_) => SendPermit::Probe,
+        }
+    }
+
+    /// The state, as the metric shows it.
+    #[must_use]
+    pub fn state(&self) -> BreakerState {
+        match &self.outage {
+            None => BreakerState::Closed,
+            Some(Outage { probe: Some(_), .. }) => BreakerState::HalfOpen,
+            Some(_) => BreakerState::Open,
         }
     }
 
@@ -173,100 +194,101 @@ mod tests {
 
     #[test]
     fn one_failure_opens_the_breaker_and_one_answered_probe_closes_it() {
-        let (mut channel, now) = (TelegramBreaker::default(), Instant::now());
-        assert_eq!(channel.failed(ONE, TelegramFault::TimedOut, WAIT, now), FaultScope::Channel);
-        assert_eq!(channel.permit(now), SendPermit::NotBefore(now + WAIT));
-        assert_eq!(channel.permit(now + WAIT), SendPermit::Probe);
-        channel.probe(ONE);
-        assert_eq!(channel.permit(now + WAIT), SendPermit::AwaitProbe);
-        assert!(channel.answered(ONE));
-        assert_eq!(channel.permit(now + WAIT), SendPermit::Any);
+        let (mut breaker, now) = (TelegramBreaker::default(), Instant::now());
+        assert_eq!(breaker.state(), BreakerState::Closed);
+        assert_eq!(breaker.failed(ONE, TelegramFault::TimedOut, WAIT, now), FaultScope::Channel);
+        assert_eq!(breaker.permit(now), SendPermit::NotBefore(now + WAIT));
+        assert_eq!((breaker.permit(now + WAIT), breaker.state()), (SendPermit::Probe, BreakerState::Open));
+        breaker.probe(ONE);
+        assert_eq!((breaker.permit(now + WAIT), breaker.state()), (SendPermit::AwaitProbe, BreakerState::HalfOpen));
+        assert!(breaker.answered(ONE));
+        assert_eq!((breaker.permit(now + WAIT), breaker.state()), (SendPermit::Any, BreakerState::Closed));
     }
 
     #[test]
     fn a_failed_probe_is_followed_by_another_after_the_same_wait() {
-        let (mut channel, now) = (TelegramBreaker::default(), Instant::now());
-        channel.failed(ONE, TelegramFault::ServerError, WAIT, now);
+        let (mut breaker, now) = (TelegramBreaker::default(), Instant::now());
+        breaker.failed(ONE, TelegramFault::ServerError, WAIT, now);
         let later = now + WAIT;
-        channel.probe(ONE);
-        channel.failed(ONE, TelegramFault::TimedOut, WAIT, later);
-        assert_eq!(channel.permit(later), SendPermit::NotBefore(later + WAIT));
-        assert_eq!(channel.fault(), Some(TelegramFault::TimedOut));
-        assert_eq!((channel.failures(ONE), channel.failures(TWO)), (2, 0));
+        breaker.probe(ONE);
+        breaker.failed(ONE, TelegramFault::TimedOut, WAIT, later);
+        assert_eq!(breaker.permit(later), SendPermit::NotBefore(later + WAIT));
+        assert_eq!(breaker.fault(), Some(TelegramFault::TimedOut));
+        assert_eq!((breaker.failures(ONE), breaker.failures(TWO)), (2, 0));
     }
 
     #[test]
     fn what_was_under_way_when_the_breaker_opened_neither_closes_nor_prolongs_it() {
-        let (mut channel, now) = (TelegramBreaker::default(), Instant::now());
-        channel.failed(ONE, TelegramFault::ServerError, WAIT, now);
-        assert!(!channel.answered(TWO));
-        channel.failed(TWO, TelegramFault::ServerError, WAIT, now + WAIT / 2);
-        assert_eq!(channel.permit(now), SendPermit::NotBefore(now + WAIT));
-        channel.failed(TWO, TelegramFault::TooMany, WAIT, now + WAIT / 2);
-        assert_eq!(channel.permit(now), SendPermit::NotBefore(now + WAIT + WAIT / 2));
+        let (mut breaker, now) = (TelegramBreaker::default(), Instant::now());
+        breaker.failed(ONE, TelegramFault::ServerError, WAIT, now);
+        assert!(!breaker.answered(TWO));
+        breaker.failed(TWO, TelegramFault::ServerError, WAIT, now + WAIT / 2);
+        assert_eq!(breaker.permit(now), SendPermit::NotBefore(now + WAIT));
+        breaker.failed(TWO, TelegramFault::TooMany, WAIT, now + WAIT / 2);
+        assert_eq!(breaker.permit(now), SendPermit::NotBefore(now + WAIT + WAIT / 2));
     }
 
     #[test]
     fn a_probe_that_could_not_be_sent_is_no_probe() {
-        let (mut channel, now) = (TelegramBreaker::default(), Instant::now());
-        channel.failed(ONE, TelegramFault::ServerError, WAIT, now);
-        channel.probe(ONE);
-        channel.not_sent(ONE);
-        assert_eq!(channel.permit(now + WAIT), SendPermit::Probe);
+        let (mut breaker, now) = (TelegramBreaker::default(), Instant::now());
+        breaker.failed(ONE, TelegramFault::ServerError, WAIT, now);
+        breaker.probe(ONE);
+        breaker.not_sent(ONE);
+        assert_eq!(breaker.permit(now + WAIT), SendPermit::Probe);
     }
 
     /// ONE always fails while TWO always succeeds.
-    fn prove_one_wrong(channel: &mut TelegramBreaker, now: Instant) {
-        assert_eq!(channel.failed(ONE, TelegramFault::ServerError, WAIT, now), FaultScope::Channel);
-        channel.probe(TWO);
-        assert!(channel.answered(TWO));
+    fn prove_one_wrong(breaker: &mut TelegramBreaker, now: Instant) {
+        assert_eq!(breaker.failed(ONE, TelegramFault::ServerError, WAIT, now), FaultScope::Channel);
+        breaker.probe(TWO);
+        assert!(breaker.answered(TWO));
     }
 
     #[test]
     fn a_message_that_alone_fails_again_and_again_is_blamed_itself() {
-        let (mut channel, now) = (TelegramBreaker::default(), Instant::now());
-        prove_one_wrong(&mut channel, now);
-        prove_one_wrong(&mut channel, now);
+        let (mut breaker, now) = (TelegramBreaker::default(), Instant::now());
+        prove_one_wrong(&mut breaker, now);
+        prove_one_wrong(&mut breaker, now);
         for times in 1..4 {
-            assert_eq!(channel.failed(ONE, TelegramFault::ServerError, WAIT, now), FaultScope::Message { times });
-            assert_eq!(channel.permit(now), SendPermit::Any);
+            assert_eq!(breaker.failed(ONE, TelegramFault::ServerError, WAIT, now), FaultScope::Message { times });
+            assert_eq!(breaker.permit(now), SendPermit::Any);
         }
-        assert_eq!(channel.failed(ONE, TelegramFault::WrongToken, WAIT, now), FaultScope::Message { times: 4 });
-        assert_eq!(channel.failed(ONE, TelegramFault::TooMany, WAIT, now), FaultScope::Channel);
+        assert_eq!(breaker.failed(ONE, TelegramFault::WrongToken, WAIT, now), FaultScope::Message { times: 4 });
+        assert_eq!(breaker.failed(ONE, TelegramFault::TooMany, WAIT, now), FaultScope::Channel);
     }
 
     #[test]
-    fn nobody_is_blamed_while_the_channel_is_down_for_all() {
-        let (mut channel, now) = (TelegramBreaker::default(), Instant::now());
+    fn no_message_is_blamed_while_telegram_is_down_for_all() {
+        let (mut breaker, now) = (TelegramBreaker::default(), Instant::now());
         for _ in 0..100 {
-            assert_eq!(channel.failed(ONE, TelegramFault::TimedOut, WAIT, now), FaultScope::Channel);
-            channel.probe(ONE);
+            assert_eq!(breaker.failed(ONE, TelegramFault::TimedOut, WAIT, now), FaultScope::Channel);
+            breaker.probe(ONE);
         }
-        assert!(channel.answered(ONE));
-        assert_eq!(channel.failed(ONE, TelegramFault::TimedOut, WAIT, now), FaultScope::Channel);
+        assert!(breaker.answered(ONE));
+        assert_eq!(breaker.failed(ONE, TelegramFault::TimedOut, WAIT, now), FaultScope::Channel);
     }
 
     #[test]
     fn a_silence_that_another_process_was_asked_for_is_kept() {
-        let (mut channel, now) = (TelegramBreaker::default(), Instant::now());
-        channel.was_silenced(now + WAIT);
+        let (mut breaker, now) = (TelegramBreaker::default(), Instant::now());
+        breaker.was_silenced(now + WAIT);
         assert_eq!(
-            (channel.permit(now), channel.fault()),
+            (breaker.permit(now), breaker.fault()),
             (SendPermit::NotBefore(now + WAIT), Some(TelegramFault::TooMany))
         );
-        channel.probe(ONE);
-        assert!(channel.answered(ONE));
-        assert!(channel.strikes.is_empty());
-        channel.failed(ONE, TelegramFault::TooMany, 2 * WAIT, now);
-        channel.was_silenced(now + WAIT);
-        assert_eq!(channel.permit(now), SendPermit::NotBefore(now + 2 * WAIT));
+        breaker.probe(ONE);
+        assert!(breaker.answered(ONE));
+        assert!(breaker.strikes.is_empty());
+        breaker.failed(ONE, TelegramFault::TooMany, 2 * WAIT, now);
+        breaker.was_silenced(now + WAIT);
+        assert_eq!(breaker.permit(now), SendPermit::NotBefore(now + 2 * WAIT));
     }
 
     #[test]
     fn a_settled_message_leaves_nothing_behind() {
-        let (mut channel, now) = (TelegramBreaker::default(), Instant::now());
-        prove_one_wrong(&mut channel, now);
-        channel.forget(ONE);
-        assert!(channel.strikes.is_empty() && channel.failures.is_empty());
+        let (mut breaker, now) = (TelegramBreaker::default(), Instant::now());
+        prove_one_wrong(&mut breaker, now);
+        breaker.forget(ONE);
+        assert!(breaker.strikes.is_empty() && breaker.failures.is_empty());
     }
 }

@@ -67,7 +67,12 @@ impl Deliveries {
     /// call meanwhile, so this one does not.
     async fn leave(&self, id: AttemptId, link: ChatLink, slot: Slot, alert: &DueAlert) {
         drop(slot);
-        self.state().breaker.not_sent(alert.event_id);
+        let breaker_state = {
+            let mut state = self.state();
+            state.breaker.not_sent(alert.event_id);
+            state.breaker.state()
+        };
+        self.metrics.breaker(breaker_state);
         let ending = decide(ending::AttemptResult::NotMade, alert.history, self.sending.schedule, 0.0);
         self.note(alert, &ending);
         self.finish(id, link, &ending).await;
@@ -122,10 +127,10 @@ impl Deliveries {
         if matches!(ending.next, Next::Delivered { .. } | Next::GivenUp) {
             state.breaker.forget(id);
         }
-        let after = state.breaker.fault();
+        let (after, breaker_state) = (state.breaker.fault(), state.breaker.state());
         drop(state);
-        self.metrics.channel(after.is_none());
-        self.health.channel(before, after);
+        self.metrics.breaker(breaker_state);
+        self.health.telegram(before, after);
         ending
     }
 

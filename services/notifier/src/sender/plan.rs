@@ -7,9 +7,9 @@ use futures::future::join_all;
 use super::{Sender, Stop};
 use crate::{
     core::{
+        chat_lookup::next_lookup,
         ending::Unsent,
         reach::{ChatLink, Reason, rests, times},
-        retry::next_retry,
     },
     store::{DueAlert, Postponed},
     user_client::Contact,
@@ -84,7 +84,7 @@ impl Sender {
     /// An alert for a user who has no chat that can be reached: kept for a day, then undeliverable.
     async fn wait_for_chat(&self, plan: &mut SendPlan, alert: DueAlert, reason: Option<Reason>) -> Result<(), Stop> {
         let (interval, max_wait) = (self.deliveries.sending.contact_interval, self.deliveries.sending.contact_timeout);
-        let wait = match next_retry(alert.age, interval, max_wait) {
+        let wait = match next_lookup(alert.age, interval, max_wait) {
             Some(wait) => wait,
             None if !self.trusts_ages() || !is_certain(&alert, reason) => interval,
             None => {

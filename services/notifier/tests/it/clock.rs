@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use notifier::core::schedule::Schedule;
+use notifier::core::retry_schedule::Schedule;
 use simulators::telegram::Failure;
 
 use crate::{

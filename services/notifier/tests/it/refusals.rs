@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use events::{Crossing, FlightCount};
 use notifier::{
-    core::{rate_limiter::ChatId, schedule::Schedule},
+    core::{rate_limiter::ChatId, retry_schedule::Schedule},
     store::Store,
 };
 use proto::v1::UndeliveredReason;
@@ -313,7 +313,8 @@ async fn a_limit_of_the_whole_bot_silences_everybody_for_as_long_as_it_says() {
     for person in &people {
         ids.extend(env.tell(person, &["Soon."]).await);
     }
-    testkit::wait_for("the breaker to open", PATIENCE, async || worker.metric("telegram_channel_open", "") < 0.1).await;
+    testkit::wait_for("the breaker to open", PATIENCE, async || worker.metric("telegram_breaker_state", "") > 0.9)
+        .await;
     env.telegram.recover(Scope::All);
     let silent_from = env.telegram.sent().len();
     env.wait_for_count("sent", 6).await;
@@ -337,7 +338,8 @@ async fn a_silence_of_the_whole_bot_outlasts_a_restart() {
         env.tell(person, &["Soon."]).await;
         testkit::wait_for("a refusal", PATIENCE, async || env.telegram.calls_in(person.chat) == 1).await;
     }
-    testkit::wait_for("the breaker to open", PATIENCE, async || worker.metric("telegram_channel_open", "") < 0.1).await;
+    testkit::wait_for("the breaker to open", PATIENCE, async || worker.metric("telegram_breaker_state", "") > 0.9)
+        .await;
     let kept = async || {
         let row = sqlx::query_scalar("SELECT count(*) FROM silence").fetch_one(&env.database.pool).await;
         row.is_ok_and(|count: i64| count == 1)
@@ -347,7 +349,7 @@ async fn a_silence_of_the_whole_bot_outlasts_a_restart() {
     let worker = env.start().await;
     env.tell(&people[2], &["Soon."]).await;
     worker.wait_until_leading().await;
-    testkit::wait_for("the breaker to be open", PATIENCE, async || worker.metric("telegram_channel_open", "") < 0.1)
+    testkit::wait_for("the breaker to be open", PATIENCE, async || worker.metric("telegram_breaker_state", "") > 0.9)
         .await;
     env.wait_for_count("sent", 3).await;
     let calls = env.telegram.sent();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use notifier::core::schedule::Schedule;
+use notifier::core::retry_schedule::Schedule;
 use simulators::telegram::{Failure, Scope};
 
 use crate::{
@@ -66,11 +66,11 @@ async fn while_the_channel_is_down_one_message_probes_and_no_schedule_moves() {
     }
     let (ready, telegram) = worker.readiness("telegram").await;
     assert!(ready && telegram.is_some_and(|(up, why)| !up && why.contains("out of order")));
-    assert!(worker.metric("telegram_channel_open", "") < 0.1);
+    assert!(worker.metric("telegram_breaker_state", "") > 0.9);
     env.telegram.recover(Scope::All);
     env.wait_for_count("sent", 20).await;
     assert_eq!(env.telegram.delivered().len(), 20);
-    assert!(worker.metric("telegram_channel_open", "") > 0.9);
+    assert!(worker.metric("telegram_breaker_state", "") < 0.1);
     worker.stop().await;
 }
 
@@ -165,8 +165,8 @@ async fn one_answer_that_the_token_is_wrong_does_not_make_the_service_unready() 
     for code in [401, 404] {
         env.telegram.next_in(person.chat, refusal(code, "Unauthorized"));
         let id = env.tell(&person, &["Once."]).await[0];
-        let closed = async || worker.metric("telegram_channel_open", "") < 0.1;
-        testkit::wait_for("the breaker to open", PATIENCE, closed).await;
+        let opened = async || worker.metric("telegram_breaker_state", "") > 0.9;
+        testkit::wait_for("the breaker to open", PATIENCE, opened).await;
         assert!(worker.readiness("telegram token").await.0, "{code}");
         env.wait_for_status(id, "sent").await;
     }

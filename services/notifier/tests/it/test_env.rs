@@ -12,7 +12,7 @@ use events::{
     topics::{Namespace, TO_NOTIFIER},
 };
 use kafka::{KafkaConfig, OutgoingRecord, Producer, Profile};
-use notifier::{Config, MIGRATOR, config::Sending, core::schedule::Schedule, start};
+use notifier::{Config, MIGRATOR, config::Sending, core::retry_schedule::Schedule, start};
 use runtime::{ServiceRuntime, clock::Clock};
 use simulators::telegram::Limits;
 use testkit::Database;

@@ -1,8 +1,8 @@
 //! The HTTP edge.
 
 mod access;
+mod bodies;
 mod decode;
-mod documents;
 mod extract;
 mod users;
 
@@ -38,7 +38,7 @@ struct App {
 /// Every call of the service, without its prefix. `notifier` is told of each chat.
 #[must_use]
 pub fn routes(db: DbHandle, notifier: Notifier) -> Routes {
-    let (router, openapi) = OpenApiRouter::with_openapi(documents::Api::openapi())
+    let (router, openapi) = OpenApiRouter::with_openapi(bodies::Api::openapi())
         .routes(routes!(users::register, users::list))
         .routes(routes!(users::show, users::change, users::delete))
         .routes(routes!(users::link_chat))

@@ -19,8 +19,9 @@ use pg::read;
 use runtime::{fault, principal::Principal, trace::RequestContext};
 
 use super::{
-    App, TAKEN, decode,
-    documents::{ChangesBody, ChatLinkBody, Message, NewUserBody, UserBody},
+    App, TAKEN,
+    bodies::{ChangesBody, ChatLinkBody, Message, NewUserBody, UserBody},
+    decode,
     extract::{Addressed, OptionalKey, RequiredKey},
     message, not_found,
 };

@@ -96,7 +96,7 @@ fn what_failed_together_is_tried_apart_until_it_is_settled() {
 }
 
 #[test]
-fn what_waits_for_acceptance_waits_for_nothing_else() {
+fn a_partition_that_is_paused_until_a_reset_waits_for_nothing_else() {
     let mut buffers = buffers(&[0]);
     push(&mut buffers, 0, 0..2);
     let now = Instant::now();

@@ -1,4 +1,4 @@
-//! When a message that Telegram refused is tried again.
+//! When a message is tried again that Telegram refused or left unanswered, or whose chat it cannot reach.
 
 use std::time::Duration;
 

@@ -1,16 +1,16 @@
-//! How long an alert waits for a chat that it can be sent to.
+//! How soon user-manager is asked again for the chat of a person who had none, and for how long.
 
 use std::time::Duration;
 
-/// The longest wait between two looks, in intervals.
+/// The longest wait between two look-ups, in intervals.
 const LONGEST: u32 = 4;
 /// A wait is this share of the time that has passed: a user who has just registered names a chat soon.
 const SHARE: u32 = 10;
 
-/// How long to wait before looking again for a chat, given how old the alert is; `None` when it has
+/// How long to wait before asking again for a chat, given how old the alert is; `None` when it has
 /// been kept for as long as `max_wait` lasts.
 #[must_use]
-pub fn next_retry(age: Duration, interval: Duration, max_wait: Duration) -> Option<Duration> {
+pub fn next_lookup(age: Duration, interval: Duration, max_wait: Duration) -> Option<Duration> {
     let left = max_wait.checked_sub(age).filter(|left| !left.is_zero())?;
     let wait = (age / SHARE).clamp(interval, interval * LONGEST);
     Some(wait.min(left))
@@ -21,9 +21,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn looks_grow_rarer_and_end_with_the_patience() {
+    fn look_ups_grow_rarer_and_end_with_the_longest_wait() {
         let look = |seconds| {
-            let wait = next_retry(Duration::from_secs(seconds), Duration::from_secs(15), Duration::from_secs(86_400));
+            let wait = next_lookup(Duration::from_secs(seconds), Duration::from_secs(15), Duration::from_secs(86_400));
             wait.map(|wait| wait.as_secs())
         };
         assert_eq!(look(0), Some(15));

@@ -1,5 +1,5 @@
-//! How the API describes itself. Types that are read by hand (see `decode`) stand here as they look
-//! on the wire.
+//! The bodies of requests and answers, as the OpenAPI document describes them, and the document's frame. Requests are
+//! read field by field (see `decode`); their types here are only described.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
