@@ -112,7 +112,7 @@ fn metrics_in_code() -> BTreeSet<String> {
 
 #[test]
 fn the_table_of_metrics_names_what_the_code_counts_and_nothing_else() {
-    let told = first_column(section(&read("README.md"), "Metrics"));
+    let told = first_column(section(&read("README.md"), "Prometheus metrics"));
     assert_eq!(told, metrics_in_code(), "left: the README's table; right: the code");
     assert!(told.len() > 15, "only {told:?}");
 }
