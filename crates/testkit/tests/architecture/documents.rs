@@ -224,6 +224,15 @@ fn its_ports_and_database_are_so(service: &str, line: &str) {
 }
 
 #[test]
+fn the_readme_of_every_crate_and_service_says_where_to_look() {
+    let crates = folders("crates").into_iter().map(|name| format!("crates/{name}"));
+    for folder in crates.chain(services().into_iter().map(|name| format!("services/{name}"))) {
+        let readme = read(format!("{folder}/README.md"));
+        assert!(readme.contains("\n| to change | look in `src/` |\n"), "{folder}/README.md has no table \"to change\"");
+    }
+}
+
+#[test]
 fn every_file_and_program_that_is_named_is_there() {
     let mut named = 0;
     for document in documents() {

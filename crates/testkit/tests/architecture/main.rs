@@ -120,6 +120,40 @@ fn crates_never_depend_on_services() {
     }
 }
 
+/// What each library crate may use of the others, from the bottom up: a crate uses only what stands above it.
+const ALLOWED: [(&str, &[&str]); 12] = [
+    ("airports", &[]),
+    ("events", &[]),
+    ("proto", &[]),
+    ("runtime", &[]),
+    ("kafka", &["events", "runtime"]),
+    ("pg", &["runtime"]),
+    ("http-edge", &["pg", "runtime"]),
+    ("grpc-edge", &["http-edge", "runtime"]),
+    ("service", &["events", "http-edge", "runtime"]),
+    ("local-servers", &[]),
+    ("simulators", &["airports"]),
+    ("testkit", &["events", "kafka", "local-servers", "runtime"]),
+];
+
+#[test]
+fn a_library_crate_uses_only_the_layers_below_it() {
+    let known = |name: &str| ALLOWED.iter().position(|(other, _)| *other == name);
+    let mut manifests = files("crates", "Cargo.toml");
+    manifests.extend(files("proto", "Cargo.toml"));
+    assert_eq!(manifests.len(), ALLOWED.len(), "each library crate has a row in ALLOWED");
+    for manifest in manifests {
+        let name = manifest.parent().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or_default();
+        let place = known(name).unwrap_or_else(|| panic!("{name} has no row in ALLOWED"));
+        let relative = manifest.strip_prefix(root()).expect("inside").to_string_lossy().into_owned();
+        let used: BTreeSet<String> =
+            dependencies(&relative).into_iter().filter(|dependency| known(dependency).is_some()).collect();
+        let allowed: BTreeSet<String> = ALLOWED[place].1.iter().map(|other| (*other).to_owned()).collect();
+        assert_eq!(used, allowed, "left: what {name} uses of our crates; right: what ALLOWED says");
+        assert!(allowed.iter().all(|other| known(other) < Some(place)), "{name} uses what stands below it in ALLOWED");
+    }
+}
+
 #[test]
 fn every_main_is_a_page_of_plain_steps() {
     for main in files("services", "main.rs") {
