@@ -12,6 +12,7 @@ use runtime::{
     clock::Clock,
     config::{Reader, RuntimeConfig},
     listen::Listen,
+    readiness::Criticality,
     trace::RequestContext,
 };
 use serde_json::{Value, json};
@@ -152,9 +153,9 @@ async fn a_body_that_does_not_arrive_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn the_admin_port_says_when_the_start_is_complete_and_refuses_in_our_form() {
+async fn the_admin_port_says_when_the_start_is_complete_and_why_a_part_is_down_and_refuses_in_our_form() {
     let mut process = runtime::Process::start(&config()).expect("started");
-    process.runtime("test", Clock::system());
+    let runtime = process.runtime("test", Clock::system());
     let addr = http_edge::admin::serve(&process, SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("served");
     let send = |method: &str, path: &str| {
         let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
@@ -176,8 +177,22 @@ async fn the_admin_port_says_when_the_start_is_complete_and_refuses_in_our_form(
         assert_eq!(response.headers()["content-type"], "application/problem+json", "{method} {path}");
     }
     assert_eq!(send("GET", "/livez").await.expect("answered").status(), 200);
+
+    postgres_refuses(&runtime);
+    // What was answered a moment ago is answered again for a second.
+    testkit::wait_for("the part that is down", std::time::Duration::from_secs(10), async || ready().await.0 == 503).await;
+    let answer: Value = serde_json::from_str(&ready().await.1).expect("JSON");
+    let parts = answer["services"][0]["parts"].as_array().expect("parts");
+    assert!(parts.contains(&json!({"name": "postgres", "up": false, "detail": REFUSAL})), "{answer}");
     process.stopping().cancel();
     process.run().await.expect("a clean end");
+}
+
+const REFUSAL: &str = "password authentication failed for user \"ada\"";
+
+/// Adds a required part that is down, for a reason that not everybody should read.
+fn postgres_refuses(runtime: &ServiceRuntime) {
+    runtime.readiness.check("postgres", Criticality::Required, || async { Err(REFUSAL.to_owned()) });
 }
 
 fn config() -> RuntimeConfig {
@@ -219,11 +234,9 @@ async fn the_api_describes_itself_with_and_without_the_prefix() {
 }
 
 #[tokio::test]
-async fn the_public_port_names_what_is_down_and_the_admin_port_says_why() {
+async fn the_public_port_names_what_is_down_and_not_why() {
     let runtime = ServiceRuntime::new("echo", CancellationToken::new(), Clock::system());
-    runtime.readiness.check("postgres", runtime::readiness::Criticality::Required, || async {
-        Err("password authentication failed for user \"ada\"".to_owned())
-    });
+    postgres_refuses(&runtime);
     let (router, openapi) = OpenApiRouter::with_openapi(Api::openapi()).split_for_parts();
     let addr = serve(&runtime, Listen::on_loopback().expect("a port"), Routes { router, openapi, access: &[] })
         .await

@@ -54,8 +54,18 @@ async fn within_two_minutes_the_page_shows_paris_rising_and_clearing_and_san_fra
     {
         assert!(seen.contains(words), "{words:?} is not in\n{seen}");
     }
+    every_message_names_the_replay_once(&seen);
     every_answer_is_marked(&mut demo).await;
     demo.stop().await;
+}
+
+/// Each message names the replay in its source line, which is short, and nowhere else.
+fn every_message_names_the_replay_once(seen: &str) {
+    for message in seen.lines() {
+        let sources: Vec<_> = message.split(" | ").filter(|line| line.starts_with("Source:")).collect();
+        assert_eq!(sources, ["Source: replay of recorded traffic"], "{message}");
+        assert_eq!(message.to_lowercase().matches("replay").count(), 1, "{message}");
+    }
 }
 
 /// That this is a replay is said where data appears: on the terminal, in readings, in every answer.
