@@ -1,4 +1,4 @@
-//! Jobs that are done again and again, such as clean-ups, each with a time limit of its own.
+//! Periodic tasks, such as clean-ups, each with a time limit of its own.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::{ServiceRuntime, clock::Clock};
 /// By which share the wait between two turns varies, so that replicas do not stay in step.
 const JITTER: f64 = 0.1;
 
-/// A job that is done at once and then every so often.
+/// Work that is done at once and then every so often.
 ///
 /// A turn that takes longer than its limit is dropped where it stands and counts as failed. The first failure of a row
 /// and the recovery are logged; what fails is tried again at the next turn.
@@ -20,21 +20,21 @@ pub struct Periodic {
     interval: Duration,
     limit: Duration,
     clock: Clock,
-    job: Job,
+    work: Work,
 }
 
-type Job = Arc<dyn Fn() -> BoxFuture<'static, anyhow::Result<()>> + Send + Sync>;
+type Work = Arc<dyn Fn() -> BoxFuture<'static, anyhow::Result<()>> + Send + Sync>;
 
 impl Periodic {
-    /// Does `job` every `interval` (give or take a tenth), each time for `limit` at most.
+    /// Does `work` every `interval` (give or take a tenth), each time for `limit` at most.
     #[must_use]
-    pub fn new<F, Fut>(name: &'static str, interval: Duration, limit: Duration, job: F) -> Self
+    pub fn new<F, Fut>(name: &'static str, interval: Duration, limit: Duration, work: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
-        let job: Job = Arc::new(move || job().boxed());
-        Self { name, interval, limit, clock: Clock::system(), job }
+        let work: Work = Arc::new(move || work().boxed());
+        Self { name, interval, limit, clock: Clock::system(), work }
     }
 
     /// The same, with an interval of `clock`'s time. The limit is of real time.
@@ -50,13 +50,13 @@ impl Periodic {
         self.name
     }
 
-    /// Does the job until the service stops.
+    /// Does the work until the service stops.
     pub async fn run(&self, runtime: &ServiceRuntime) {
-        let Self { name, interval, limit, clock, job } = self;
+        let Self { name, interval, limit, clock, work } = self;
         let stopping = runtime.tasks.stopping();
         let mut failures = 0u32;
         while !stopping.is_cancelled() {
-            let done = tokio::time::timeout(*limit, job()).await;
+            let done = tokio::time::timeout(*limit, work()).await;
             match done.unwrap_or_else(|_| Err(anyhow!("not done within {} s", limit.as_secs_f64()))) {
                 Ok(()) if failures > 0 => {
                     tracing::info!("{name}: works again after {failures} failed attempts");
@@ -80,13 +80,13 @@ impl Periodic {
     }
 }
 
-/// Does these jobs until the service stops, each in a task of its own. While the service stops, a turn that is under
+/// Does all of `periodic` until the service stops, each in a task of its own. While the service stops, a turn that is under
 /// way may end for a moment and is then dropped.
-pub fn spawn(runtime: &ServiceRuntime, jobs: impl IntoIterator<Item = Periodic>) {
-    for job in jobs {
+pub fn spawn(runtime: &ServiceRuntime, periodic: impl IntoIterator<Item = Periodic>) {
+    for one in periodic {
         let running = runtime.clone();
-        runtime.tasks.spawn_droppable(job.name, async move {
-            job.run(&running).await;
+        runtime.tasks.spawn_droppable(one.name, async move {
+            one.run(&running).await;
             Ok(())
         });
     }
@@ -127,7 +127,7 @@ mod tests {
     async fn a_turn_that_fails_or_hangs_is_followed_by_another() {
         let (runtime, turns) = (runtime(), Arc::new(AtomicU32::new(0)));
         let (counted, stopping) = (turns.clone(), runtime.tasks.stopping().clone());
-        let job = move || {
+        let work = move || {
             let (turn, stopping) = (counted.fetch_add(1, Ordering::SeqCst), stopping.clone());
             async move {
                 match turn {
@@ -141,7 +141,7 @@ mod tests {
                 }
             }
         };
-        Periodic::new("a job", MOMENT, MOMENT, job).run(&runtime).await;
+        Periodic::new("a task", MOMENT, MOMENT, work).run(&runtime).await;
         assert_eq!(turns.load(Ordering::SeqCst), 4);
     }
 
@@ -149,13 +149,13 @@ mod tests {
     async fn the_wait_ends_with_the_service() {
         let runtime = runtime();
         let stopping = runtime.tasks.stopping().clone();
-        let job = move || {
+        let work = move || {
             stopping.cancel();
             async { Ok(()) }
         };
         let hour = Duration::from_secs(3600);
-        let job = Periodic::new("a job", hour, hour, job);
-        let ended = tokio::time::timeout(Duration::from_secs(10), job.run(&runtime)).await;
+        let periodic = Periodic::new("a task", hour, hour, work);
+        let ended = tokio::time::timeout(Duration::from_secs(10), periodic.run(&runtime)).await;
         ended.expect("it does not wait an hour");
     }
 }

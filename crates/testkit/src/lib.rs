@@ -14,6 +14,7 @@ mod shared;
 mod skipped;
 mod wait;
 mod watchdog;
+mod worker;
 
 pub use authority::Authority;
 pub use databases::{Database, database, empty_database};
@@ -28,6 +29,7 @@ pub use shared::{KAFKA, POSTGRES, servers};
 pub use skipped::{SKIPPED, skip};
 pub use wait::wait_for;
 pub use watchdog::Folder;
+pub use worker::Worker;
 
 use std::net::SocketAddr;
 

@@ -180,7 +180,8 @@ async fn the_admin_port_says_when_the_start_is_complete_and_why_a_part_is_down_a
 
     postgres_refuses(&runtime);
     // What was answered a moment ago is answered again for a second.
-    testkit::wait_for("the part that is down", std::time::Duration::from_secs(10), async || ready().await.0 == 503).await;
+    testkit::wait_for("the part that is down", std::time::Duration::from_secs(10), async || ready().await.0 == 503)
+        .await;
     let answer: Value = serde_json::from_str(&ready().await.1).expect("JSON");
     let parts = answer["services"][0]["parts"].as_array().expect("parts");
     assert!(parts.contains(&json!({"name": "postgres", "up": false, "detail": REFUSAL})), "{answer}");

@@ -89,7 +89,7 @@ async fn a_stop_while_everything_is_away_is_prompt_and_clean() {
 async fn a_frozen_postgres_is_waited_for_and_nothing_is_lost_or_repeated() {
     let env = TestEnv::new().await;
     let (config, network) = behind_a_wire(&env, false).await;
-    let worker = Worker::start(config).await;
+    let worker = env.start_with(config).await;
     let interests: Vec<_> = (0..20).map(|_| Interest::new()).collect();
     env.send(&interests.iter().map(|interest| interest.reading(1, 5)).collect::<Vec<_>>()).await;
     env.settled().await;
@@ -112,7 +112,7 @@ async fn a_frozen_postgres_is_waited_for_and_nothing_is_lost_or_repeated() {
 async fn a_postgres_that_is_cut_off_is_waited_for_and_nothing_is_lost_or_repeated() {
     let env = TestEnv::new().await;
     let (config, network) = behind_a_wire(&env, false).await;
-    let worker = Worker::start(config).await;
+    let worker = env.start_with(config).await;
     let (known, new) = (Interest::new(), Interest::new());
     env.send(&[known.reading(1, 5)]).await;
     env.settled().await;
@@ -136,7 +136,7 @@ async fn a_kafka_that_is_cut_off_for_five_seconds_loses_and_repeats_nothing() {
     network.lead_to(kafka.behind_proxy().expect("a second listener"));
     let env = TestEnv::on(kafka.bootstrap.clone(), testkit::topics()).await;
     let config = env.config_with(&env.database.url, &network.addr().to_string());
-    let worker = Worker::start(config).await;
+    let worker = env.start_with(config).await;
     let interests: Vec<_> = (0..50).map(|_| Interest::new()).collect();
     let tell = |seq, value| interests.iter().map(|interest| interest.reading(seq, value)).collect::<Vec<_>>();
     env.send(&tell(1, 11)).await;
@@ -161,7 +161,7 @@ async fn a_frozen_kafka_is_waited_for_and_nothing_is_lost_or_invented() {
     // A long session and a short timeout, so that the worker keeps its partitions and tries more than
     // once.
     config.kafka = config.kafka.with("session.timeout.ms", "60000").with("message.timeout.ms", "2000");
-    let worker = Worker::start(config).await;
+    let worker = env.start_with(config).await;
     let interest = Interest::new();
     env.settled().await;
     // The database is frozen first: the worker, which does not know the interest, has the message
@@ -211,7 +211,7 @@ async fn a_kafka_that_is_killed_in_the_middle_of_a_stream_loses_and_repeats_noth
 async fn a_stop_while_a_partition_is_paused_is_prompt_and_its_messages_come_again() {
     let env = TestEnv::new().await;
     let (config, network) = behind_a_wire(&env, false).await;
-    let worker = Worker::start(config).await;
+    let worker = env.start_with(config).await;
     let interest = Interest::new();
     network.cut();
     env.send(&[interest.reading(1, 11)]).await;

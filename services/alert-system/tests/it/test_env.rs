@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use alert_system::{Config, MIGRATOR, start};
+use alert_system::{Config, MIGRATOR, SERVICE, start};
 use events::{
     AlertEvent, FlightCount, LegacyReading, ReadingEvent, ReadingRef, headers, reading_event_id,
     topics::{self, ALERT_SYSTEM_GROUP, Namespace, TO_ALERT_SYSTEM, TO_NOTIFIER},
@@ -11,6 +11,7 @@ use kafka::{
     KafkaConfig, OutgoingRecord, Producer, Profile,
     dlq::{DeadLetters, Dlq},
 };
+pub use testkit::Worker;
 use testkit::topic_io;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
@@ -32,11 +33,6 @@ pub struct LoneTestEnv {
     pub env: TestEnv,
     pub kafka: testkit::Kafka,
     _alone: MutexGuard<'static, ()>,
-}
-
-/// One replica in this process.
-pub struct Worker {
-    pub runtime: runtime::ServiceRuntime,
 }
 
 /// What was told, as far as tests look at it.
@@ -107,7 +103,12 @@ impl TestEnv {
 
     /// One replica more.
     pub async fn start(&self) -> Worker {
-        Worker::start(self.config()).await
+        self.start_with(self.config()).await
+    }
+
+    /// One replica more, with other settings.
+    pub async fn start_with(&self, config: Config) -> Worker {
+        Worker::start(SERVICE.name, async |runtime| start(config, runtime).await).await
     }
 
     pub async fn send(&self, messages: &[Sent]) {
@@ -197,28 +198,6 @@ impl TestEnv {
     pub async fn wait_until_sent(&self, count: usize) {
         let sent_alerts = async || self.ledger().await.len() >= count;
         testkit::wait_for("alerts", PATIENCE, sent_alerts).await;
-    }
-}
-
-impl Worker {
-    pub async fn start(config: Config) -> Self {
-        let runtime =
-            runtime::ServiceRuntime::new("alert-system", CancellationToken::new(), runtime::clock::Clock::system());
-        start(config, &runtime).await.expect("the worker to start");
-        Self { runtime }
-    }
-
-    /// As SIGTERM does.
-    pub async fn stop(self) {
-        self.runtime.tasks.stopping().cancel();
-        self.runtime.tasks.join().await.expect("a clean stop");
-    }
-
-    /// The sum of a metric over its labels.
-    pub fn metric(&self, name: &str, label: &str) -> f64 {
-        let text = runtime::metrics::render([&self.runtime.registry].into_iter()).expect("metrics");
-        let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(label));
-        lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
     }
 }
 

@@ -79,7 +79,7 @@ async fn a_service_of_one_folder_and_one_line_is_found_everywhere() {
     let document: Value = room.get(&format!("{}/greeter/openapi.json", room.base)).await.parse().expect("JSON");
     assert!(document["paths"].get("/greetings").is_some(), "{document}");
 
-    // In addresses.json, /readyz and /metrics.
+    // Its database in addresses.json, its consumer in /readyz, its metrics in /metrics.
     assert!(room.addresses.databases["greeter"].contains("greeter"));
     let ready: Value = room.admin("/readyz").await.parse().expect("a report");
     let services = ready["services"].as_array().expect("services");

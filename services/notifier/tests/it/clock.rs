@@ -7,7 +7,7 @@ use simulators::telegram::Failure;
 
 use crate::{
     telegram::refusal,
-    test_env::{PATIENCE, TestEnv, Worker},
+    test_env::{PATIENCE, TestEnv},
 };
 
 /// Puts a clock before the database's own that a test can set: `now()` of every new connection is ours.
@@ -40,8 +40,8 @@ async fn a_clock_that_is_set_back_silences_nobody_and_one_that_is_set_forth_hurr
     with_a_clock(&env).await;
     let mut config = env.config();
     config.sending.schedule = Schedule::default();
-    let worker = Worker::start(config).await;
-    worker.wait_until_leading().await;
+    let worker = env.start_with(config).await;
+    env.wait_until_leading(&worker).await;
     // Back and forth by hours; each time a user's message waits for 5 s.
     for shift in ["-7 hours", "5 hours", "10 years", "0"] {
         let person = env.person();
@@ -68,7 +68,7 @@ async fn a_clock_that_was_ahead_when_a_leader_died_silences_nobody_under_the_nex
     let mut config = env.config();
     config.sending.schedule = Schedule::default();
     set(&env, "10 years").await;
-    let worker = Worker::start(config).await;
+    let worker = env.start_with(config).await;
     let person = env.person();
     env.telegram.next_in(person.chat, refusal(400, "Bad Request: something new"));
     let id = env.tell(&person, &["Wait."]).await[0];
@@ -91,7 +91,7 @@ async fn a_clock_that_is_years_ahead_for_a_moment_gives_nothing_up() {
     let (chatless, blocked, unknown) = (env.stranger(), env.person(), env.stranger());
     env.people.register(&chatless.email, None);
     env.telegram.always_in(blocked.chat, Failure::blocked());
-    let worker = Worker::start(config).await;
+    let worker = env.start_with(config).await;
     for person in [&chatless, &blocked, &unknown] {
         env.tell(person, &["one", "two"]).await;
     }
@@ -106,7 +106,7 @@ async fn a_clock_that_is_years_ahead_for_a_moment_gives_nothing_up() {
     config.sending.contact_timeout = Duration::from_secs(86_400);
     config.sending.gone_timeout = Duration::from_secs(3600);
     config.sending.clock_steady_time = Duration::from_secs(600);
-    let worker = Worker::start(config).await;
+    let worker = env.start_with(config).await;
     let looks = env.people.questions();
     testkit::wait_for("looks after a start", PATIENCE, async || env.people.questions() >= looks + 10).await;
     assert_eq!(env.count("pending").await, 6);
@@ -125,8 +125,8 @@ async fn a_clock_that_stands_still_stops_nothing() {
     with_a_clock(&env).await;
     let mut config = env.config();
     config.sending.schedule = Schedule::default();
-    let worker = Worker::start(config).await;
-    worker.wait_until_leading().await;
+    let worker = env.start_with(config).await;
+    env.wait_until_leading(&worker).await;
     let person = env.person();
     env.telegram.next_in(person.chat, refusal(400, "Bad Request: something new"));
     let id = env.tell(&person, &["Wait."]).await[0];

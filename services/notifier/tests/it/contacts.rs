@@ -129,7 +129,7 @@ async fn a_user_manager_that_knows_nobody_for_a_while_cancels_nothing() {
     let env = TestEnv::new().await;
     let mut config = env.config();
     config.sending.gone_timeout = Duration::from_secs(3600);
-    let worker = Worker::start(config).await;
+    let worker = env.start_with(config).await;
     let people: Vec<_> = (0..5).map(|_| env.stranger()).collect();
     for person in &people {
         env.tell(person, &["one"]).await;
@@ -148,7 +148,7 @@ async fn whoever_registered_again_does_not_wait_for_alerts_of_the_registration_b
     let env = TestEnv::new().await;
     let mut config = env.config();
     config.sending.gone_timeout = Duration::from_secs(3600);
-    let worker = Worker::start(config).await;
+    let worker = env.start_with(config).await;
     let before = env.stranger();
     let now = crate::test_env::Person { id: uuid::Uuid::now_v7(), ..before.clone() };
     env.people.register_as(now.id, &now.email, Some(now.chat));

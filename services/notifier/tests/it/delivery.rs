@@ -71,7 +71,7 @@ async fn many_people_are_served_at_once_and_one_person_never_twice_at_once() {
     let takes = Duration::from_millis(300);
     env.telegram.takes(takes);
     let worker = env.start().await;
-    worker.wait_until_leading().await;
+    env.wait_until_leading(&worker).await;
     let people: Vec<_> = (0..24).map(|_| env.person()).collect();
     for person in &people {
         env.tell(person, &["one", "two"]).await;
@@ -205,8 +205,8 @@ async fn no_alert_on_the_topic_waits_for_a_later_look_into_the_ledger() {
     let env = TestEnv::new().await;
     let mut config = env.config();
     config.sending.per_second = 0;
-    let worker = Worker::start(config).await;
-    worker.wait_until_leading().await;
+    let worker = env.start_with(config).await;
+    env.wait_until_leading(&worker).await;
     let warm = env.tell(&env.person(), &["warm"]).await[0];
     env.wait_for_status(warm, "sent").await;
     let mut took = Vec::new();

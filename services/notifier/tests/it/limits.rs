@@ -2,17 +2,14 @@
 
 use std::time::Duration;
 
-use crate::{
-    telegram::gap,
-    test_env::{TestEnv, Worker},
-};
+use crate::{telegram::gap, test_env::TestEnv};
 
 #[tokio::test]
 async fn the_limits_are_kept_and_telegram_never_has_to_say_so() {
     let env = TestEnv::with_limits().await;
     env.telegram.takes(Duration::from_millis(20));
     let worker = env.start().await;
-    worker.wait_until_leading().await;
+    env.wait_until_leading(&worker).await;
     let group = env.group();
     env.tell(&group, &["one", "two", "three", "four", "five"]).await;
     for _ in 0..100 {
@@ -31,7 +28,7 @@ async fn a_group_that_has_had_its_share_waits_and_holds_nobody_else() {
     let env = TestEnv::new().await;
     let mut config = env.config();
     config.sending.group_per_minute = 2;
-    let worker = Worker::start(config).await;
+    let worker = env.start_with(config).await;
     let group = env.group();
     env.tell(&group, &["one", "two", "three"]).await;
     env.wait_for_count("sent", 2).await;
@@ -51,7 +48,7 @@ async fn what_a_group_has_had_still_counts_after_a_restart() {
     for (round, conditions) in [(1, ["one", "two"]), (2, ["three", "four"])] {
         let mut config = env.config();
         config.sending.group_per_minute = 2;
-        let worker = Worker::start(config).await;
+        let worker = env.start_with(config).await;
         env.tell(&group, &conditions).await;
         env.tell(&env.person(), &["one"]).await;
         // Two to the group in the first round, none in the second, and one to another user in each.
@@ -67,8 +64,8 @@ async fn lifted_limits_let_everything_through_at_once() {
     let env = TestEnv::new().await;
     let mut config = env.config();
     (config.sending.per_second, config.sending.group_per_minute) = (0, 0);
-    let worker = Worker::start(config).await;
-    worker.wait_until_leading().await;
+    let worker = env.start_with(config).await;
+    env.wait_until_leading(&worker).await;
     for _ in 0..200 {
         env.tell(&env.person(), &["one"]).await;
     }

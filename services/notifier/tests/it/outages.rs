@@ -76,8 +76,8 @@ async fn a_stop_while_it_waits_at_start_is_prompt() {
 async fn a_database_that_is_cut_off_for_five_seconds_loses_and_repeats_nothing() {
     let env = TestEnv::new().await;
     let (config, network) = behind_a_wire(&env, false).await;
-    let worker = Worker::start(config).await;
-    worker.wait_until_leading().await;
+    let worker = env.start_with(config).await;
+    env.wait_until_leading(&worker).await;
     let people: Vec<_> = (0..10).map(|_| env.person()).collect();
     env.telegram.takes(Duration::from_millis(300));
     for person in &people {
@@ -101,8 +101,8 @@ async fn a_database_that_is_cut_off_for_five_seconds_loses_and_repeats_nothing()
 async fn a_database_that_is_frozen_for_twenty_seconds_loses_and_repeats_nothing() {
     let env = TestEnv::new().await;
     let (config, network) = behind_a_wire(&env, false).await;
-    let worker = Worker::start(config).await;
-    worker.wait_until_leading().await;
+    let worker = env.start_with(config).await;
+    env.wait_until_leading(&worker).await;
     let people: Vec<_> = (0..10).map(|_| env.person()).collect();
     env.telegram.takes(Duration::from_millis(500));
     for person in &people {
@@ -123,7 +123,7 @@ async fn a_database_that_is_frozen_for_twenty_seconds_loses_and_repeats_nothing(
 #[tokio::test]
 async fn a_kafka_that_is_cut_off_for_five_seconds_loses_and_repeats_nothing() {
     let (env, _kafka, network) = kafka_behind_a_wire().await;
-    let worker = Worker::start(env.config_on(&env.database.url, &network.addr().to_string())).await;
+    let worker = env.start_with(env.config_on(&env.database.url, &network.addr().to_string())).await;
     let person = env.person();
     let before = env.tell(&person, &["one"]).await[0];
     env.wait_for_status(before, "sent").await;
@@ -144,7 +144,7 @@ async fn a_kafka_that_is_cut_off_for_five_seconds_loses_and_repeats_nothing() {
 #[tokio::test]
 async fn a_kafka_that_is_frozen_for_twenty_seconds_loses_and_repeats_nothing() {
     let (env, kafka, network) = kafka_behind_a_wire().await;
-    let worker = Worker::start(env.config_on(&env.database.url, &network.addr().to_string())).await;
+    let worker = env.start_with(env.config_on(&env.database.url, &network.addr().to_string())).await;
     let person = env.person();
     let before = env.tell(&person, &["one"]).await[0];
     env.wait_for_status(before, "sent").await;

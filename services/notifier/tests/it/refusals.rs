@@ -12,7 +12,7 @@ use simulators::telegram::{Failure, Scope};
 
 use crate::{
     telegram::{gap, refusal},
-    test_env::{PATIENCE, TestEnv, Worker},
+    test_env::{PATIENCE, TestEnv},
 };
 
 #[tokio::test]
@@ -39,7 +39,7 @@ async fn a_message_is_given_up_after_its_schedule_and_the_next_one_follows() {
     let env = TestEnv::new().await;
     let mut config = env.config();
     config.sending.schedule = Schedule::scaled(0.0001);
-    let worker = Worker::start(config).await;
+    let worker = env.start_with(config).await;
     let person = env.person();
     env.telegram.fail_times(Scope::Chat(person.chat), refusal(400, "Bad Request: something new"), 7);
     let ids = env.tell(&person, &["Hopeless.", "Fine."]).await;
@@ -55,7 +55,7 @@ async fn a_schedule_survives_a_restart() {
     let env = TestEnv::new().await;
     let mut config = env.config();
     config.sending.schedule = Schedule::default();
-    let worker = Worker::start(config).await;
+    let worker = env.start_with(config).await;
     let person = env.person();
     env.telegram.next_in(person.chat, refusal(400, "Bad Request: something new"));
     let id = env.tell(&person, &["Later."]).await[0];
@@ -64,7 +64,7 @@ async fn a_schedule_survives_a_restart() {
     worker.stop().await;
     let mut config = env.config();
     config.sending.schedule = Schedule::default();
-    let worker = Worker::start(config).await;
+    let worker = env.start_with(config).await;
     env.wait_for_status(id, "sent").await;
     let calls = env.telegram.sent();
     assert!(gap(&calls[0], &calls[1]) >= Duration::from_secs(5), "{:?}", gap(&calls[0], &calls[1]));
@@ -94,7 +94,7 @@ async fn a_chat_that_cannot_be_reached_gets_everything_when_it_is_named_again() 
     // Nothing but the name wakes it.
     config.sending.schedule = Schedule::default();
     config.sending.contact_timeout = Duration::from_secs(86_400);
-    let worker = Worker::start(config).await;
+    let worker = env.start_with(config).await;
     for (failure, _) in unreachable() {
         let person = env.person();
         env.telegram.always_in(person.chat, failure.clone());
@@ -121,7 +121,7 @@ async fn a_chat_that_cannot_be_reached_is_tried_again_by_itself_and_when_it_is_h
     let env = TestEnv::new().await;
     let mut config = env.config();
     config.sending.contact_timeout = Duration::from_secs(86_400);
-    let worker = Worker::start(config).await;
+    let worker = env.start_with(config).await;
     let (patient, heard) = (env.person(), env.person());
     for person in [&patient, &heard] {
         env.telegram.next_in(person.chat, Failure::blocked());
@@ -348,7 +348,7 @@ async fn a_silence_of_the_whole_bot_outlasts_a_restart() {
     worker.stop().await;
     let worker = env.start().await;
     env.tell(&people[2], &["Soon."]).await;
-    worker.wait_until_leading().await;
+    env.wait_until_leading(&worker).await;
     testkit::wait_for("the breaker to be open", PATIENCE, async || worker.metric("telegram_breaker_state", "") > 0.9)
         .await;
     env.wait_for_count("sent", 3).await;

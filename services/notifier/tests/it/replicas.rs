@@ -102,7 +102,7 @@ async fn the_standard_health_service_answers() {
 async fn of_two_replicas_one_sends_and_the_other_takes_over() {
     let env = TestEnv::new().await;
     let first = env.start().await;
-    first.wait_until_leading().await;
+    env.wait_until_leading(&first).await;
     let second = env.start().await;
     let people: Vec<_> = (0..20).map(|_| env.person()).collect();
     for person in &people {
@@ -126,7 +126,7 @@ async fn a_stop_finishes_what_is_under_way_and_hands_over_the_rest() {
     let env = TestEnv::new().await;
     env.telegram.takes(Duration::from_millis(250));
     let first = env.start().await;
-    first.wait_until_leading().await;
+    env.wait_until_leading(&first).await;
     let people: Vec<_> = (0..60).map(|_| env.person()).collect();
     for person in &people {
         env.tell(person, &["one"]).await;

@@ -7,7 +7,7 @@ use simulators::telegram::{Failure, Scope};
 
 use crate::{
     telegram::{gap, refusal},
-    test_env::{PATIENCE, Person, TestEnv, Worker},
+    test_env::{PATIENCE, Person, TestEnv},
 };
 
 /// Each of these, once, and then all is well again.
@@ -79,7 +79,7 @@ async fn a_telegram_that_is_not_there_is_waited_for() {
     let env = TestEnv::new().await;
     let mut config = env.config();
     config.telegram.api_url = "http://127.0.0.1:9/".parse().expect("a URL");
-    let worker = Worker::start(config).await;
+    let worker = env.start_with(config).await;
     let id = env.tell(&env.person(), &["Anybody?"]).await[0];
     testkit::wait_for("tries", PATIENCE, async || env.outcomes(id).await.len() > 2).await;
     worker.stop().await;
@@ -94,7 +94,7 @@ async fn a_wrong_token_makes_the_service_unready_before_the_first_alert_and_lose
     let env = TestEnv::new().await;
     let mut config = env.config();
     config.telegram.token = "123456:another".into();
-    let worker = Worker::start(config).await;
+    let worker = env.start_with(config).await;
     let refused = async || worker.readiness("telegram token").await.1.is_some_and(|(up, _)| !up);
     testkit::wait_for("readiness to name the token", PATIENCE, refused).await;
     let id = env.tell(&env.person(), &["Patience."]).await[0];
@@ -135,7 +135,7 @@ async fn a_message_whose_answers_are_all_lost_is_repeated_less_and_less_often() 
     let env = TestEnv::new().await;
     let mut config = env.config();
     config.sending.schedule = Schedule::scaled(0.02);
-    let worker = Worker::start(config).await;
+    let worker = env.start_with(config).await;
     let person = env.person();
     env.telegram.always_in(person.chat, Failure::HangUp { delivered: true });
     let id = env.tell(&person, &["Again?"]).await[0];
@@ -160,7 +160,7 @@ async fn one_answer_that_the_token_is_wrong_does_not_make_the_service_unready() 
     let env = TestEnv::new().await;
     let mut config = env.config();
     config.sending.probe_interval = Duration::from_secs(2);
-    let worker = Worker::start(config).await;
+    let worker = env.start_with(config).await;
     let person = env.person();
     for code in [401, 404] {
         env.telegram.next_in(person.chat, refusal(code, "Unauthorized"));

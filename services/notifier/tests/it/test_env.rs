@@ -12,10 +12,10 @@ use events::{
     topics::{Namespace, TO_NOTIFIER},
 };
 use kafka::{KafkaConfig, OutgoingRecord, Producer, Profile};
-use notifier::{Config, MIGRATOR, config::Sending, core::retry_schedule::Schedule, start};
-use runtime::{ServiceRuntime, clock::Clock};
+use notifier::{Config, MIGRATOR, SERVICE, config::Sending, core::retry_schedule::Schedule, start};
 use simulators::telegram::Limits;
 use testkit::Database;
+pub use testkit::Worker;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -44,11 +44,6 @@ pub struct Person {
 
 /// A record as it is sent: key, value, headers.
 pub type Raw<'a> = (Option<&'a str>, Option<&'a [u8]>, &'a [(&'a str, &'a str)]);
-
-/// One replica in this process.
-pub struct Worker {
-    pub runtime: ServiceRuntime,
-}
 
 impl TestEnv {
     /// On the shared servers, with a database and topics of its own.
@@ -118,7 +113,16 @@ impl TestEnv {
 
     /// One replica more.
     pub async fn start(&self) -> Worker {
-        Worker::start(self.config()).await
+        self.start_with(self.config()).await
+    }
+
+    /// One replica more, with other settings.
+    pub async fn start_with(&self, config: Config) -> Worker {
+        Worker::start(SERVICE.name, async |runtime| start(config, runtime).await).await
+    }
+
+    pub async fn wait_until_leading(&self, worker: &Worker) {
+        testkit::wait_for("a leader", PATIENCE, async || worker.metric("notifications_leader", "") > 0.0).await;
     }
 
     /// A user who is registered and has a chat.
@@ -276,37 +280,5 @@ pub fn alert<'a>(person: &'a Person, condition: &'a str, observed_at: DateTime<U
             observed_at,
             source: "OpenSky Network".into(),
         }),
-    }
-}
-
-impl Worker {
-    pub async fn start(config: Config) -> Self {
-        let runtime = ServiceRuntime::new("notifier", CancellationToken::new(), Clock::system());
-        start(config, &runtime).await.expect("the worker to start");
-        Self { runtime }
-    }
-
-    /// As SIGTERM does.
-    pub async fn stop(self) {
-        self.runtime.tasks.stopping().cancel();
-        self.runtime.tasks.join().await.expect("a clean stop");
-    }
-
-    /// The sum of a metric over its labels.
-    pub fn metric(&self, name: &str, label: &str) -> f64 {
-        let text = runtime::metrics::render([&self.runtime.registry].into_iter()).expect("metrics");
-        let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(label));
-        lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
-    }
-
-    /// Whether it is ready, and what it says about a part.
-    pub async fn readiness(&self, part: &str) -> (bool, Option<(bool, String)>) {
-        let report = self.runtime.readiness.report().await;
-        let found = report.parts.into_iter().find(|known| known.name == part);
-        (report.ready, found.map(|part| (part.up, part.detail.unwrap_or_default())))
-    }
-
-    pub async fn wait_until_leading(&self) {
-        testkit::wait_for("a leader", PATIENCE, async || self.metric("notifications_leader", "") > 0.0).await;
     }
 }
