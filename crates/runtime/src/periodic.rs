@@ -80,8 +80,8 @@ impl Periodic {
     }
 }
 
-/// Does all of `periodic` until the service stops, each in a task of its own. While the service stops, a turn that is under
-/// way may end for a moment and is then dropped.
+/// Does all of `periodic` until the service stops, each in a task of its own. While the service stops, a turn that is
+/// under way may end for a moment and is then dropped.
 pub fn spawn(runtime: &ServiceRuntime, periodic: impl IntoIterator<Item = Periodic>) {
     for one in periodic {
         let running = runtime.clone();
