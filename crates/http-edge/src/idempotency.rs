@@ -6,6 +6,9 @@
 //! answered at once: an advisory lock of the transaction says so without waiting. Validation failures are not stored;
 //! client errors that reached the business rules are, and replay as they were.
 //!
+//! A key is kept for a day at least, and counts as long as it is kept. It is removed by a clock that has run without a
+//! step for a day ([`SteadyClock`]): one that leaps ahead would make all keys old, and repeat what they protect.
+//!
 //! Every service that uses this has the table `idempotency_keys` in its migrations.
 
 use std::{borrow::Cow, time::Duration};
@@ -15,6 +18,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use pg::clock::SteadyClock;
 use runtime::{periodic::Periodic, principal::Principal};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -28,8 +32,8 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// The longest key that is accepted.
 const KEY_LENGTH: usize = 255;
 
-/// How often keys older than a day are removed.
-const CLEANING_INTERVAL: Duration = Duration::from_secs(15 * 60);
+/// How often keys older than a day are removed, and the clock is looked at.
+const CLEANING_INTERVAL: Duration = Duration::from_secs(60);
 /// How long that may take.
 const CLEANING_LIMIT: Duration = Duration::from_secs(60);
 
@@ -186,11 +190,11 @@ async fn find(connection: &mut PgConnection, key: &StoredKey) -> sqlx::Result<Ea
     stored(connection, key).await
 }
 
-/// What is stored under the key.
+/// What is stored under the key. It counts as long as it is stored, whatever the clock shows now.
 async fn stored(connection: impl PgExecutor<'_>, key: &StoredKey) -> sqlx::Result<Earlier> {
     let row = sqlx::query(
         "SELECT request, status, body FROM idempotency_keys
-         WHERE principal = $1 AND caller = $2 AND key = $3 AND created_at > now() - interval '24 hours'",
+         WHERE principal = $1 AND caller = $2 AND key = $3",
     )
     .bind(&*key.principal)
     .bind(&key.caller)
@@ -285,20 +289,26 @@ impl IntoResponse for Answer {
     }
 }
 
-/// Removes keys that are older than a day.
+/// Removes keys that are older than a day, by a clock that may be trusted.
 #[must_use]
-pub fn clean_up(pool: PgPool) -> Periodic {
+pub fn clean_up(pool: PgPool, clock: SteadyClock) -> Periodic {
     Periodic::new("clean-up of idempotency keys", CLEANING_INTERVAL, CLEANING_LIMIT, move || {
-        let pool = pool.clone();
-        async move {
-            // A key from the future was written before the database's clock stepped back. Its day begins now, so that
-            // it still protects its request and is not kept for as long as the step was.
-            let dating =
-                "UPDATE idempotency_keys SET created_at = now() WHERE created_at > now() + interval '1 minute'";
-            sqlx::query(dating).execute(&pool).await?;
-            let removing = "DELETE FROM idempotency_keys WHERE created_at <= now() - interval '24 hours'";
-            sqlx::query(removing).execute(&pool).await?;
-            Ok(())
-        }
+        let (pool, clock) = (pool.clone(), clock.clone());
+        async move { Ok(remove_old(&pool, &clock).await?) }
     })
+}
+
+/// One look at the clock, and one removal of keys that are older than a day by it.
+///
+/// # Errors
+/// When the database is away.
+pub async fn remove_old(pool: &PgPool, clock: &SteadyClock) -> sqlx::Result<()> {
+    let Some(mut transaction) = clock.begin(pool).await? else { return Ok(()) };
+    // A key from the future was written before the database's clock stepped back. Its day begins now, so that it still
+    // protects its request and is not kept for as long as the step was.
+    let dating = "UPDATE idempotency_keys SET created_at = now() WHERE created_at > now() + interval '1 minute'";
+    sqlx::query(dating).execute(&mut *transaction).await?;
+    let removing = "DELETE FROM idempotency_keys WHERE created_at <= now() - interval '24 hours'";
+    sqlx::query(removing).execute(&mut *transaction).await?;
+    transaction.commit().await
 }

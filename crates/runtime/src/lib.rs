@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod clock;
+pub mod clock_watch;
 pub mod config;
 pub mod fault;
 pub mod http_client;

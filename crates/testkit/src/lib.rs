@@ -17,7 +17,7 @@ mod watchdog;
 mod worker;
 
 pub use authority::Authority;
-pub use databases::{Database, database, empty_database};
+pub use databases::{Database, DatabaseClock, database, empty_database};
 pub use disk::SmallDisk;
 pub use kafka_dump::{CommittedOffset, KafkaDump, RecordDump, TopicDump};
 pub use process::{Process, STOP_LIMIT, free_addr, last_words, readyz, wait_until_ready};

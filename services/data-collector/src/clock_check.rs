@@ -2,48 +2,48 @@
 
 use std::{
     sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use chrono::{DateTime, TimeDelta, Utc};
-use runtime::clock::Clock;
+use chrono::{DateTime, Utc};
+use pg::clock::STEADY_TIME;
+use runtime::{
+    clock::Clock,
+    clock_watch::{ClockWatch, Sample},
+};
 
 use crate::{
     core::clock::{ClockDoubt, ClockWitnesses, confirm_clock},
     store::Store,
 };
 
-/// How long a clock must have run without a jump to speak for itself, in real time.
-const STEADY_AFTER: Duration = Duration::from_secs(24 * 3600);
-
-/// A clock that gained or lost more than this between two looks was set.
-const JUMP: TimeDelta = TimeDelta::minutes(5);
-
 /// Watches the clock.
 pub struct ClockCheck {
     clock: Clock,
+    begun: Instant,
     seen: Mutex<Seen>,
 }
 
 /// What was seen of it so far.
+#[derive(Default)]
 struct Seen {
-    steady_since: Instant,
-    looked: (DateTime<Utc>, Instant),
+    watch: ClockWatch,
     doubt: Option<ClockDoubt>,
 }
 
 impl ClockCheck {
     /// Watches `clock` from now on.
     pub fn begin(clock: Clock) -> Self {
-        let begun = Instant::now();
-        Self { clock, seen: Mutex::new(Seen { steady_since: begun, looked: (clock.now(), begun), doubt: None }) }
+        let check = Self { clock, begun: Instant::now(), seen: Mutex::default() };
+        check.is_steady();
+        check
     }
 
-    /// Whether its witnesses confirm the clock that says `now`. A doubt is logged once.
+    /// What speaks against the clock that says `now`, if anything. A doubt is logged once.
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn confirms(&self, now: DateTime<Utc>, store: &Store) -> sqlx::Result<bool> {
+    pub async fn doubt(&self, now: DateTime<Utc>, store: &Store) -> sqlx::Result<Option<ClockDoubt>> {
         let is_steady = self.is_steady();
         let (database, newest_value) = store.clock_witnesses(now).await?;
         let database = (!self.clock.is_replay()).then_some(database);
@@ -55,17 +55,20 @@ impl ClockCheck {
         if let Some(doubt) = doubt.filter(|doubt| before != Some(*doubt)) {
             tracing::warn!("nothing old is removed for now: {doubt}");
         }
-        Ok(doubt.is_none())
+        Ok(doubt)
     }
 
+    /// Whether the clock has run without a step for long enough to speak for itself. A replay's cannot be set, and runs
+    /// at a speed of its own.
     fn is_steady(&self) -> bool {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let looked = (self.clock.now(), Instant::now());
-        let (time, at) = std::mem::replace(&mut seen.looked, looked);
-        let passed = TimeDelta::from_std(looked.1 - at).unwrap_or(TimeDelta::MAX);
-        if !self.clock.is_replay() && (looked.0 - time - passed).abs() > JUMP {
-            seen.steady_since = looked.1;
+        let asked = Instant::now();
+        if self.clock.is_replay() {
+            return asked.saturating_duration_since(self.begun) >= STEADY_TIME;
         }
-        seen.steady_since.elapsed() >= STEADY_AFTER
+        let since = self.clock.now().signed_duration_since(DateTime::UNIX_EPOCH);
+        let answered = Instant::now();
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.watch.observe(Sample { shown: since.as_seconds_f64(), asked, answered });
+        seen.watch.steady_for(answered) >= STEADY_TIME
     }
 }

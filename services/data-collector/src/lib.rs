@@ -8,12 +8,12 @@ pub mod message;
 pub mod metrics;
 pub mod opensky;
 pub mod relay;
+pub mod retention;
 pub mod store;
 
 mod clock_check;
 mod collect;
 mod grpc;
-mod retention;
 mod users;
 mod wake;
 
@@ -30,7 +30,7 @@ use chrono::TimeDelta;
 use events::topics::{Namespace, TO_ALERT_SYSTEM, TOPICS};
 use http_edge::idempotency;
 use kafka::{KafkaConfig, Producer, Profile};
-use pg::{Database, jobs::Runner, lease};
+use pg::{Database, clock::SteadyClock, jobs::Runner, lease};
 use runtime::{
     ServiceRuntime, StoppedEarly,
     config::{ConfigError, Vars},
@@ -140,7 +140,8 @@ pub async fn start(config: Config, runtime: &ServiceRuntime) -> anyhow::Result<R
     let runner = Runner::new(runtime, store.pool().clone()).context("register the metrics of jobs")?;
     runner.spawn_batches(EVALUATION, Evaluations::settings(), Evaluations(relay.clone()));
     runner.spawn_batches(REMOVAL, Removals::settings(), Removals(relay));
-    periodic::spawn(runtime, runner.upkeep().into_iter().chain([idempotency::clean_up(store.pool().clone())]));
+    let cleaning = idempotency::clean_up(store.pool().clone(), SteadyClock::default());
+    periodic::spawn(runtime, runner.upkeep().into_iter().chain([cleaning]));
     retention::spawn(runtime, &database, store, retention_days);
     let listener = runner.listen(wake::listener(wake.clone()));
     runtime.tasks.spawn("notifications", listener.run(runtime.clone(), database.clone()));

@@ -7,7 +7,11 @@ use chrono::TimeDelta;
 use pg::{Database, lease};
 use runtime::{ServiceRuntime, clock::Clock, periodic::Periodic};
 
-use crate::{clock_check::ClockCheck, core::day, store::Store};
+use crate::{
+    clock_check::ClockCheck,
+    core::{clock::ClockDoubt, day},
+    store::{Store, retention::Removed},
+};
 
 const INTERVAL: Duration = Duration::from_secs(3600);
 /// How long one turn may take. What is left over is removed an hour later.
@@ -19,30 +23,60 @@ const TRIED_FOR: TimeDelta = TimeDelta::days(1);
 /// The name of the lease.
 const RETENTION: &str = "data-collector-retention";
 
-/// Starts the removal of what is older than `days`.
-pub fn spawn(runtime: &ServiceRuntime, database: &Database, store: Store, days: u32) {
-    let clock = runtime.clock;
-    let check = Arc::new(ClockCheck::begin(clock));
-    let job = move || {
-        let (store, check) = (store.clone(), check.clone());
-        async move { remove(clock, &check, &store, days).await }
-    };
-    lease::spawn_periodic(runtime, database, RETENTION, Periodic::new("retention", INTERVAL, LIMIT, job).on(clock));
+/// Removes what is older than the retention time, as far as the clock is believed.
+pub struct Retention {
+    clock: Clock,
+    check: ClockCheck,
+    store: Store,
+    days: u32,
 }
 
-async fn remove(clock: Clock, check: &ClockCheck, store: &Store, days: u32) -> anyhow::Result<()> {
-    let now = clock.now();
-    // On the word of the local clock alone, one that is years ahead for a minute would take everything.
-    if !check.confirms(now, store).await? {
-        return Ok(());
+/// What a turn did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It removed what is old.
+    Removed(Removed),
+    /// It removed nothing: the clock is not believed.
+    Doubted(ClockDoubt),
+}
+
+/// Starts the removal of what is older than `days`.
+pub fn spawn(runtime: &ServiceRuntime, database: &Database, store: Store, days: u32) {
+    let retention = Arc::new(Retention::begin(runtime.clock, store, days));
+    let job = move || {
+        let retention = retention.clone();
+        async move { Ok(retention.turn().await.map(drop)?) }
+    };
+    let job = Periodic::new("retention", INTERVAL, LIMIT, job).on(runtime.clock);
+    lease::spawn_periodic(runtime, database, RETENTION, job);
+}
+
+impl Retention {
+    /// Keeps `days`, by a clock that is watched from now on.
+    #[must_use]
+    pub fn begin(clock: Clock, store: Store, days: u32) -> Self {
+        Self { clock, check: ClockCheck::begin(clock), store, days }
     }
-    let removed = store.remove_before(day::kept_since(now, days), now - TRIED_FOR).await?;
-    if removed.readings + removed.flights > 0 {
-        tracing::info!(
-            readings = removed.readings,
-            flights = removed.flights,
-            "removed what is older than {days} days"
-        );
+
+    /// Removes what is old now. On the word of the local clock alone, one that is years ahead for a minute would take
+    /// everything.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn turn(&self) -> sqlx::Result<Turn> {
+        let now = self.clock.now();
+        if let Some(doubt) = self.check.doubt(now, &self.store).await? {
+            return Ok(Turn::Doubted(doubt));
+        }
+        let days = self.days;
+        let removed = self.store.remove_before(day::kept_since(now, days), now - TRIED_FOR).await?;
+        if removed.readings + removed.flights > 0 {
+            tracing::info!(
+                readings = removed.readings,
+                flights = removed.flights,
+                "removed what is older than {days} days"
+            );
+        }
+        Ok(Turn::Removed(removed))
     }
-    Ok(())
 }

@@ -59,9 +59,11 @@ pub struct Sending {
     /// How long user-manager must have been saying that an address is not registered before it is
     /// believed: a user-manager with the wrong or an empty database says so of everybody.
     pub gone_timeout: Duration,
-    /// How long the database's clock must have been watched without a step before an alert is given up, or
-    /// forgotten, because of its age.
+    /// How long the database's clock must have been watched without a step before an alert is given up because of
+    /// its age.
     pub clock_steady_time: Duration,
+    /// The same before a settled alert is forgotten because of its age.
+    pub cleaning_steady_time: Duration,
 }
 
 impl Default for Sending {
@@ -75,6 +77,7 @@ impl Default for Sending {
             contact_timeout: Duration::from_secs(24 * 3600),
             gone_timeout: Duration::from_secs(3600),
             clock_steady_time: Duration::from_secs(600),
+            cleaning_steady_time: pg::clock::STEADY_TIME,
         }
     }
 }

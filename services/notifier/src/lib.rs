@@ -20,7 +20,7 @@ use std::{net::SocketAddr, sync::Arc};
 use anyhow::Context;
 use events::topics::{NOTIFIER_GROUP, TO_NOTIFIER, TOPICS};
 use kafka::{Consumer, Producer, Profile, Subscription, topics};
-use pg::{jobs::Runner, lease};
+use pg::{clock::SteadyClock, jobs::Runner, lease};
 use runtime::{
     ServiceRuntime,
     config::{ConfigError, Vars},
@@ -122,8 +122,8 @@ pub async fn start(config: Config, runtime: &ServiceRuntime) -> anyhow::Result<R
     runner.spawn_each(UNDELIVERED_REPORT, reports::settings(), Reports { store: store.clone(), user_client });
     let listener = runner.listen(maintenance::listener(news));
     runtime.tasks.spawn("notifications", listener.run(runtime.clone(), config.database.clone()));
-    let kept =
-        [maintenance::count(store.clone(), metrics), maintenance::clean_up(store, config.sending.clock_steady_time)];
+    let clock = SteadyClock::new(config.sending.cleaning_steady_time);
+    let kept = [maintenance::count(store.clone(), metrics), maintenance::clean_up(store, clock)];
     periodic::spawn(runtime, runner.upkeep().into_iter().chain(kept));
     let leading = lease::run_as_leader(runtime.clone(), config.database, SENDING, move |term| {
         Sender::new(deliveries.clone(), term).run()

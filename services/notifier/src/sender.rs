@@ -21,15 +21,11 @@ use pg::{
     is_unavailable,
     lease::{FenceError, LeaseTerm},
 };
+use runtime::clock_watch::{ClockWatch, Sample};
 use tokio::time::timeout;
 
 use crate::{
-    core::{
-        clock_watch::{ClockWatch, Sample},
-        rate_limiter::Wait,
-        reach::ChatLink,
-        telegram_breaker::SendPermit,
-    },
+    core::{rate_limiter::Wait, reach::ChatLink, telegram_breaker::SendPermit},
     delivery::{CONCURRENCY, Deliveries, DeliveryAttempt, Written},
     metrics::Metrics,
     store::DueAlert,

@@ -15,6 +15,7 @@ mod undelivered;
 
 use std::time::Duration;
 
+use pg::clock::SteadyClock;
 use runtime::trace::RequestContext;
 use sqlx::{PgPool, types::Json};
 use uuid::Uuid;
@@ -143,12 +144,13 @@ impl Store {
             .await
     }
 
-    /// Removes at most `limit` alerts that were settled longer ago than `retention`, and their
-    /// attempts. Answers how many.
+    /// Removes at most `limit` alerts that were settled longer ago than `retention` by a `clock` that may be trusted,
+    /// and their attempts. Answers how many.
     ///
     /// # Errors
     /// When the database cannot answer.
-    pub async fn clean(&self, retention: Duration, limit: i64) -> sqlx::Result<u64> {
+    pub async fn clean(&self, clock: &SteadyClock, retention: Duration, limit: i64) -> sqlx::Result<u64> {
+        let Some(mut transaction) = clock.begin(&self.pool).await? else { return Ok(0) };
         let removed = sqlx::query!(
             "DELETE FROM alerts WHERE event_id IN (
                SELECT event_id FROM alerts
@@ -156,8 +158,9 @@ impl Store {
             retention.as_secs_f64(),
             limit,
         )
-        .execute(&self.pool)
+        .execute(&mut *transaction)
         .await?;
+        transaction.commit().await?;
         Ok(removed.rows_affected())
     }
 }

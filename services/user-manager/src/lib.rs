@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 
 use anyhow::Context;
 use http_edge::idempotency;
-use pg::{Listener, jobs::Runner};
+use pg::{Listener, clock::SteadyClock, jobs::Runner};
 use proto::v1::user_service_server::UserServiceServer;
 use runtime::{
     ServiceRuntime,
@@ -86,6 +86,7 @@ pub async fn start(config: Config, runtime: &ServiceRuntime) -> anyhow::Result<R
     runner.spawn_each(DELETION, relay::settings(), Relay::new(runtime, config.data_collector));
     let listener = runner.listen(Listener::default());
     runtime.tasks.spawn("notifications", listener.run(runtime.clone(), config.database));
-    periodic::spawn(runtime, runner.upkeep().into_iter().chain([idempotency::clean_up(pools.background)]));
+    let cleaning = idempotency::clean_up(pools.background, SteadyClock::default());
+    periodic::spawn(runtime, runner.upkeep().into_iter().chain([cleaning]));
     Ok(Running { http, grpc: grpc.addr })
 }

@@ -7,8 +7,9 @@ use axum::{
 use http_body_util::BodyExt;
 use http_edge::{
     Mutation, Problem,
-    idempotency::{Answer, Begun, Fingerprint, IdempotentTransaction, Key, begin, clean_up, replay},
+    idempotency::{Answer, Begun, Fingerprint, IdempotentTransaction, Key, begin, clean_up, remove_old, replay},
 };
+use pg::clock::SteadyClock;
 use runtime::{ServiceRuntime, clock::Clock, periodic, principal::Principal};
 use serde_json::json;
 use sqlx::PgPool;
@@ -20,7 +21,10 @@ const TABLES: &str = "CREATE TABLE idempotency_keys (caller text NOT NULL, key t
                       principal text NOT NULL DEFAULT 'anonymous', PRIMARY KEY (caller, key))";
 
 async fn pool() -> PgPool {
-    let database = testkit::empty_database().await;
+    prepared(&testkit::empty_database().await).await
+}
+
+async fn prepared(database: &testkit::Database) -> PgPool {
     sqlx::query(TABLES).execute(&database.pool).await.expect("the keys");
     sqlx::query("CREATE TABLE effects (id int)").execute(&database.pool).await.expect("the effects");
     database.pool.clone()
@@ -221,11 +225,16 @@ async fn a_fault_of_ours_is_not_stored() {
 }
 
 #[tokio::test]
-async fn a_key_older_than_a_day_is_new_again() {
+async fn a_key_is_new_again_once_it_was_removed_after_a_day() {
     let pool = pool().await;
     fresh(&pool, b"{}").await.finish(Ok(created())).await.expect("answered");
+    let clock = SteadyClock::new(Duration::ZERO);
+    remove_old(&pool, &clock).await.expect("nothing is old");
+    assert!(matches!(begin(&pool, key("k"), request(b"{}")).await, Ok(Begun::Replayed(_))));
     let aged = "UPDATE idempotency_keys SET created_at = now() - interval '25 hours'";
     sqlx::query(aged).execute(&pool).await.expect("aged");
+    assert!(matches!(begin(&pool, key("k"), request(b"{}")).await, Ok(Begun::Replayed(_))), "it is still stored");
+    remove_old(&pool, &clock).await.expect("removed");
     fresh(&pool, b"{\"a\":1}").await.finish(Ok(created())).await.expect("answered");
 }
 
@@ -236,7 +245,7 @@ async fn a_key_from_the_future_of_a_clock_that_stepped_back_still_replays_and_is
     let ahead = "UPDATE idempotency_keys SET created_at = now() + interval '3 years'";
     sqlx::query(ahead).execute(&pool).await.expect("ahead");
     let runtime = ServiceRuntime::new("test", CancellationToken::new(), Clock::system());
-    periodic::spawn(&runtime, [clean_up(pool.clone())]);
+    periodic::spawn(&runtime, [clean_up(pool.clone(), SteadyClock::new(Duration::ZERO))]);
     let begins_now = async || {
         let asked = "SELECT created_at <= now() FROM idempotency_keys";
         sqlx::query_scalar::<_, bool>(asked).fetch_one(&pool).await.expect("a key")
@@ -245,6 +254,66 @@ async fn a_key_from_the_future_of_a_clock_that_stepped_back_still_replays_and_is
     assert!(matches!(begin(&pool, key("k"), request(b"{}")).await, Ok(Begun::Replayed(_))));
     runtime.tasks.stopping().cancel();
     runtime.tasks.join().await.expect("a clean stop");
+}
+
+/// Stores a key that was used so long ago and has another body than [`request`]'s.
+async fn store_older_key(pool: &PgPool, age: &str) {
+    let copied = "INSERT INTO idempotency_keys (caller, key, request, status, body, created_at)
+                  SELECT caller, 'older', '', status, body, now() - $1::text::interval FROM idempotency_keys";
+    sqlx::query(copied).bind(age).execute(pool).await.expect("a row");
+}
+
+/// Removes what is old, again and again, until the clock is trusted and so a key of 25 hours ago is gone.
+async fn wait_until_trusted(pool: &PgPool, clock: &SteadyClock) {
+    store_older_key(pool, "25 hours").await;
+    let is_gone = async || {
+        remove_old(pool, clock).await.expect("a look");
+        let asked = "SELECT count(*) FROM idempotency_keys WHERE key = 'older'";
+        sqlx::query_scalar::<_, i64>(asked).fetch_one(pool).await.expect("a count") == 0
+    };
+    testkit::wait_for("the clock to be trusted", Duration::from_secs(20), is_gone).await;
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_by_hours_or_years_repeats_no_effect() {
+    let mut database = testkit::empty_database().await;
+    let set = database.with_clock().await;
+    let pool = prepared(&database).await;
+    let mut attempt = fresh(&pool, b"{}").await;
+    effect(&mut attempt).await;
+    attempt.finish(Ok(created())).await.expect("answered");
+    let is_replayed = async || matches!(begin(&pool, key("k"), request(b"{}")).await, Ok(Begun::Replayed(_)));
+    let clock = SteadyClock::new(Duration::from_millis(200));
+    for shift in ["25 hours", "10 years", "-10 years", "-25 hours"] {
+        wait_until_trusted(&pool, &clock).await;
+        set.set(shift).await;
+        assert!(is_replayed().await, "before a clean-up, {shift}");
+        remove_old(&pool, &clock).await.expect("a look");
+        assert!(is_replayed().await, "after a clean-up, {shift}");
+        let known = replay(&pool, &key("k").expect("a key"), request(b"{}")).await.expect("found");
+        assert!(known.is_some(), "by a look alone, {shift}");
+        // And when it is set right again.
+        set.set("0").await;
+        remove_old(&pool, &clock).await.expect("a look");
+        assert!(is_replayed().await, "set right after {shift}");
+    }
+    assert_eq!(effects(&pool).await, 1);
+}
+
+#[tokio::test]
+async fn a_clock_that_stood_still_for_hours_and_is_set_right_repeats_no_effect() {
+    let mut database = testkit::empty_database().await;
+    let set = database.with_clock().await;
+    let pool = prepared(&database).await;
+    let clock = SteadyClock::new(Duration::from_millis(200));
+    // A key that was used when the clock stood.
+    set.stop().await;
+    fresh(&pool, b"{}").await.finish(Ok(created())).await.expect("answered");
+    wait_until_trusted(&pool, &clock).await;
+    assert!(matches!(begin(&pool, key("k"), request(b"{}")).await, Ok(Begun::Replayed(_))));
+    set.set("25 hours").await;
+    remove_old(&pool, &clock).await.expect("a look");
+    assert!(matches!(begin(&pool, key("k"), request(b"{}")).await, Ok(Begun::Replayed(_))));
 }
 
 #[tokio::test]

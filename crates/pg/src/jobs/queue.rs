@@ -240,6 +240,9 @@ pub(super) async fn waiting(pool: &PgPool) -> sqlx::Result<Vec<(String, i64, f64
 /// Removes at most `limit` jobs of a kind that were settled longer than `age` ago. Answers how many. One that was
 /// settled in the future of a clock that stepped back is kept for `age` from now on.
 ///
+/// A clock that is years ahead removes them all. That is harmless: settled jobs are kept for people to read, and
+/// nothing is decided by them.
+///
 /// # Errors
 /// When the database is away.
 pub async fn forget_settled(pool: &PgPool, kind: &str, age: Duration, limit: i64) -> sqlx::Result<u64> {

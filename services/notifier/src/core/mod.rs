@@ -3,7 +3,6 @@
 //! Times, random numbers and Telegram's answers are arguments; what is to be done is a value.
 
 pub mod chat_lookup;
-pub mod clock_watch;
 pub mod decode;
 pub mod ending;
 pub mod message;

@@ -1,25 +1,13 @@
 //! Times in the ledger, set right after the database's clock was not.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pg::lease::{FenceError, LeaseTerm};
 
 use super::Store;
-use crate::core::{clock_watch::Sample, send_result::LONGEST_WAIT};
+use crate::core::send_result::LONGEST_WAIT;
 
 impl Store {
-    /// What the database's clock shows.
-    ///
-    /// # Errors
-    /// When the database cannot answer.
-    pub async fn clock(&self) -> sqlx::Result<Sample> {
-        let asked = Instant::now();
-        let shown = sqlx::query_scalar!(r#"SELECT extract(epoch FROM now())::float8 AS "shown!""#)
-            .fetch_one(&self.pool)
-            .await?;
-        Ok(Sample { shown, asked, answered: Instant::now() })
-    }
-
     /// The clock was set by so many seconds: everything that waits is moved along with it, so that waits
     /// and ages stay what they were. Alerts after `known`, the newest before the clock was set, may have
     /// come before or after that; they count as new.

@@ -3,13 +3,12 @@
 use std::time::{Duration, Instant};
 
 use pg::lease::{FenceError, LeaseTerm};
-use runtime::trace::RequestContext;
+use runtime::{clock_watch::Sample, trace::RequestContext};
 use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 
 use super::{AttemptId, DueAlert, Store};
 use crate::core::{
-    clock_watch::Sample,
     ending::History,
     message::Alert,
     rate_limiter::ChatId,

@@ -4,40 +4,30 @@ use std::time::Duration;
 
 use notifier::core::retry_schedule::Schedule;
 use simulators::telegram::Failure;
+use testkit::DatabaseClock;
 
 use crate::{
     telegram::refusal,
     test_env::{PATIENCE, TestEnv},
 };
 
-/// Puts a clock before the database's own that a test can set: `now()` of every new connection is ours.
-async fn with_a_clock(env: &TestEnv) {
+/// An environment whose database has a clock that can be set.
+async fn with_a_clock() -> (TestEnv, DatabaseClock) {
+    let mut env = TestEnv::new().await;
+    let clock = env.database.with_clock().await;
     for sql in [
-        "CREATE TABLE public.clock (shift interval NOT NULL, stands_at timestamptz)",
-        "INSERT INTO public.clock VALUES ('0', NULL)",
-        "CREATE FUNCTION public.now() RETURNS timestamptz LANGUAGE sql STABLE AS
-           $$ SELECT coalesce(stands_at, pg_catalog.now() + shift) FROM public.clock $$",
         "ALTER TABLE queues ALTER next_at SET DEFAULT public.now(), ALTER decided_at SET DEFAULT public.now()",
         "ALTER TABLE alerts ALTER created_at SET DEFAULT public.now()",
         "ALTER TABLE attempts ALTER started_at SET DEFAULT public.now()",
-        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = public, pg_catalog', current_database()); END $$",
     ] {
         env.execute(sql).await;
     }
-}
-
-async fn set(env: &TestEnv, shift: &'static str) {
-    sqlx::query("UPDATE public.clock SET shift = $1::text::interval, stands_at = NULL")
-        .bind(shift)
-        .execute(&env.database.pool)
-        .await
-        .expect("set");
+    (env, clock)
 }
 
 #[tokio::test]
 async fn a_clock_that_is_set_back_silences_nobody_and_one_that_is_set_forth_hurries_nothing() {
-    let env = TestEnv::new().await;
-    with_a_clock(&env).await;
+    let (env, clock) = with_a_clock().await;
     let mut config = env.config();
     config.sending.schedule = Schedule::default();
     let worker = env.start_with(config).await;
@@ -48,7 +38,7 @@ async fn a_clock_that_is_set_back_silences_nobody_and_one_that_is_set_forth_hurr
         env.telegram.next_in(person.chat, refusal(400, "Bad Request: something new"));
         let id = env.tell(&person, &["Wait."]).await[0];
         testkit::wait_for("a refusal", PATIENCE, async || env.outcomes(id).await == [Some("refused".into())]).await;
-        set(&env, shift).await;
+        clock.set(shift).await;
         // It is looked at when something comes.
         let fine = env.tell(&env.person(), &["Fine."]).await[0];
         env.wait_for_status(fine, "sent").await;
@@ -63,18 +53,17 @@ async fn a_clock_that_is_set_back_silences_nobody_and_one_that_is_set_forth_hurr
 
 #[tokio::test]
 async fn a_clock_that_was_ahead_when_a_leader_died_silences_nobody_under_the_next() {
-    let env = TestEnv::new().await;
-    with_a_clock(&env).await;
+    let (env, clock) = with_a_clock().await;
     let mut config = env.config();
     config.sending.schedule = Schedule::default();
-    set(&env, "10 years").await;
+    clock.set("10 years").await;
     let worker = env.start_with(config).await;
     let person = env.person();
     env.telegram.next_in(person.chat, refusal(400, "Bad Request: something new"));
     let id = env.tell(&person, &["Wait."]).await[0];
     testkit::wait_for("a refusal", PATIENCE, async || env.outcomes(id).await == [Some("refused".into())]).await;
     worker.stop().await;
-    set(&env, "0").await;
+    clock.set("0").await;
     let worker = env.start().await;
     env.wait_for_status(id, "sent").await;
     worker.stop().await;
@@ -82,8 +71,7 @@ async fn a_clock_that_was_ahead_when_a_leader_died_silences_nobody_under_the_nex
 
 #[tokio::test]
 async fn a_clock_that_is_years_ahead_for_a_moment_gives_nothing_up() {
-    let env = TestEnv::new().await;
-    with_a_clock(&env).await;
+    let (env, clock) = with_a_clock().await;
     let mut config = env.config();
     config.sending.contact_timeout = Duration::from_secs(86_400);
     config.sending.clock_steady_time = Duration::from_secs(600);
@@ -96,7 +84,7 @@ async fn a_clock_that_is_years_ahead_for_a_moment_gives_nothing_up() {
         env.tell(person, &["one", "two"]).await;
     }
     testkit::wait_for("looks", PATIENCE, async || env.people.questions() >= 10).await;
-    set(&env, "10 years").await;
+    clock.set("10 years").await;
     let looks = env.people.questions();
     testkit::wait_for("looks while it is ahead", PATIENCE, async || env.people.questions() >= looks + 10).await;
     assert_eq!(env.count("pending").await, 6);
@@ -110,7 +98,7 @@ async fn a_clock_that_is_years_ahead_for_a_moment_gives_nothing_up() {
     let looks = env.people.questions();
     testkit::wait_for("looks after a start", PATIENCE, async || env.people.questions() >= looks + 10).await;
     assert_eq!(env.count("pending").await, 6);
-    set(&env, "0").await;
+    clock.set("0").await;
     env.telegram.recover(simulators::telegram::Scope::Chat(blocked.chat));
     for person in [&chatless, &blocked, &unknown] {
         env.people.register(&person.email, Some(person.chat));
@@ -121,8 +109,7 @@ async fn a_clock_that_is_years_ahead_for_a_moment_gives_nothing_up() {
 
 #[tokio::test]
 async fn a_clock_that_stands_still_stops_nothing() {
-    let env = TestEnv::new().await;
-    with_a_clock(&env).await;
+    let (env, clock) = with_a_clock().await;
     let mut config = env.config();
     config.sending.schedule = Schedule::default();
     let worker = env.start_with(config).await;
@@ -131,7 +118,7 @@ async fn a_clock_that_stands_still_stops_nothing() {
     env.telegram.next_in(person.chat, refusal(400, "Bad Request: something new"));
     let id = env.tell(&person, &["Wait."]).await[0];
     testkit::wait_for("a refusal", PATIENCE, async || env.outcomes(id).await == [Some("refused".into())]).await;
-    env.execute("UPDATE public.clock SET stands_at = pg_catalog.now()").await;
+    clock.stop().await;
     env.wait_for_status(id, "sent").await;
     worker.stop().await;
 }

@@ -92,6 +92,7 @@ impl TestEnv {
             contact_timeout: Duration::from_secs(3),
             gone_timeout: Duration::from_millis(300),
             clock_steady_time: Duration::ZERO,
+            cleaning_steady_time: Duration::ZERO,
             ..config.sending
         };
         Config { topics: self.topics.clone(), ..config }

@@ -1,10 +1,9 @@
 //! Whether a clock can be trusted, by a second witness that only ever runs forward.
 //!
-//! The ledger's times are the database's. Its clock may be set back or forth by hours, stand still, or
-//! be years ahead until the network corrects it. Compared with the time that passed in this process, a
-//! step shows as a difference, and by it everything that waits is moved along. The first look stays the
-//! measure, so that a clock that is slow or stands still is noticed as well; a clock that drifts is
-//! corrected now and then by a few seconds, which does no harm.
+//! A clock, the database's or the machine's, may be set back or forth by hours, stand still, or be years
+//! ahead until the network corrects it. Compared with the time that passed in this process, a step shows as
+//! a difference. The first look stays the measure, so that a clock that is slow or stands still is noticed
+//! as well; a clock that drifts is corrected now and then by a few seconds, which does no harm.
 
 use std::time::{Duration, Instant};
 
