@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::Context;
 use events::topics::{ALERT_SYSTEM_GROUP, TO_ALERT_SYSTEM, TO_NOTIFIER, TOPICS};
 use kafka::{Consumer, Producer, Profile, Subscription, topics};
+use pg::clock::SteadyClock;
 use runtime::{
     ServiceRuntime,
     config::{ConfigError, Vars},
@@ -49,8 +50,8 @@ fn configure(vars: &dyn Vars) -> Result<Configured, ConfigError> {
     }))
 }
 
-/// How often rows of interests that were removed long ago are looked for.
-const CLEANUP_INTERVAL: Duration = Duration::from_secs(3600);
+/// How often rows of interests that were removed long ago are looked for, and the clock is looked at.
+const CLEANUP_INTERVAL: Duration = Duration::from_secs(60);
 /// How long looking for them may take.
 const CLEANUP_LIMIT: Duration = Duration::from_secs(60);
 
@@ -73,16 +74,16 @@ pub async fn start(config: Config, runtime: &ServiceRuntime) -> anyhow::Result<R
     let producer = Producer::new(&config.kafka, Profile::Latency, &to_notifier, Criticality::Required, runtime)?;
     let subscription = Subscription::of(&config.topics, &TO_ALERT_SYSTEM, &ALERT_SYSTEM_GROUP)?;
     let consumer = Consumer::new(&config.kafka, subscription, &producer, runtime)?;
-    periodic::spawn(runtime, [clean_up(store.clone())]);
+    periodic::spawn(runtime, [clean_up(store.clone(), SteadyClock::default())]);
     consumer.spawn(AlertHandler::new(store, producer, metrics, &config.topics), runtime);
     Ok(Running)
 }
 
-fn clean_up(store: LevelStore) -> Periodic {
+fn clean_up(store: LevelStore, clock: SteadyClock) -> Periodic {
     Periodic::new("clean-up of removed interests", CLEANUP_INTERVAL, CLEANUP_LIMIT, move || {
-        let store = store.clone();
+        let (store, clock) = (store.clone(), clock.clone());
         async move {
-            let count = store.forget_removed().await?;
+            let count = store.forget_removed(&clock).await?;
             if count > 0 {
                 tracing::info!("forgot {count} interests that were removed long ago");
             }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use events::topics::{DEAD_LETTER_RETENTION, TO_ALERT_SYSTEM, days};
+use pg::clock::SteadyClock;
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -137,15 +138,19 @@ impl LevelStore {
         .map(drop)
     }
 
-    /// Deletes the rows of interests that were removed so long ago that no message can be about
-    /// them. Answers how many there were.
+    /// Deletes the rows of interests that were removed so long ago, by a `clock` that may be trusted, that no message
+    /// can be about them. Answers how many there were. A row that is deleted too early lets a late message revive its
+    /// interest.
     ///
     /// # Errors
     /// When the database cannot be asked.
-    pub async fn forget_removed(&self) -> sqlx::Result<u64> {
+    pub async fn forget_removed(&self, clock: &SteadyClock) -> sqlx::Result<u64> {
+        let Some(mut transaction) = clock.begin(&self.pool).await? else { return Ok(0) };
         let deleted =
             sqlx::query!("DELETE FROM levels WHERE removed_at < now() - make_interval(days => $1)", REMOVED_KEPT_DAYS);
-        Ok(deleted.execute(&self.pool).await?.rows_affected())
+        let deleted = deleted.execute(&mut *transaction).await?.rows_affected();
+        transaction.commit().await?;
+        Ok(deleted)
     }
 }
 

@@ -1,6 +1,10 @@
 //! Repeated, late, removed, shared.
 
+use std::time::Duration;
+
+use alert_system::store::LevelStore;
 use events::topics::{ALERT_SYSTEM_GROUP, TO_ALERT_SYSTEM};
+use pg::clock::SteadyClock;
 use testkit::topic_io;
 
 use crate::test_env::{Interest, PATIENCE, Sent, TestEnv, legacy};
@@ -88,6 +92,33 @@ async fn nothing_is_told_of_an_interest_after_its_removal() {
 }
 
 #[tokio::test]
+async fn a_clock_that_is_years_ahead_for_a_minute_revives_no_removed_interest() {
+    let mut env = TestEnv::new().await;
+    let set = env.database.with_clock().await;
+    let (store, clock) = (LevelStore::new(env.database.pool.clone()), SteadyClock::new(Duration::from_millis(200)));
+    let worker = env.start().await;
+    let (removed, long_ago) = (Interest::new(), Interest::new());
+    env.send(&[removed.reading(1, 5), removed.removal(), long_ago.removal()]).await;
+    env.settled().await;
+    worker.stop().await;
+    // What was removed long ago is forgotten, once the clock is trusted.
+    let aged = "UPDATE levels SET removed_at = now() - interval '23 days' WHERE interest_id = $1";
+    sqlx::query(aged).bind(long_ago.id).execute(&env.database.pool).await.expect("aged");
+    let forgets = async || store.forget_removed(&clock).await.expect("a look");
+    testkit::wait_for("the clock to be trusted", PATIENCE, async || forgets().await == 1).await;
+    for shift in ["30 days", "0", "5 years", "0"] {
+        set.set(shift).await;
+        assert_eq!(forgets().await, 0, "{shift}");
+    }
+    // A late page, or a dead letter that is replayed.
+    let worker = env.start().await;
+    env.send(&[removed.reading(2, 99)]).await;
+    env.settled().await;
+    worker.stop().await;
+    assert!(env.sent_alerts().await.is_empty());
+}
+
+#[tokio::test]
 async fn what_a_late_former_owner_writes_is_refused() {
     let env = TestEnv::new().await;
     let worker = env.start().await;
@@ -127,14 +158,12 @@ async fn a_removed_interest_is_forgotten_when_no_message_can_be_about_it_any_mor
                   SELECT gen_random_uuid(), 'unknown', false, hours, now() - make_interval(hours => hours)
                   FROM unnest(ARRAY[24, 527, 529, 700]) AS hours";
     sqlx::query(insert).execute(&env.database.pool).await.expect("rows");
-    let worker = env.start().await;
-    let left = async || -> Vec<i64> {
-        let hours = sqlx::query_scalar("SELECT version FROM levels ORDER BY version");
-        hours.fetch_all(&env.database.pool).await.expect("rows")
-    };
-    testkit::wait_for("old removals to be forgotten", PATIENCE, async || left().await.len() < 4).await;
-    assert_eq!(left().await, [24, 527]);
-    worker.stop().await;
+    let store = LevelStore::new(env.database.pool.clone());
+    assert_eq!(store.forget_removed(&SteadyClock::default()).await.expect("a look"), 0, "the clock was seen once");
+    assert_eq!(store.forget_removed(&SteadyClock::new(Duration::ZERO)).await.expect("a look"), 2);
+    let left = sqlx::query_scalar("SELECT version FROM levels ORDER BY version");
+    let left: Vec<i64> = left.fetch_all(&env.database.pool).await.expect("rows");
+    assert_eq!(left, [24, 527]);
 }
 
 #[tokio::test]
