@@ -1,5 +1,6 @@
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, mpsc},
+    thread,
     time::Duration,
 };
 
@@ -9,7 +10,7 @@ use pg::{
 };
 use runtime::{ServiceRuntime, clock::Clock};
 use secrecy::SecretString;
-use sqlx::PgPool;
+use sqlx::{Connection, PgConnection, PgPool};
 use testkit::{Proxy, wait_for};
 use tokio_util::sync::CancellationToken;
 
@@ -214,4 +215,134 @@ async fn a_lease_from_the_future_of_a_clock_that_stepped_back_is_free() {
     let candidate = Candidate::start(&database.url);
     wait_for("it leads", PATIENCE, async || candidate.term().is_some_and(|term| term.epoch == 8)).await;
     assert!(lease_runs(&database.pool).await);
+}
+
+/// Whether this term's writes are taken.
+async fn is_taken(pool: &PgPool, term: &LeaseTerm) -> bool {
+    let mut transaction = pool.begin().await.expect("a transaction");
+    let fenced = term.fence(&mut transaction).await;
+    assert!(matches!(fenced, Ok(()) | Err(FenceError::Deposed)), "{fenced:?}");
+    fenced.is_ok()
+}
+
+#[tokio::test]
+async fn a_clock_that_steps_forward_ends_a_lease_and_the_former_leaders_writes_are_refused() {
+    for shift in ["3 hours", "5 years"] {
+        let mut database = database().await;
+        let clock = database.with_clock().await;
+        let wire = Proxy::to_postgres().await;
+        let former = Candidate::start(&database.url_at(wire.addr()));
+        wait_for("it leads", PATIENCE, async || former.term().is_some()).await;
+        let old = former.term().expect("leads");
+        let mut begun = database.pool.begin().await.expect("a transaction");
+        old.fence(&mut begun).await.expect("it leads");
+        // Its renewal does not come in time, and it does not know that its lease has ended.
+        wire.freeze();
+        clock.set(shift).await;
+        let rival = Candidate::start(&database.url);
+        wait_for("the rival waits for the lock", PATIENCE, async || rival_waits(&database.pool).await).await;
+        begun.commit().await.expect("a write of the old term, before the new one");
+        wait_for("the rival leads", PATIENCE, async || rival.term().is_some()).await;
+        let new = rival.term().expect("leads");
+        assert!(new.epoch > old.epoch && is_taken(&database.pool, &new).await, "{shift}");
+        assert!(!is_taken(&database.pool, &old).await, "{shift}");
+
+        wire.heal();
+        wait_for("the former leader has stopped", PATIENCE, async || former.term().is_none()).await;
+        assert!(lease_runs(&database.pool).await && is_taken(&database.pool, &new).await, "{shift}");
+    }
+}
+
+#[tokio::test]
+async fn whichever_way_the_clock_steps_the_writes_of_one_candidate_are_taken() {
+    let mut database = database().await;
+    let clock = database.with_clock().await;
+    let candidates = [Candidate::start(&database.url), Candidate::start(&database.url)];
+    let mut former: Vec<LeaseTerm> = Vec::new();
+    for shift in ["0", "3 hours", "-3 hours", "5 years", "0"] {
+        clock.set(shift).await;
+        // Renewed or taken since: it neither has run out nor lies further ahead than a lease lasts.
+        let leads = async || {
+            let asked = "SELECT expires_at BETWEEN clock_timestamp() AND clock_timestamp() + $1 FROM leases";
+            let asked = sqlx::query_scalar::<_, bool>(asked).bind(LEASE).fetch_optional(&database.pool).await;
+            let terms: Vec<_> = candidates.iter().filter_map(Candidate::term).collect();
+            let [term] = terms.as_slice() else { return false };
+            asked.expect("an answer") == Some(true) && is_taken(&database.pool, term).await
+        };
+        wait_for("one of them to lead", PATIENCE, leads).await;
+        let leading = candidates.iter().find_map(Candidate::term).expect("one leads");
+        for old in former.iter().filter(|old| old.epoch != leading.epoch) {
+            assert!(!is_taken(&database.pool, old).await, "{shift}: {} after {}", old.epoch, leading.epoch);
+        }
+        former.push(leading);
+    }
+}
+
+/// A candidate in a process of its own, so to speak, which is suspended as soon as it leads: its work blocks the only
+/// thread that it has. Awake again, it writes.
+struct Suspended {
+    stopping: CancellationToken,
+    term: Arc<Mutex<Option<LeaseTerm>>>,
+    wake: mpsc::Sender<()>,
+    thread: thread::JoinHandle<anyhow::Result<()>>,
+}
+
+impl Suspended {
+    fn start(url: &str) -> Self {
+        let (stopping, term) = (CancellationToken::new(), Arc::<Mutex<Option<LeaseTerm>>>::default());
+        let (wake, woken) = mpsc::channel();
+        let (woken, url, ending, told) = (Arc::new(Mutex::new(woken)), url.to_owned(), stopping.clone(), term.clone());
+        let database = Database::parse(&SecretString::from(url.clone())).expect("a URL");
+        let work = move |term: LeaseTerm| {
+            let (woken, url, ending, told) = (woken.clone(), url.clone(), ending.clone(), told.clone());
+            async move {
+                let mut connection = PgConnection::connect(&url).await?;
+                *told.lock().expect("no panic") = Some(term.clone());
+                let _leading = Leading(told);
+                // Also when the sender is gone: the second term that it could get ends with the test.
+                woken.lock().expect("no panic").recv().unwrap_or_default();
+                let mut transaction = connection.begin().await?;
+                if term.fence(&mut transaction).await.is_ok() {
+                    sqlx::query("INSERT INTO writes VALUES ($1)").bind(term.epoch).execute(&mut *transaction).await?;
+                    transaction.commit().await?;
+                    ending.cancelled().await;
+                }
+                Ok(())
+            }
+        };
+        let runtime = ServiceRuntime::new("test", stopping.clone(), Clock::system());
+        let thread = thread::spawn(move || {
+            let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            tokio.block_on(run_as_leader(runtime, database, "sending", work))
+        });
+        Self { stopping, term, wake, thread }
+    }
+
+    fn term(&self) -> Option<LeaseTerm> {
+        self.term.lock().expect("no panic").clone()
+    }
+}
+
+#[tokio::test]
+async fn a_leader_that_was_suspended_writes_nothing_when_it_wakes() {
+    // While it is suspended the clock runs on, or is set to what it is when the machine wakes.
+    for shift in ["0", "8 hours"] {
+        let mut database = database().await;
+        let clock = database.with_clock().await;
+        sqlx::query("CREATE TABLE writes (epoch bigint)").execute(&database.pool).await.expect("the table");
+        let suspended = Suspended::start(&database.url);
+        wait_for("it leads", PATIENCE, async || suspended.term().is_some()).await;
+        let old = suspended.term().expect("leads");
+        clock.set(shift).await;
+        let rival = Candidate::start(&database.url);
+        wait_for("the rival leads", PATIENCE, async || rival.term().is_some()).await;
+        suspended.wake.send(()).expect("asleep");
+        wait_for("it has stopped", PATIENCE, async || suspended.term().is_none()).await;
+        let written: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM writes").fetch_one(&database.pool).await.expect("a count");
+        assert_eq!(written, 0, "{shift}");
+        assert!(!is_taken(&database.pool, &old).await && is_taken(&database.pool, &rival.term().expect("leads")).await);
+        suspended.stopping.cancel();
+        suspended.thread.join().expect("no panic").expect("a clean stop");
+    }
 }
