@@ -198,12 +198,12 @@ impl Collector {
             let doubted = Doubted::Day(need.airport.clone(), direction, *day);
             match day::meaning(&rows, &asked) {
                 Meaning::AnotherQuestion => return Ok(Err(CallError::AnotherQuestion)),
-                Meaning::Doubtful if self.is_first_doubt(std::slice::from_ref(&doubted)) => {
+                Meaning::Doubtful if self.is_first_doubt(&doubted) => {
                     return Ok(Err(CallError::Doubtful));
                 }
                 Meaning::Flights | Meaning::None | Meaning::Doubtful => {
                     if !listed.is_empty() {
-                        self.forget_doubts(&[doubted]);
+                        self.forget_doubt(&doubted);
                     }
                     if !published {
                         tracing::info!("flights of {day} are published");

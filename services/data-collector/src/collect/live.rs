@@ -12,8 +12,8 @@ use crate::{
     core::{
         boxes::{self, BoundingBoxQuery},
         credits::Bucket,
-        live::{self, StateSnapshot},
-        plan::Kind,
+        live::{self, Counts, StateSnapshot},
+        plan::{Kind, LiveNeed},
     },
     opensky::CallError,
     store::{
@@ -25,7 +25,7 @@ use crate::{
 /// How far back a live figure looks.
 const WINDOW: TimeDelta = TimeDelta::seconds(60);
 
-/// How old the last count may be to be held against an empty snapshot.
+/// How old the last count may be to be held against one that is next to nothing.
 const RECENTLY: TimeDelta = TimeDelta::hours(1);
 
 /// Airports stored in one transaction, so that it is short: it keeps the lease from being renewed.
@@ -42,29 +42,22 @@ impl Collector {
         regular: bool,
     ) -> Result<(), CollectError> {
         let begun_at = known.situation.now;
-        let Seen { calls, snapshots, refused } = self.query_boxes(term, known, airports, calls).await?;
+        let seen = self.query_boxes(term, known, airports, calls).await?;
         fault::point("data-collector.asked-not-stored");
         let observed_at = self.runtime.clock.now();
-        let mut counted = Vec::with_capacity(airports.len());
-        for (place, airport) in airports.iter().enumerate() {
-            let need = &known.situation.live[*airport];
-            let own = calls.iter().zip(&snapshots).filter(|(call, _)| call.airports.contains(&place));
-            // Every box of the airport must have been seen.
-            let own: Option<Vec<&StateSnapshot>> = own.map(|(_, snapshot)| snapshot.as_ref()).collect();
-            let flight_count = own.as_ref().map(|snapshots| live::count(need.position, snapshots));
-            // What is unknown is unknown as of now: it tells nothing of the time of an answer that was not used.
-            let end = own
-                .and_then(|snapshots| snapshots.first().and_then(|snapshot| snapshot.taken_at()))
-                .unwrap_or(observed_at);
-            counted.push((need.airport.as_str(), flight_count, end));
+        let needs: Vec<&LiveNeed> = airports.iter().map(|airport| &known.situation.live[*airport]).collect();
+        let mut counted: Vec<_> =
+            needs.iter().enumerate().map(|(place, need)| seen.count(place, need, observed_at)).collect();
+        for place in self.sudden_falls(&seen, &counted).await? {
+            (counted[place].flight_count, counted[place].end) = (None, observed_at);
         }
         for (turn, chunk) in counted.chunks(STORED_TOGETHER).enumerate() {
             let cycle_begun_at = (regular && turn == 0).then_some(begun_at);
-            let stored = self.store_counts(term, chunk, cycle_begun_at, (begun_at, observed_at), refused);
+            let stored = self.store_counts(term, chunk, cycle_begun_at, (begun_at, observed_at), seen.refused);
             within(DATABASE_LIMIT, stored).await?;
         }
         fault::point("data-collector.reading-stored");
-        for (airport, flight_count, ..) in counted {
+        for Counted { airport, flight_count, .. } in counted {
             if let Some(flight_count) = flight_count {
                 self.metrics.flights_fetched(airport, flight_count);
             }
@@ -77,7 +70,7 @@ impl Collector {
     async fn store_counts(
         &self,
         term: &LeaseTerm,
-        counted: &[(&str, Option<FlightCount>, DateTime<Utc>)],
+        counted: &[Counted<'_>],
         cycle_begun_at: Option<DateTime<Utc>>,
         (begun_at, observed_at): (DateTime<Utc>, DateTime<Utc>),
         refused: bool,
@@ -87,10 +80,9 @@ impl Collector {
         if let Some(begun_at) = cycle_begun_at {
             collection::record_cycle(&mut transaction, Kind::Live, begun_at).await?;
         }
-        for (airport, flight_count, end) in counted {
-            let metric = Metric::Live;
-            let window = (*end - WINDOW, *end);
-            let (flight_count, source) = (*flight_count, self.source.as_str());
+        for Counted { airport, flight_count, end } in counted.iter().copied() {
+            let (metric, window) = (Metric::Live, (end - WINDOW, end));
+            let source = self.source.as_str();
             let reading = NewReading { airport, metric, flight_count, window, observed_at, source };
             readings::insert(&mut transaction, &reading).await?;
             // A person who waits is served when the silence ends, as if nothing had been asked; also one whose
@@ -126,11 +118,6 @@ impl Collector {
             let answer = self.ask_states(term, &call).await?;
             left -= call.cost();
             seen.refused = matches!(answer, Err(CallError::TooManyRequests { .. }));
-            let around = || call.airports.iter().map(|place| known.situation.live[airports[*place]].airport.as_str());
-            let answer = match answer {
-                Ok(snapshot) => self.doubt_empty_snapshot(snapshot, around().collect()).await?,
-                answer => answer,
-            };
             match &answer {
                 Ok(_) => self.failures.answered(Bucket::States),
                 Err(error) => {
@@ -153,23 +140,42 @@ impl Collector {
         Ok(seen)
     }
 
-    /// An answer without a single row tells "nothing flies" to everybody who watches one of its airports. Where
-    /// many flew a moment ago it may as well be a fault of the source, so a second one must say the same.
-    async fn doubt_empty_snapshot(
-        &self,
-        snapshot: StateSnapshot,
-        airports: Vec<&str>,
-    ) -> Result<Result<StateSnapshot, CallError>, CollectError> {
-        let doubted: Vec<_> = airports.iter().map(|airport| Doubted::Snapshot((*airport).to_owned())).collect();
-        if !snapshot.aircraft.is_empty() {
-            self.forget_doubts(&doubted);
-            return Ok(Ok(snapshot));
-        }
+    /// The places of airports that are not told next to nothing yet. An answer with next to no rows tells "nothing
+    /// flies" to everybody who watches one of its airports. Where many flew a moment ago it may as well be a fault of
+    /// the source, so a second answer must say the same.
+    async fn sudden_falls(&self, seen: &Seen, counted: &[Counted<'_>]) -> Result<Vec<usize>, CollectError> {
+        let airports: Vec<&str> = counted.iter().map(|counted| counted.airport).collect();
         let since = self.runtime.clock.now() - RECENTLY;
         let before = within(DATABASE_LIMIT, self.store.last_counts(&airports, since)).await?;
-        let is_doubted = live::is_doubtful(&snapshot, before) && self.is_first_doubt(&doubted);
-        Ok(if is_doubted { Err(CallError::Doubtful) } else { Ok(snapshot) })
+        let counts: Vec<_> = counted
+            .iter()
+            .map(|counted| {
+                let before = before.get(counted.airport).copied().unwrap_or_default();
+                counted.flight_count.map(|now| Counts { now, before })
+            })
+            .collect();
+        let mut doubtful = live::doubtful(&counts, seen.calls.iter().map(|call| call.airports.as_slice()));
+        let doubted = |place: usize| Doubted::Count(counted[place].airport.to_owned());
+        for place in (0..counted.len()).filter(|place| counts[*place].is_some() && !doubtful.contains(place)) {
+            self.forget_doubt(&doubted(place));
+        }
+        doubtful.retain(|place| self.is_first_doubt(&doubted(*place)));
+        if !doubtful.is_empty() {
+            let what = format!("{} of {} airports", doubtful.len(), counted.len());
+            self.failures.failed(Bucket::States, &what, &CallError::Doubtful);
+        }
+        Ok(doubtful.into_iter().collect())
     }
+}
+
+/// What was counted around an airport.
+#[derive(Clone, Copy)]
+struct Counted<'a> {
+    airport: &'a str,
+    /// None where it is unknown.
+    flight_count: Option<FlightCount>,
+    /// When the window ends that was counted in.
+    end: DateTime<Utc>,
 }
 
 /// What was asked, and what was seen.
@@ -180,4 +186,17 @@ struct Seen {
     snapshots: Vec<Option<StateSnapshot>>,
     /// The source asked for silence.
     refused: bool,
+}
+
+impl Seen {
+    /// Counts around the airport at this place of the cycle. What is unknown is unknown as of `now`: it tells nothing
+    /// of the time of an answer that was not used.
+    fn count<'a>(&self, place: usize, need: &'a LiveNeed, now: DateTime<Utc>) -> Counted<'a> {
+        let own = self.calls.iter().zip(&self.snapshots).filter(|(call, _)| call.airports.contains(&place));
+        // Every box of the airport must have been seen.
+        let own: Option<Vec<&StateSnapshot>> = own.map(|(_, snapshot)| snapshot.as_ref()).collect();
+        let flight_count = own.as_ref().map(|snapshots| live::count(need.position, snapshots));
+        let taken_at = own.and_then(|snapshots| snapshots.first().and_then(|snapshot| snapshot.taken_at()));
+        Counted { airport: &need.airport, flight_count, end: taken_at.unwrap_or(now) }
+    }
 }

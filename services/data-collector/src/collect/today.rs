@@ -20,16 +20,16 @@ pub struct Today {
     pub(super) probe_deferred_at: Option<DateTime<Utc>>,
     /// Airports that found yesterday unpublished.
     pub(super) probed: BTreeMap<String, Probed>,
-    /// Answers that said "nothing" where there was much, and were not believed the first time.
+    /// Answers that said "next to nothing" where there was much, and were not believed the first time.
     pub(super) doubted: BTreeSet<Doubted>,
 }
 
-/// An answer without anything in it, which is believed when it comes a second time.
+/// An answer with next to nothing in it, which is believed when it comes a second time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Doubted {
-    /// An empty snapshot around this airport.
-    Snapshot(String),
-    /// A day of this airport without flights.
+    /// Next to no aircraft around this airport.
+    Count(String),
+    /// A day of this airport with next to no flights.
     Day(String, Direction, NaiveDate),
 }
 
@@ -68,17 +68,15 @@ impl Collector {
         });
     }
 
-    /// Whether an answer that says "nothing" is to be doubted: the first time, and then no more.
-    pub(super) fn is_first_doubt(&self, doubted: &[Doubted]) -> bool {
+    /// Whether an answer that says "next to nothing" is to be doubted: the first time, and then no more.
+    pub(super) fn is_first_doubt(&self, doubted: &Doubted) -> bool {
         let mut today = self.today.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = today.doubted.len();
-        today.doubted.extend(doubted.iter().cloned());
-        today.doubted.len() > known
+        today.doubted.insert(doubted.clone())
     }
 
-    /// An answer had something in it again.
-    pub(super) fn forget_doubts(&self, doubted: &[Doubted]) {
+    /// An answer had enough in it again.
+    pub(super) fn forget_doubt(&self, doubted: &Doubted) {
         let mut today = self.today.lock().unwrap_or_else(PoisonError::into_inner);
-        today.doubted.retain(|known| !doubted.contains(known));
+        today.doubted.remove(doubted);
     }
 }

@@ -53,8 +53,11 @@ pub fn window(day: NaiveDate) -> (DateTime<Utc>, DateTime<Utc>) {
     (begin, begin + TimeDelta::days(1) - TimeDelta::seconds(1))
 }
 
-/// So many flights a day do not become none on the next: an answer without any needs a second one.
+/// So many flights a day do not become next to none on the next: such an answer needs a second one.
 const MANY_FLIGHTS: FlightCount = FlightCount::new(20);
+
+/// One of so many is next to none.
+const NEXT_TO_NONE: i64 = 10;
 
 /// A question for the flights of a day, and what was known before it was answered.
 #[derive(Clone, Copy, Debug)]
@@ -113,7 +116,8 @@ pub enum Meaning {
     Flights,
     /// The day is published and holds none.
     None,
-    /// As [`Meaning::None`], but there were many on the day before: believed when it is said again.
+    /// As [`Meaning::None`] or [`Meaning::Flights`], but there were many more on the day before: believed when it is said
+    /// again.
     Doubtful,
     /// The day is not published yet, as far as anybody can tell.
     Unknown,
@@ -128,13 +132,14 @@ pub fn meaning(listed: &[Listed<'_>], asked: &Asked<'_>) -> Meaning {
     if !listed.iter().all(|flight| flight.can_answer(asked)) {
         return Meaning::AnotherQuestion;
     }
-    match (listed.is_empty(), asked.published) {
-        (false, true) => Meaning::Flights,
-        (false, false) if listed.iter().any(|flight| flight.proves(asked)) => Meaning::Flights,
-        (_, false) => Meaning::Unknown,
-        (true, true) if asked.traffic >= MANY_FLIGHTS => Meaning::Doubtful,
-        (true, true) => Meaning::None,
+    if !asked.published && !listed.iter().any(|flight| flight.proves(asked)) {
+        return Meaning::Unknown;
     }
+    let number = i64::try_from(listed.len()).unwrap_or(i64::MAX);
+    if asked.traffic >= MANY_FLIGHTS && number.saturating_mul(NEXT_TO_NONE) <= asked.traffic.get() {
+        return Meaning::Doubtful;
+    }
+    if listed.is_empty() { Meaning::None } else { Meaning::Flights }
 }
 
 #[cfg(test)]
@@ -165,6 +170,18 @@ mod tests {
         assert_eq!(meaning(&[], &asked(false, 900)), Meaning::Unknown);
         assert_eq!(meaning(&[], &asked(true, 19)), Meaning::None);
         assert_eq!(meaning(&[], &asked(true, 20)), Meaning::Doubtful);
+    }
+
+    #[test]
+    fn next_to_nothing_is_doubted_where_there_was_much() {
+        let flight = listed(Some("KSFO"), "20T08:00", "20T10:00");
+        let said = |flights: usize, traffic| meaning(&vec![flight; flights], &asked(true, traffic));
+        assert_eq!([said(1, 9), said(1, 19), said(2, 19)], [Meaning::Flights; 3]);
+        assert_eq!([said(2, 20), said(3, 20), said(90, 900)], [Meaning::Doubtful, Meaning::Flights, Meaning::Doubtful]);
+        assert_eq!(said(91, 900), Meaning::Flights);
+        // Nor does such a list publish a day before it is said again.
+        assert_eq!(meaning(&[flight], &asked(false, 900)), Meaning::Doubtful);
+        assert_eq!(meaning(&[flight], &asked(false, 0)), Meaning::Flights);
     }
 
     #[test]

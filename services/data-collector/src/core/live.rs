@@ -1,6 +1,9 @@
 //! How many aircraft are around an airport now.
 
-use std::{collections::HashSet, ops::RangeInclusive};
+use std::{
+    collections::{BTreeSet, HashSet},
+    ops::RangeInclusive,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use events::FlightCount;
@@ -13,8 +16,11 @@ const FRESH_SECONDS: f64 = 60.0;
 /// The furthest that a snapshot's own time may lie from ours, either way, to be of now.
 const FURTHEST_FROM_NOW: TimeDelta = TimeDelta::minutes(2);
 
-/// So many aircraft do not vanish from one cycle to the next: an answer without any needs a second one.
+/// So many aircraft do not vanish from one cycle to the next: an answer with next to none needs a second one.
 const MANY_AIRCRAFT: FlightCount = FlightCount::new(5);
+
+/// One of so many is next to nothing.
+const NEXT_TO_NOTHING: i64 = 10;
 
 /// The categories that are no aircraft: surface vehicles (16, 17) and obstacles (18 to 20).
 const NO_AIRCRAFT: RangeInclusive<i64> = 16..=20;
@@ -83,11 +89,37 @@ pub fn is_of_now(time: DateTime<Utc>, asked_at: DateTime<Utc>, arrived_at: DateT
     (first - FURTHEST_FROM_NOW..=last + FURTHEST_FROM_NOW).contains(&time)
 }
 
-/// Whether a reply without a single row may be a fault of the source, where `before` is how many
-/// aircraft were counted around its airports the last time.
+/// What was counted around an airport, now and the last time; zero where nothing was counted lately.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// In the answers that are looked at.
+    pub now: FlightCount,
+    /// The last time.
+    pub before: FlightCount,
+}
+
+/// Whether the source may be at fault where next to nothing is left of what was counted before.
 #[must_use]
-pub fn is_doubtful(snapshot: &StateSnapshot, before: FlightCount) -> bool {
-    snapshot.aircraft.is_empty() && before >= MANY_AIRCRAFT
+pub fn is_doubtful(counts: Counts) -> bool {
+    counts.before >= MANY_AIRCRAFT && counts.now.get().saturating_mul(NEXT_TO_NOTHING) <= counts.before.get()
+}
+
+/// The places of the airports whose counts may be the source's fault: an airport of which next to nothing is left, and
+/// every airport of a box of which next to nothing is left. `counted` has none where the count is unknown.
+#[must_use]
+pub fn doubtful<'a>(counted: &[Option<Counts>], boxes: impl IntoIterator<Item = &'a [usize]>) -> BTreeSet<usize> {
+    let known = |place: &usize| counted.get(*place).copied().flatten();
+    let mut doubtful: BTreeSet<usize> =
+        (0..counted.len()).filter(|place| known(place).is_some_and(is_doubtful)).collect();
+    for airports in boxes {
+        let counts = || airports.iter().filter_map(known);
+        let all =
+            Counts { now: counts().map(|counts| counts.now).sum(), before: counts().map(|counts| counts.before).sum() };
+        if is_doubtful(all) {
+            doubtful.extend(airports.iter().filter(|place| known(place).is_some()));
+        }
+    }
+    doubtful
 }
 
 #[cfg(test)]
@@ -147,13 +179,35 @@ mod tests {
         assert!(is_of_now(at("10:00:10"), arrived, asked), "the clock was set back meanwhile");
     }
 
+    fn counts(now: u32, before: u32) -> Counts {
+        Counts { now: FlightCount::new(now), before: FlightCount::new(before) }
+    }
+
     #[test]
-    fn an_empty_sky_is_doubted_where_many_flew_a_moment_ago() {
-        let snapshot = |aircraft| StateSnapshot { time: 1_000.0, aircraft };
-        let before = FlightCount::new;
-        assert!(is_doubtful(&snapshot(Vec::new()), before(5)));
-        assert!(!is_doubtful(&snapshot(Vec::new()), before(4)));
-        assert!(!is_doubtful(&snapshot(vec![aircraft("3c6668", 300.0, None)]), before(500)));
+    fn next_to_nothing_is_doubted_where_many_flew_a_moment_ago() {
+        let fall = |before, now| is_doubtful(counts(now, before));
+        assert_eq!([fall(4, 0), fall(5, 0), fall(9, 0), fall(500, 0)], [false, true, true, true]);
+        assert_eq!([fall(5, 1), fall(9, 1), fall(10, 1), fall(500, 50)], [false, false, true, true]);
+        // What empties in the course of a few cycles is told as it goes.
+        assert_eq!([fall(30, 12), fall(12, 5), fall(5, 1), fall(1, 0)], [false; 4]);
+    }
+
+    #[test]
+    fn an_airport_is_doubted_alone_and_a_box_as_a_whole() {
+        let check = |counted: &[Option<Counts>], boxes: &[&[usize]], expected: &[usize]| {
+            let found: Vec<_> = doubtful(counted, boxes.iter().copied()).into_iter().collect();
+            assert_eq!(found, expected, "{counted:?} {boxes:?}");
+        };
+        let (fell, stays, small) = (Some(counts(0, 30)), Some(counts(29, 30)), Some(counts(0, 2)));
+        check(&[fell, stays, small], &[&[0, 1, 2]], &[0]);
+        check(&[fell, fell, small], &[&[0, 1, 2]], &[0, 1, 2]);
+        check(&[fell, stays, small], &[&[0, 2], &[1]], &[0, 2]);
+        // Few everywhere, and many together.
+        check(&[small, small, small], &[&[0, 1, 2]], &[0, 1, 2]);
+        check(&[small, small, None], &[&[0, 1, 2]], &[]);
+        check(&[fell, None], &[&[0, 1]], &[0]);
+        // An airport at the antimeridian is in two boxes, and one of them may well be empty.
+        check(&[stays], &[&[0], &[0]], &[]);
     }
 
     #[test]

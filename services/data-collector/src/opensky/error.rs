@@ -41,8 +41,8 @@ pub enum CallError {
     /// A list that answers another question.
     #[error("the answer is about another airport or another day")]
     AnotherQuestion,
-    /// Nothing, where there was much before: believed when it is said twice.
-    #[error("nothing there, where there was much before: asked once more")]
+    /// Next to nothing, where there was much before: believed when it is said twice.
+    #[error("next to nothing there, where there was much before: asked once more")]
     Doubtful,
     /// The breaker is open: not asked.
     #[error("not asked: the last calls failed")]

@@ -198,25 +198,26 @@ impl Store {
         Ok(stored.map_or_else(|| Credits::assumed(tier, now), |stored| stored.at(bucket, tier, now)))
     }
 
-    /// How many aircraft were counted around these airports together, each the last time since `since`.
+    /// How many aircraft were counted around each of these airports the last time, where that was since `since`.
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn last_counts(&self, airports: &[&str], since: DateTime<Utc>) -> sqlx::Result<FlightCount> {
-        let counted = sqlx::query_scalar!(
-            r#"SELECT coalesce(sum(last.value), 0) AS "counted!"
-               FROM unnest($1::text[]) AS of (airport_code), LATERAL (
-                   SELECT value FROM readings r
-                   WHERE r.airport_code = of.airport_code AND metric = 'live' AND value IS NOT NULL
-                       AND observed_at >= $2
-                   ORDER BY seq DESC LIMIT 1
-               ) last"#,
+    pub async fn last_counts(
+        &self,
+        airports: &[&str],
+        since: DateTime<Utc>,
+    ) -> sqlx::Result<HashMap<String, FlightCount>> {
+        let rows = sqlx::query!(
+            r#"SELECT r.airport_code, r.value AS "value!"
+               FROM series s JOIN readings r
+                   ON r.airport_code = s.airport_code AND r.metric = s.metric AND r.seq = s.newest_valued_seq
+               WHERE s.airport_code = ANY ($1) AND s.metric = 'live' AND r.observed_at >= $2"#,
             airports as &[&str],
             since,
         )
-        .fetch_one(self.pool())
+        .fetch_all(self.pool())
         .await?;
-        flight_count(counted)
+        rows.into_iter().map(|row| Ok((row.airport_code, flight_count(row.value)?))).collect()
     }
 
     async fn cycle_begun_at(&self, kind: Kind) -> sqlx::Result<Option<DateTime<Utc>>> {

@@ -91,6 +91,47 @@ async fn a_sky_that_empties_at_once_is_unknown_until_a_second_answer_says_the_sa
     app.stop().await;
 }
 
+/// In the box around Paris, and more than 25 nautical miles away.
+const FAR_FROM_PARIS: (f64, f64) = (PARIS.0 + 0.4, PARIS.1 + 0.6);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_holds_next_to_nothing_is_unknown_until_a_second_one_says_the_same() {
+    // One fire engine, one aircraft that is far away, and one of the twenty.
+    for (position, category, left) in [(PARIS, 16, 0), (FAR_FROM_PARIS, 4, 0), (PARIS, 4, 1)] {
+        // A cycle of ten minutes passes in two seconds.
+        let env = world_at(300).await;
+        env.scripted.set_aircraft("a", PARIS.0, PARIS.1, 20);
+        let app = env.start_with(|config| config.collect_interval = Duration::from_secs(600)).await;
+        app.watch(ADA, "LFPG", "live", None, Some(3)).await;
+        app.wait_reading("LFPG", "live", |reading| reading["value"] == 20).await;
+        env.scripted.set_aircraft("a", PARIS.0, PARIS.1, 0);
+        env.scripted.set_aircraft_of_category("b", position, 1, category);
+        let told = app.wait_reading("LFPG", "live", |reading| reading["value"] == left).await;
+        let unknown = app.wait_reading("LFPG", "live", is_unknown).await;
+        assert_eq!(unknown["seq"].as_i64().map(|seq| seq + 1), told["seq"].as_i64(), "{position:?} {category}");
+        app.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_airport_that_falls_silent_in_a_full_answer_is_doubted_alone() {
+    let env = world_at(300).await;
+    // Beauvais is in the same box, and its aircraft are far from Paris.
+    env.scripted.set_aircraft("a", PARIS.0, PARIS.1, 10);
+    env.scripted.set_aircraft("b", 49.75, 1.95, 6);
+    let app = env.start_with(|config| config.collect_interval = Duration::from_secs(600)).await;
+    app.watch(ADA, "LFPG", "live", None, Some(3)).await;
+    app.watch(ADA, "LFOB", "live", None, Some(3)).await;
+    app.wait_reading("LFPG", "live", |reading| reading["value"] == 10).await;
+    app.wait_reading("LFOB", "live", |reading| reading["value"] == 6).await;
+    env.scripted.set_aircraft("a", PARIS.0, PARIS.1, 0);
+    let told = app.wait_reading("LFPG", "live", |reading| reading["value"] == 0).await;
+    let unknown = app.wait_reading("LFPG", "live", is_unknown).await;
+    assert_eq!(unknown["seq"].as_i64().map(|seq| seq + 1), told["seq"].as_i64());
+    assert!(app.readings("LFOB", "live").await.iter().all(|reading| reading["value"] == 6));
+    app.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_list_publishes_no_day() {
     let env = world_at(1).await;
@@ -156,6 +197,25 @@ async fn a_busy_airport_s_day_without_flights_is_unknown_until_a_second_answer_s
     let zero = app.wait_reading("KSFO", "arrivals", |reading| reading["value"] == 0).await;
     let unknown = app.wait_reading("KSFO", "arrivals", is_unknown).await;
     assert!(unknown["seq"].as_i64() < zero["seq"].as_i64(), "{unknown} before {zero}");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_airport_s_day_of_one_flight_is_unknown_and_unpublished_until_a_second_answer_says_the_same() {
+    let env = world_at(60).await;
+    env.scripted.set_flight_count("KSFO", Direction::Arrival, before(&env), 30);
+    env.scripted.set_flight_count("EGLL", Direction::Arrival, before(&env), 8);
+    let app = env.start_with(|config| config.collect_interval = Duration::from_secs(60)).await;
+    app.watch(ADA, "KSFO", "arrivals", None, Some(20)).await;
+    assert_eq!(app.wait_reading("KSFO", "arrivals", |_| true).await["value"], 30);
+    // The source has begun to publish yesterday, or has lost most of it.
+    env.scripted.set_flight_count("KSFO", Direction::Arrival, env.yesterday(), 1);
+    let one = app.wait_reading("KSFO", "arrivals", |reading| reading["value"] == 1).await;
+    let asked: Vec<_> = env.requests("KSFO").await;
+    let of_yesterday = env.yesterday().and_time(chrono::NaiveTime::MIN).and_utc().timestamp().to_string();
+    let asked = asked.iter().filter(|request| request.param("begin") == Some(&of_yesterday));
+    assert!(asked.count() >= 3, "unpublished, doubted and believed");
+    assert_eq!(one["window_begin"], "2026-11-19T00:00:00Z");
     app.stop().await;
 }
 
