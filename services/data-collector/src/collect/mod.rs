@@ -17,6 +17,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use pg::lease::{FenceError, LeaseTerm};
 use runtime::{
     ServiceRuntime,
+    backoff::Backoff,
     clock::{ClockReading, Woken},
     readiness::{Criticality, HealthPart, Readiness},
 };
@@ -40,11 +41,9 @@ pub use failures::Failures;
 use today::Doubted;
 pub use today::Today;
 
-/// How long to wait after the database could not answer; twice as long after every further failure.
-const AFTER_FAILURE: Duration = Duration::from_secs(1);
-
-/// The longest such wait. What was asked for meanwhile has cost credits and could not be kept.
-const LONGEST_AFTER_FAILURE: Duration = Duration::from_secs(60);
+/// How long to wait after the database could not answer. Nothing shortens it: what was asked for has cost credits and
+/// could not be kept.
+const AFTER_FAILURE: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 
 /// How long the database may take for one part of a turn: longer than a statement may, so that only a
 /// connection that died without a word comes to it. Calls to OpenSky have a limit of their own, each; a turn of
@@ -141,11 +140,11 @@ impl Collector {
         let stopping = self.runtime.tasks.stopping().clone();
         let _leading = Leading::begin(&self.part);
         let mut last_logged = budget_report::LastLogged::default();
-        let mut wait = AFTER_FAILURE;
+        let mut failures = 0;
         while !stopping.is_cancelled() {
             let turn = self.turn(&term, &mut last_logged).await;
             if turn.is_ok() {
-                wait = AFTER_FAILURE;
+                failures = 0;
             }
             match turn {
                 Ok(None) => {}
@@ -159,9 +158,9 @@ impl Collector {
                     tracing::warn!("collection waits for the database: {:#}", anyhow::Error::new(error));
                     tokio::select! {
                         () = stopping.cancelled() => {}
-                        () = tokio::time::sleep(wait) => {}
+                        () = tokio::time::sleep(AFTER_FAILURE.whole(failures)) => {}
                     }
-                    wait = (wait * 2).min(LONGEST_AFTER_FAILURE);
+                    failures = failures.saturating_add(1);
                 }
             }
         }
