@@ -4,6 +4,7 @@
 pub mod topic_io;
 
 mod authority;
+mod captured_log;
 mod databases;
 mod disk;
 mod kafka_dump;
@@ -17,6 +18,7 @@ mod watchdog;
 mod worker;
 
 pub use authority::Authority;
+pub use captured_log::CapturedLog;
 pub use databases::{Database, DatabaseClock, database, empty_database};
 pub use disk::SmallDisk;
 pub use kafka_dump::{CommittedOffset, KafkaDump, RecordDump, TopicDump};

@@ -136,6 +136,7 @@ pub async fn start(config: Config, runtime: &ServiceRuntime) -> anyhow::Result<R
         part: collect::part(&runtime.readiness),
         today: Mutex::default(),
         failures: collect::Failures::default(),
+        logged_metrics: Mutex::default(),
     };
     let runner = Runner::new(runtime, store.pool().clone()).context("register the metrics of jobs")?;
     runner.spawn_batches(EVALUATION, Evaluations::settings(), Evaluations(relay.clone()));

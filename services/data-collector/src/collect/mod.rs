@@ -9,7 +9,7 @@ mod today;
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -88,6 +88,8 @@ pub struct Collector {
     pub today: Mutex<Today>,
     /// What was logged of answers that cannot be used.
     pub failures: Failures,
+    /// Metrics of a newer version that were logged.
+    pub logged_metrics: Mutex<BTreeSet<String>>,
 }
 
 /// Why a turn could not be finished.
@@ -178,6 +180,7 @@ impl Collector {
         let today = self.today(now);
         let known = self.store.known(now, self.interval, self.tier, locate, &today.alone);
         let mut known = within(DATABASE_LIMIT, known).await?;
+        self.log_unknown_metrics(&known.unknown_metrics);
         known.situation.probe_deferred_at = today.probe_deferred_at;
         for need in &mut known.situation.daily {
             need.probed = today.probed.get(&need.airport).copied().unwrap_or_default();
@@ -223,6 +226,16 @@ impl Collector {
         }
         if last_logged.is_news(&plan.budget_report) {
             tracing::info!("credits: {words}");
+        }
+    }
+
+    /// A metric of a newer version is for the replicas that know it. It is logged once, in case that there are none.
+    fn log_unknown_metrics(&self, metrics: &BTreeSet<String>) {
+        let mut logged = self.logged_metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        for metric in metrics {
+            if logged.insert(metric.clone()) {
+                tracing::warn!("interests in {metric} are left to a newer version: this one does not know that metric");
+            }
         }
     }
 

@@ -21,6 +21,8 @@ pub struct Known {
     pub situation: Situation,
     /// What is watched, by airport.
     pub watches: HashMap<String, Watch>,
+    /// Metrics that are watched and that this version does not know.
+    pub unknown_metrics: BTreeSet<String>,
 }
 
 /// What is watched at one airport.
@@ -53,7 +55,7 @@ impl Store {
         locate: impl Fn(&str) -> Option<Position>,
         alone: &BTreeSet<String>,
     ) -> sqlx::Result<Known> {
-        let watches = self.watches().await?;
+        let (watches, unknown_metrics) = self.watches().await?;
         let attempts = self.attempts().await?;
         let held = self.newest_days().await?;
         let yesterday = day::yesterday(now);
@@ -111,18 +113,22 @@ impl Store {
             // Not kept here: the leader remembers it.
             probe_deferred_at: None,
         };
-        Ok(Known { situation, watches })
+        Ok(Known { situation, watches, unknown_metrics })
     }
 
-    async fn watches(&self) -> sqlx::Result<HashMap<String, Watch>> {
+    /// What is watched, by airport, and the metrics that this version does not know: those are for the replicas that do.
+    async fn watches(&self) -> sqlx::Result<(HashMap<String, Watch>, BTreeSet<String>)> {
         let mut watches: HashMap<String, Watch> = HashMap::new();
+        let mut unknown = BTreeSet::new();
         // In one order everywhere: readings lock their series in it.
         let watched = sqlx::query!("SELECT airport_code, metric FROM watched_series ORDER BY airport_code, metric")
             .fetch_all(self.pool())
             .await?;
         for row in watched {
-            // A metric of a newer version is for the replicas that know it.
-            let Ok(metric) = row.metric.parse() else { continue };
+            let Ok(metric) = row.metric.parse() else {
+                unknown.insert(row.metric);
+                continue;
+            };
             watches.entry(row.airport_code).or_default().metrics.push(metric);
         }
         let requested =
@@ -137,7 +143,7 @@ impl Store {
                 watch.requested.push(requested);
             }
         }
-        Ok(watches)
+        Ok((watches, unknown))
     }
 
     async fn attempts(&self) -> sqlx::Result<HashMap<(String, Kind), CollectionAttempt>> {

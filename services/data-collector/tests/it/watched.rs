@@ -14,10 +14,13 @@ use events::{EmailAddress, FlightCount, Metric};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use runtime::{principal::Principal, trace::RequestContext};
 use sqlx::{PgPool, postgres::PgListener};
-use testkit::Database;
+use testkit::{CapturedLog, Database};
 use uuid::Uuid;
 
-use crate::kept_counts::{named, watched};
+use crate::{
+    kept_counts::{named, watched},
+    support::{PARIS, TestEnv},
+};
 
 const AIRPORTS: [&str; 3] = ["EGLL", "KSFO", "LFPG"];
 
@@ -119,4 +122,26 @@ async fn the_planner_is_woken_only_when_a_series_begins_or_ceases_to_be_watched(
     assert_eq!(collects().await, 0, "it is watched as before");
     remove(&database.pool, bob, "LFPG", Metric::Live).await;
     assert_eq!(collects().await, 1, "the last who watched it");
+}
+
+#[tokio::test]
+async fn a_metric_of_a_newer_version_is_logged_once_and_the_other_airports_go_on() {
+    let log = CapturedLog::begin();
+    let env = TestEnv::at_speed(300).await;
+    env.person("ada@example.org");
+    env.scripted.set_aircraft("a", PARIS.0, PARIS.1, 3);
+    sqlx::raw_sql(
+        "ALTER TABLE interests DROP CONSTRAINT interests_metric_check;
+         INSERT INTO interests (id, user_id, user_email, airport_code, metric, high_value, version, created_at, updated_at)
+         SELECT gen_random_uuid(), gen_random_uuid(), 'bob@example.org', airport, 'helicopters', 1, 1, now(), now()
+         FROM unnest(ARRAY['EGLL', 'LFPG']) airport",
+    )
+    .execute(&env.database.pool)
+    .await
+    .expect("a newer version's interests");
+    let app = env.start_with(|config| config.collect_interval = Duration::from_secs(600)).await;
+    app.watch("ada@example.org", "LFPG", "live", Some(1), None).await;
+    app.wait_reading("LFPG", "live", |reading| reading["seq"] == 3 && reading["value"] == 3).await;
+    assert_eq!(log.lines(&["WARN", "helicopters"]).len(), 1, "{:?}", log.lines(&[]));
+    app.stop().await;
 }
