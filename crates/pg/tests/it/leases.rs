@@ -1,14 +1,18 @@
 use std::{
-    sync::{Arc, Mutex, mpsc},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
     thread,
     time::Duration,
 };
 
 use pg::{
     Database,
-    lease::{FenceError, LEASE, LeaseTerm, run_as_leader},
+    lease::{FenceError, LEASE, LeaseTerm, run_as_leader, spawn_periodic},
 };
-use runtime::{ServiceRuntime, clock::Clock};
+use runtime::{ServiceRuntime, clock::Clock, periodic::Periodic};
 use secrecy::SecretString;
 use sqlx::{Connection, PgConnection, PgPool};
 use testkit::{Proxy, wait_for};
@@ -323,6 +327,43 @@ impl Suspended {
     }
 }
 
+/// A replica that does a periodic job every moment, whenever it is its turn.
+struct Cleaner {
+    runtime: ServiceRuntime,
+    turns: Arc<AtomicU32>,
+}
+
+impl Cleaner {
+    fn start(url: &str) -> Self {
+        let runtime = ServiceRuntime::new("test", CancellationToken::new(), Clock::system());
+        let database = Database::parse(&SecretString::from(url.to_owned())).expect("a URL");
+        let turns: Arc<AtomicU32> = Arc::default();
+        let counted = turns.clone();
+        let job = move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+            async { Ok(()) }
+        };
+        let moment = Duration::from_millis(5);
+        spawn_periodic(&runtime, &database, "cleaning", Periodic::new("cleaning", moment, PATIENCE, job));
+        Self { runtime, turns }
+    }
+
+    fn turns(&self) -> u32 {
+        self.turns.load(Ordering::SeqCst)
+    }
+
+    /// Waits until it has had so many turns more.
+    async fn has_more_turns(&self, count: u32) {
+        let before = self.turns();
+        wait_for("more turns", PATIENCE, async || self.turns() >= before + count).await;
+    }
+
+    async fn stop(&self) {
+        self.runtime.tasks.stopping().cancel();
+        self.runtime.tasks.join().await.expect("a clean stop");
+    }
+}
+
 #[tokio::test]
 async fn a_leader_that_was_suspended_writes_nothing_when_it_wakes() {
     // While it is suspended the clock runs on, or is set to what it is when the machine wakes.
@@ -345,4 +386,29 @@ async fn a_leader_that_was_suspended_writes_nothing_when_it_wakes() {
         suspended.stopping.cancel();
         suspended.thread.join().expect("no panic").expect("a clean stop");
     }
+}
+
+#[tokio::test]
+async fn a_periodic_job_is_done_by_one_replica_and_by_the_other_when_that_one_stops() {
+    let database = database().await;
+    let first = Cleaner::start(&database.url);
+    first.has_more_turns(3).await;
+    let second = Cleaner::start(&database.url);
+    let asked = async || {
+        // Who holds the lease renews it; who was refused has committed nothing.
+        let asked = "SELECT count(*) >= 2 FROM pg_stat_activity WHERE datname = current_database()
+                     AND application_name = 'test' AND (query LIKE '%leases%' OR query = 'COMMIT')";
+        sqlx::query_scalar::<_, bool>(asked).fetch_one(&database.pool).await.expect("an answer")
+    };
+    wait_for("the second has asked for the lease", PATIENCE, asked).await;
+    first.has_more_turns(20).await;
+    assert_eq!(second.turns(), 0, "both did it");
+
+    first.stop().await;
+    let ended = first.turns();
+    // The lease is given back, so the second need not wait until it runs out.
+    wait_for("the second does it", LEASE, async || second.turns() > 0).await;
+    second.has_more_turns(20).await;
+    assert_eq!(first.turns(), ended, "both did it");
+    second.stop().await;
 }
