@@ -576,3 +576,51 @@ async fn jobs_of_a_higher_priority_begin_first_and_their_contexts_come_with_them
     assert!(contexts.lock().expect("no panic").values().all(|carried| *carried == context));
     replica.stop().await;
 }
+
+/// Jobs of other kinds, and of this one that were settled long ago.
+const MANY: &str = "INSERT INTO jobs (kind, key, payload) SELECT 'other', n, '{}' FROM generate_series(1, 20000) n;
+                    INSERT INTO jobs (kind, key, settled_at) SELECT kind, n, now() FROM generate_series(1, 20000) n,
+                        unnest(ARRAY['parcel', 'letter']) kind;
+                    ANALYZE";
+
+/// What was looked at in the table, once the sessions that did have ended.
+async fn looked_at(database: &testkit::Database) -> (i64, i64) {
+    let sessions = "SELECT count(*) FROM pg_stat_activity
+                    WHERE datname = current_database() AND application_name = 'test'";
+    wait_for("the replica's sessions to end", PATIENCE, async || count(database, sessions).await == 0).await;
+    let rows = count(database, "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'jobs'").await;
+    let entries =
+        count(database, "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relname = 'jobs'").await;
+    (rows, entries)
+}
+
+#[tokio::test]
+async fn a_claim_looks_neither_at_other_kinds_nor_at_what_is_settled() {
+    let database = database().await;
+    sqlx::raw_sql(MANY).execute(&database.pool).await.expect("many jobs");
+    let before = looked_at(&database).await;
+    let done = Done::default();
+    let replica = Replica::start(&database.url).await;
+    let settings = Settings { waits_for_key: true, kept_for: Some(PATIENCE), ..Settings::default() };
+    let told = done.clone();
+    let parcels = Each(move |job: Job<Value>| {
+        told.add(&job.key);
+        async { Ok(()) }
+    });
+    replica.runner.spawn_each(PARCEL, settings.clone(), parcels);
+    replica.runner.spawn_batches(LETTER, settings, Notes { done: done.clone(), verdict: |_: &Job<Value>| Ok(()) });
+    for round in 0..10 {
+        let keys: Vec<_> = (0..4).map(|number| format!("{round}-{number}")).collect();
+        let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+        enqueue(&database, PARCEL, &keys).await;
+        enqueue(&database, LETTER, &keys).await;
+        // One after the other, so that plans are made, and kept, for statements that were asked often.
+        done.reaches(8 * (round + 1)).await;
+    }
+    replica.stop().await;
+    drop(replica);
+    let after = looked_at(&database).await;
+    let (rows, entries) = (after.0 - before.0, after.1 - before.1);
+    assert_eq!(rows, 0, "rows were read one after the other");
+    assert!(0 < entries && entries < 10_000, "{entries} entries of indices were looked at for 80 jobs");
+}
