@@ -2,17 +2,20 @@
 //! now: nothing is lost, nothing is told twice, and what was under way is finished.
 
 mod dump;
+mod old_folder;
+mod partitions;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use dump::{Restored, is_covered};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::{Value, json};
 use simulators::telegram::Sent;
 use sqlx::{Connection, PgConnection};
 use testkit::{Process, topic_io};
 
 use crate::{
-    deployment::{TestEnv, client, folder, post},
+    deployment::{self, TestEnv, client, discovery, folder, post},
     program::{self, PATIENCE},
 };
 
@@ -105,13 +108,67 @@ async fn what_an_earlier_version_left_is_kept_and_finished_without_loss_or_repet
     assert_eq!(letters.len(), 6, "of each topic three, and no more of what had been read before: {letters:#?}");
     upgraded.replay_what_was_mended(&letters).await;
 
-    // From the levels that were kept, each crossing is told once.
-    upgraded.env.aircraft(2);
-    let everything = |told: &Expected| told.waited.iter().copied().chain(told.then).collect();
-    upgraded.told(everything).await;
-    nothing_waits_but_what_is_for_eve(&restored.databases[3]).await;
-    upgraded.told(everything).await;
+    upgraded.tells_each_crossing_once(&restored.databases[3]).await;
     up.stop().await;
+}
+
+/// What a certificate of today has and an old one has not: the object identifier of "extended key usage".
+const EXTENDED_KEY_USAGE: [u8; 5] = [0x06, 0x03, 0x55, 0x1d, 0x25];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_that_an_earlier_version_left_goes_on_without_loss_or_repetition() {
+    let (env, parent) = (TestEnv::new().await, folder());
+    let data = parent.path().join("data");
+    let restored = old_folder::make(&data).await;
+    let old = Pem::of(&data.join("tls")).await;
+    env.aircraft(9);
+    let (up, base) = deployment::up(&env, &data, &[]).await;
+    let (client, folder) = (client(&data.join("tls/cert.pem")).await, data.display().to_string());
+    let mut environment = env.environment();
+    environment.push(("XDG_CACHE_HOME", discovery().cache_home.display().to_string()));
+    let mut upgraded = Upgraded { env, client, base, environment, folder };
+
+    let new = Pem::of(&data.join("tls")).await;
+    assert_eq!(new.key, old.key, "a client that pinned the key would refuse another one");
+    assert!(!old.has(&EXTENDED_KEY_USAGE) && new.has(&EXTENDED_KEY_USAGE), "browsers want the certificate renewed");
+    let addresses = local_servers::Addresses::read(&data).expect("readable").expect("it runs");
+    assert_eq!(addresses.databases.len(), restored.databases.len(), "{addresses:?}");
+    assert_eq!(topic_io::partition_count(&addresses.kafka, READINGS).await, old_folder::PARTITIONS);
+    for answer in &restored.answers {
+        upgraded.answers_as_before(answer, &restored).await;
+    }
+    let chat = json!({"email": "cleo@example.org", "telegram_chat_id": CLEO});
+    let named = post(&upgraded.client, &format!("{}/user-manager/users/telegram", upgraded.base), &chat).await;
+    assert_eq!(named, 200);
+    upgraded.told(|told| told.waited.to_vec()).await;
+    let letters = upgraded.letters().await;
+    assert_eq!(letters.len(), 6, "of each topic three, and no more of what had been read before: {letters:#?}");
+    upgraded.tells_each_crossing_once(&addresses.databases["notifier"]).await;
+    up.stop().await;
+
+    // And at the start after that nothing is told again.
+    let (up, base) = deployment::up(&upgraded.env, &data, &[]).await;
+    upgraded.base = base;
+    upgraded.tells_each_crossing_once(&addresses.databases["notifier"]).await;
+    up.stop().await;
+}
+
+/// A certificate, in DER, and the text of its key.
+struct Pem {
+    certificate: CertificateDer<'static>,
+    key: String,
+}
+
+impl Pem {
+    async fn of(folder: &Path) -> Self {
+        let text = async |name: &str| tokio::fs::read_to_string(folder.join(name)).await.expect("a file");
+        let certificate = CertificateDer::from_pem_slice(text("cert.pem").await.as_bytes()).expect("a certificate");
+        Self { certificate, key: text("key.pem").await }
+    }
+
+    fn has(&self, part: &[u8]) -> bool {
+        self.certificate.windows(part.len()).any(|window| window == part)
+    }
 }
 
 struct Upgraded {
@@ -174,6 +231,15 @@ impl Upgraded {
                 assert!(text.contains(condition), "chat {chat} was to be told {condition}: {texts:#?}");
             }
         }
+    }
+
+    /// From the levels that were kept, once two aircraft are left.
+    async fn tells_each_crossing_once(&self, ledger: &str) {
+        self.env.aircraft(2);
+        let everything = |told: &Expected| told.waited.iter().copied().chain(told.then).collect();
+        self.told(everything).await;
+        nothing_waits_but_what_is_for_eve(ledger).await;
+        self.told(everything).await;
     }
 
     async fn is_told_to_be_removed(&self, bootstrap: &str, interest: &str) {

@@ -11,7 +11,9 @@ use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use testkit::KafkaDump;
 
-const DATABASES: [(&str, &str); 4] = [
+use super::partitions;
+
+pub const DATABASES: [(&str, &str); 4] = [
     ("user_manager", "USER_MANAGER_DATABASE_URL"),
     ("data_collector", "DATA_COLLECTOR_DATABASE_URL"),
     ("alert_system", "ALERT_SYSTEM_DATABASE_URL"),
@@ -49,6 +51,15 @@ struct TakenDump {
 impl Restored {
     /// Fills new databases of the shared PostgreSQL, and a broker that is empty.
     pub async fn into(bootstrap: &str) -> Self {
+        let mut databases = Vec::new();
+        for _ in DATABASES {
+            databases.push(testkit::empty_database().await.url);
+        }
+        Self::fill(bootstrap, databases.try_into().expect("four"), 3).await
+    }
+
+    /// Fills these databases and a broker, all of them empty. Topics get so many partitions.
+    pub async fn fill(bootstrap: &str, databases: [String; 4], partitions: usize) -> Self {
         let mut taken: TakenDump = serde_json::from_str(&read("kafka.json")).expect("a dump");
         // A day that ended meanwhile would be collected anew, from a simulator that knows no flights of it.
         let is_early = async || Utc::now().num_seconds_from_midnight() < (24 * 60 - 5) * 60;
@@ -69,13 +80,13 @@ impl Restored {
                 }
             }
         }
+        let has_moved = partitions::spread(&mut taken.kafka, partitions);
         taken.kafka.restore(bootstrap).await;
-        let mut databases = Vec::new();
-        for (name, _) in DATABASES {
-            databases.push(database(&read(&format!("{name}.sql")), moved).await);
+        for ((name, _), url) in DATABASES.iter().zip(&databases) {
+            fill_database(url, &read(&format!("{name}.sql")), moved, has_moved).await;
         }
         let answers = serde_json::from_str(&read("answers.json")).expect("answers");
-        Self { databases: databases.try_into().expect("four"), answers, moved }
+        Self { databases, answers, moved }
     }
 
     /// What `up` is told about the databases.
@@ -128,10 +139,9 @@ fn read(name: &str) -> String {
     std::fs::read_to_string(folder.join(name)).expect("the fixture")
 }
 
-/// A new database with what the text of a dump says; its URL.
-async fn database(dump: &str, moved: Moved) -> String {
-    let database = testkit::empty_database().await;
-    let mut connection = PgConnection::connect(&database.url).await.expect("connected");
+/// Fills an empty database with what the text of a dump says.
+async fn fill_database(url: &str, dump: &str, moved: Moved, has_new_offsets: bool) {
+    let mut connection = PgConnection::connect(url).await.expect("connected");
     // Keys and their references come after the rows, and rows can be moved before.
     let keys = dump.find("\nALTER TABLE ONLY").expect("keys");
     run(&mut connection, &dump[..keys]).await;
@@ -139,9 +149,12 @@ async fn database(dump: &str, moved: Moved) -> String {
     if dump.contains("CREATE TABLE public.alerts") {
         move_contents(&mut connection, moved).await;
     }
+    if has_new_offsets && dump.contains("CREATE TABLE public.bare_levels") {
+        // Legacy messages have no number of their own: they are known by the offset that they had.
+        run(&mut connection, "UPDATE public.bare_levels SET positions = '{}'").await;
+    }
     run(&mut connection, &dump[keys..]).await;
     connection.close().await.expect("closed");
-    database.url
 }
 
 async fn run(connection: &mut PgConnection, statements: &str) {
