@@ -113,7 +113,7 @@ pub enum Error {
     },
     /// PostgreSQL asks the system for the name of its user, and there is none.
     #[error(
-        "the user with number {uid} has no name on this machine, and PostgreSQL does not start without: add the user \
+        "the user with number {uid} has no name on this machine, and PostgreSQL makes no cluster without: add the user \
          (a line in /etc/passwd will do), start as one that has a name, or name the databases of a PostgreSQL that runs"
     )]
     NamelessUser {

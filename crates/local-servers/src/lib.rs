@@ -25,7 +25,7 @@ pub use discovery::Discovery;
 pub use disk::free_bytes;
 pub use error::Error;
 pub use kafka::{Kafka, KafkaCluster, KafkaOptions, Protected, Proxied};
-pub use postgres::{Postgres, PostgresOptions};
+pub use postgres::{Postgres, PostgresOptions, check_user};
 pub use supervisor::{State, Watch};
 
 /// How much a power cut may cost.

@@ -3,12 +3,14 @@
 use std::{
     ffi::OsString,
     fs::{self, File},
+    io,
     net::{Ipv4Addr, SocketAddr},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use nix::unistd::{Uid, User};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rustix::process::Signal;
 use tokio::process::Command;
@@ -209,6 +211,27 @@ impl Postgres {
     }
 }
 
+/// Whether the servers' user is one as whom PostgreSQL would make the cluster in `data_dir`. One that is there is started
+/// by any user.
+///
+/// # Errors
+/// [`Error::NamelessUser`] or [`Error::NoServerUser`].
+pub fn check_user(data_dir: &Path) -> Result<(), Error> {
+    let uid = RunAs::find()?.uid();
+    if is_made(&cluster_of(data_dir)) {
+        return Ok(());
+    }
+    let user = User::from_uid(Uid::from_raw(uid)).map_err(io::Error::from);
+    match user.context(|| format!("look the user with number {uid} up"))? {
+        Some(_) => Ok(()),
+        None => Err(Error::NamelessUser { uid }),
+    }
+}
+
+fn is_made(cluster: &Path) -> bool {
+    cluster.join("PG_VERSION").exists()
+}
+
 /// Stops the server that an earlier run left in `data_dir`, if one runs.
 pub(crate) async fn stop_orphan(data_dir: &Path) -> Result<(), Error> {
     let data = cluster_of(data_dir);
@@ -252,7 +275,7 @@ async fn make_cluster(
     data: &Path,
     durability: Durability,
 ) -> Result<(), Error> {
-    if data.join("PG_VERSION").exists() {
+    if is_made(data) {
         return Ok(());
     }
     let new = data.with_file_name("data.new");

@@ -3,7 +3,7 @@ use std::{
     path::Path,
 };
 
-use local_servers::{DataDir, Discovery, free_bytes, orphans, ownership};
+use local_servers::{DataDir, Discovery, check_user, free_bytes, orphans, ownership};
 
 use super::finding::Finding;
 use crate::{settings::ExternalServers, up::LEAST_FREE};
@@ -20,6 +20,7 @@ pub(super) async fn check(
     let mut findings = Vec::new();
     if external.databases.is_none() {
         findings.push(postgres(discovery, folder).await);
+        findings.extend(check_user(folder).err().map(|error| Finding::told("user", &error)));
     }
     if external.kafka.is_none() {
         findings.push(java(discovery).await);

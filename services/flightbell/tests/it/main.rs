@@ -10,6 +10,7 @@ mod doctor;
 mod external_servers;
 mod gateway;
 mod kills;
+mod machine;
 mod migrate;
 mod program;
 mod readme;
