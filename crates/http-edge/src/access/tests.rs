@@ -64,7 +64,13 @@ fn app(policy: Policy) -> Router {
         .route("/forgotten", get(who));
     let table = RouteTable { policy, ..RouteTable::of_service("test", &ROWS) };
     let all = Router::new().nest("/test", own.clone()).merge(own).route("/ping", get(who));
-    all.layer(middleware::from_fn_with_state(table, authorize))
+    let authorized = middleware::from_fn(move |mut request: Request, next: middleware::Next| async move {
+        match authorize(table, &mut request) {
+            Ok(()) => next.run(request).await,
+            Err(refusal) => *refusal,
+        }
+    });
+    all.layer(authorized)
 }
 
 async fn who(CurrentPrincipal(principal): CurrentPrincipal) -> &'static str {
