@@ -18,5 +18,6 @@ mod room;
 mod settings;
 mod stops;
 mod trunk;
+mod undelivered;
 mod up;
 mod upgrade;
