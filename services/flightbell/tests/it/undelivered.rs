@@ -4,7 +4,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use data_collector::Running as DataCollector;
-use notifier::core::schedule::Schedule;
+use notifier::core::retry_schedule::Schedule;
 use runtime::{ServiceRuntime, clock::Clock, listen::Listen};
 use serde_json::{Value, json};
 use simulators::telegram::{Failure, Scope};
