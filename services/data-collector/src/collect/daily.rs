@@ -198,16 +198,17 @@ impl Collector {
             let doubted = Doubted::Day(need.airport.clone(), direction, *day);
             match day::meaning(&rows, &asked) {
                 Meaning::AnotherQuestion => return Ok(Err(CallError::AnotherQuestion)),
-                Meaning::Doubtful if self.is_first_doubt(&doubted) => {
-                    return Ok(Err(CallError::Doubtful));
-                }
-                Meaning::Flights | Meaning::None | Meaning::Doubtful => {
-                    if !listed.is_empty() {
-                        self.forget_doubt(&doubted);
-                    }
+                meaning @ (Meaning::Flights | Meaning::None | Meaning::Doubtful) => {
+                    // A flight of the day shows that it is published, however many are missing yet.
                     if !published {
                         tracing::info!("flights of {day} are published");
                         found.published.push(*day);
+                    }
+                    if meaning == Meaning::Doubtful && self.is_first_doubt(&doubted) {
+                        return Ok(Err(CallError::Doubtful));
+                    }
+                    if !listed.is_empty() {
+                        self.forget_doubt(&doubted);
                     }
                     found.days.push((direction, *day, listed));
                     return Ok(Ok(()));

@@ -179,7 +179,7 @@ mod tests {
         assert_eq!([said(1, 9), said(1, 19), said(2, 19)], [Meaning::Flights; 3]);
         assert_eq!([said(2, 20), said(3, 20), said(90, 900)], [Meaning::Doubtful, Meaning::Flights, Meaning::Doubtful]);
         assert_eq!(said(91, 900), Meaning::Flights);
-        // Nor does such a list publish a day before it is said again.
+        // Such a list publishes a day all the same.
         assert_eq!(meaning(&[flight], &asked(false, 900)), Meaning::Doubtful);
         assert_eq!(meaning(&[flight], &asked(false, 0)), Meaning::Flights);
     }

@@ -201,7 +201,7 @@ async fn a_busy_airport_s_day_without_flights_is_unknown_until_a_second_answer_s
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_busy_airport_s_day_of_one_flight_is_unknown_and_unpublished_until_a_second_answer_says_the_same() {
+async fn a_busy_airport_s_day_of_one_flight_is_unknown_until_a_second_answer_says_the_same() {
     let env = world_at(60).await;
     env.scripted.set_flight_count("KSFO", Direction::Arrival, before(&env), 30);
     env.scripted.set_flight_count("EGLL", Direction::Arrival, before(&env), 8);
