@@ -6,8 +6,8 @@
 //! answered at once: an advisory lock of the transaction says so without waiting. Validation failures are not stored;
 //! client errors that reached the business rules are, and replay as they were.
 //!
-//! A key is kept for a day at least, and counts as long as it is kept. It is removed by a clock that has run without a
-//! step for a day ([`SteadyClock`]): one that leaps ahead would make all keys old, and repeat what they protect.
+//! A key is kept for a day, and counts as long as it is kept. It is removed by a clock that has run without a step for an
+//! hour ([`SteadyClock`]): one that leaps ahead would make all keys old, and repeat what they protect.
 //!
 //! Every service that uses this has the table `idempotency_keys` in its migrations.
 
@@ -36,6 +36,9 @@ const KEY_LENGTH: usize = 255;
 const CLEANING_INTERVAL: Duration = Duration::from_secs(60);
 /// How long that may take.
 const CLEANING_LIMIT: Duration = Duration::from_secs(60);
+/// How long the clock of a clean-up must have run without a step: longer than it takes to correct one, and short enough for a machine
+/// that is off at night.
+pub const STEADY_TIME: Duration = Duration::from_secs(3600);
 
 /// The key that came with a request.
 #[derive(Clone, Debug, PartialEq, Eq)]

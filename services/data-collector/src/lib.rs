@@ -141,7 +141,7 @@ pub async fn start(config: Config, runtime: &ServiceRuntime) -> anyhow::Result<R
     let runner = Runner::new(runtime, store.pool().clone()).context("register the metrics of jobs")?;
     runner.spawn_batches(EVALUATION, Evaluations::settings(), Evaluations(relay.clone()));
     runner.spawn_batches(REMOVAL, Removals::settings(), Removals(relay));
-    let cleaning = idempotency::clean_up(store.pool().clone(), SteadyClock::default());
+    let cleaning = idempotency::clean_up(store.pool().clone(), SteadyClock::new(idempotency::STEADY_TIME));
     periodic::spawn(runtime, runner.upkeep().into_iter().chain([cleaning]));
     retention::spawn(runtime, &database, store, retention_days);
     let listener = runner.listen(wake::listener(wake.clone()));

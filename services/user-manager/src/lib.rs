@@ -86,7 +86,7 @@ pub async fn start(config: Config, runtime: &ServiceRuntime) -> anyhow::Result<R
     runner.spawn_each(DELETION, relay::settings(), Relay::new(runtime, config.data_collector));
     let listener = runner.listen(Listener::default());
     runtime.tasks.spawn("notifications", listener.run(runtime.clone(), config.database));
-    let cleaning = idempotency::clean_up(pools.background, SteadyClock::default());
+    let cleaning = idempotency::clean_up(pools.background, SteadyClock::new(idempotency::STEADY_TIME));
     periodic::spawn(runtime, runner.upkeep().into_iter().chain([cleaning]));
     Ok(Running { http, grpc: grpc.addr })
 }
