@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use data_collector::Config;
 use serde_json::{Value, json};
 use simulators::opensky::{Direction, Endpoint, Failure};
+use testkit::CapturedLog;
 
 use crate::support::{App, PARIS, TestEnv, wait_for};
 
@@ -313,5 +314,33 @@ async fn what_cannot_be_stored_is_asked_for_less_and_less_often() {
     assert!(waits[0] >= 1_000 && waits[1] >= 2_000 && waits[2] >= 4_000, "{waits:?}");
     sqlx::query("DROP TRIGGER full_disk ON readings").execute(&env.database.pool).await.expect("room");
     app.wait_reading("LFPG", "live", |reading| reading["value"] == 0).await;
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn an_open_breaker_is_logged_at_the_change_and_not_for_each_airport_and_cycle() {
+    let (log, begun) = (CapturedLog::begin(), Instant::now());
+    let env = env().await;
+    env.opensky.fail_always(Endpoint::States, Failure::Status(500));
+    let app = env.start().await;
+    let airports = ["LFPG", "KSFO", "RJTT", "SBGR"];
+    for airport in airports {
+        app.watch("ada@example.org", airport, "live", Some(1), None).await;
+    }
+    let is_met = async || (!log.lines(&["WARN", "not asked"]).is_empty()).then_some(());
+    wait_for("the breaker to open and to be met", is_met).await;
+    // Some cycles more, with an unknown reading for each airport.
+    let last = env.scalar("SELECT max(seq) FROM readings").await;
+    for airport in airports {
+        app.wait_reading(airport, "live", |reading| reading["seq"].as_i64() >= Some(last + 3)).await;
+    }
+    // The first failure, the breaker that opens, and the first question that is not asked. Then a line a minute, of each
+    // of both failures, should the test take so long.
+    let again = log.lines(&["WARN", "still unknown"]).len();
+    assert!(again as u64 <= 2 * (begun.elapsed().as_secs() / 60), "{:#?}", log.lines(&["WARN"]));
+    let lines = log.lines(&["WARN", "data_collector"]);
+    let has = |words| lines.iter().any(|line| line.contains(words));
+    let told = ["status 500", "calls failed, pausing", "not asked"].map(has);
+    assert_eq!((told, lines.len() - again), ([true; 3], 3), "{lines:#?}");
     app.stop().await;
 }
