@@ -39,7 +39,7 @@ pub fn with_middleware(
     access: RouteTable,
 ) -> anyhow::Result<Router> {
     let metrics = HttpMetrics::register(&runtime.registry).context("register the HTTP metrics")?;
-    let edge = Edge { observer: Observer { service: runtime.service, metrics, answer_limit }, access };
+    let edge = Edge { observer: Observer::new(runtime.service, metrics, answer_limit), access };
     Ok(with_panics_caught(routes).layer(from_fn_with_state(Arc::new(edge), pass)))
 }
 

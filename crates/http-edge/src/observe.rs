@@ -5,22 +5,42 @@ use axum::{
     http::{HeaderName, HeaderValue, Method},
     response::{IntoResponse, Response},
 };
-use runtime::trace::{RequestContext, follow};
-use tracing::{Instrument, field};
+use runtime::{
+    log_limit::LogLimit,
+    trace::{RequestContext, follow},
+};
+use tracing::{Instrument, Span, field};
 use uuid::Uuid;
 
 use super::Problem;
-use crate::metrics::HttpMetrics;
+use crate::{metrics::HttpMetrics, problem::Unavailable};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// What [`observe`] needs.
 pub(super) struct Observer {
-    pub(super) service: &'static str,
-    pub(super) metrics: HttpMetrics,
+    service: &'static str,
+    metrics: HttpMetrics,
     /// How long an answer may take before the caller is told to try again.
-    pub(super) answer_limit: Duration,
+    answer_limit: Duration,
+    /// Lines about what is away, by its name.
+    outages: LogLimit<String>,
+}
+
+impl Observer {
+    pub(super) fn new(service: &'static str, metrics: HttpMetrics, answer_limit: Duration) -> Self {
+        Self { service, metrics, answer_limit, outages: LogLimit::default() }
+    }
+
+    /// A database that is slow or away refuses every caller: a line for each would fill the log.
+    fn log_outage(&self, span: &Span, response: &mut Response) {
+        let Some(Unavailable { what, reason }) = response.extensions_mut().remove() else { return };
+        match self.outages.line(what.clone()) {
+            Some(more) => tracing::warn!(parent: span, more, "{what} is unavailable: {reason}"),
+            None => tracing::debug!(parent: span, "{what} is unavailable: {reason}"),
+        }
+    }
 }
 
 /// Gives a request an id and a span, counts it, and bounds the time that `answer` takes.
@@ -60,6 +80,7 @@ where
     let mut response =
         answer.unwrap_or_else(|_| Problem::unavailable("The service", &"no answer in time").into_response());
 
+    observer.log_outage(&span, &mut response);
     drop(guard);
     let status = response.status();
     let labels = [observer.service, method, endpoint.as_str()];

@@ -15,6 +15,15 @@ pub struct Problem {
     error: Cow<'static, str>,
     fields: Vec<FieldError>,
     retry_after: Option<Duration>,
+    unavailable: Option<Unavailable>,
+}
+
+/// What is away, and why: for the log of the edge that answers, which says it once and not for every caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unavailable {
+    /// What a request depended on, from a closed set.
+    pub(crate) what: String,
+    pub(crate) reason: String,
 }
 
 /// One field that cannot be accepted, and why.
@@ -50,7 +59,7 @@ impl Problem {
     /// A problem with the short text `error`.
     #[must_use]
     pub fn new(status: StatusCode, error: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, error: error.into(), fields: Vec::new(), retry_after: None }
+        Self { status, error: error.into(), fields: Vec::new(), retry_after: None, unavailable: None }
     }
 
     /// 422 with the list of fields that cannot be accepted.
@@ -59,12 +68,13 @@ impl Problem {
         Self { fields, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Validation failed") }
     }
 
-    /// 503: something we depend on is away. `source` is logged, not answered.
+    /// 503: something we depend on is away. `source` is not answered; [`super::with_middleware`] logs it, for the first
+    /// caller and then once a minute.
     #[must_use]
     pub fn unavailable(what: &str, source: &dyn std::fmt::Display) -> Self {
-        tracing::warn!("{what} is unavailable: {source}");
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, format!("{what} is unavailable, try again later"))
-            .retry_after(Duration::from_secs(5))
+        let unavailable = Unavailable { what: what.to_owned(), reason: source.to_string() };
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, format!("{what} is unavailable, try again later"));
+        Self { unavailable: Some(unavailable), ..problem.retry_after(Duration::from_secs(5)) }
     }
 
     /// 500: our fault. `source` is logged, not answered.
@@ -117,6 +127,9 @@ impl IntoResponse for Problem {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(wait) = self.retry_after {
             headers.insert(header::RETRY_AFTER, wait.as_secs().max(1).into());
+        }
+        if let Some(unavailable) = self.unavailable {
+            response.extensions_mut().insert(unavailable);
         }
         response
     }

@@ -2,6 +2,7 @@
 //! user-manager of the tests' own.
 #![cfg(test)]
 
+mod slow_database;
 mod slow_neighbour;
 mod support;
 
