@@ -19,8 +19,8 @@ use serde_json::json;
 use super::dump::{DATABASES, Restored};
 use crate::deployment::discovery;
 
-/// What lay in a data directory, two levels deep (in crates/local-servers/src: data_dir.rs, lines 29 to 138; postgres.rs,
-/// lines 103 to 290; kafka.rs, lines 149 to 345; log.rs, lines 35 to 45).
+/// What lay in a data directory, two levels deep (`crates/local-servers/src`: `data_dir.rs`, lines 29 to 138;
+/// `postgres.rs`, lines 103 to 290; `kafka.rs`, lines 149 to 345; `log.rs`, lines 35 to 45).
 const LAYOUT: [&str; 20] = [
     "addresses.json",
     "kafka",
@@ -44,8 +44,8 @@ const LAYOUT: [&str; 20] = [
     "tls/self-signed.pem",
 ];
 
-/// What a topic had unless `KAFKA_PARTITIONS` said otherwise, on a private Kafka too (crates/stream/src/config.rs, line
-/// 19).
+/// What a topic had unless `KAFKA_PARTITIONS` said otherwise, on a private Kafka too (`crates/stream/src/config.rs`,
+/// line 19).
 pub const PARTITIONS: usize = 12;
 
 /// Makes the folder, with the dump in its servers.
@@ -69,7 +69,7 @@ pub async fn make(data: &Path) -> Restored {
     restored
 }
 
-/// crates/local-servers/src/addresses.rs, lines 17 to 77.
+/// `crates/local-servers/src/addresses.rs`, lines 17 to 77.
 fn write_addresses(data: &Path, kafka: &str, urls: &[String; 4]) {
     let databases: serde_json::Map<_, _> =
         DATABASES.iter().zip(urls).map(|((name, _), url)| ((*name).to_owned(), url.clone().into())).collect();
@@ -79,7 +79,8 @@ fn write_addresses(data: &Path, kafka: &str, urls: &[String; 4]) {
     fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("closed");
 }
 
-/// A certificate without key usages, and its key: services/flightbell/src/gateway/certificate.rs, lines 159 to 184.
+/// A certificate without key usages, and its key: `services/flightbell/src/gateway/certificate.rs`, lines 159 to
+/// 184.
 fn write_certificate(folder: &Path) {
     let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
     let mut params = CertificateParams::new(names).expect("names");
