@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use tracing_subscriber::{filter::LevelFilter, util::SubscriberInitExt};
+use tracing_subscriber::{filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// What is logged on this thread from now on, at `info` and above, until this is dropped. It holds all that tasks log
 /// in a test whose runtime has one thread.
@@ -32,6 +32,9 @@ impl CapturedLog {
     /// Begins to capture.
     #[must_use]
     pub fn begin() -> Self {
+        // With one subscriber, tracing asks that of the thread which comes to a line first whether the line is of
+        // interest, and remembers the answer for all threads: one without any would silence it here too.
+        drop(tracing_subscriber::registry().with(LevelFilter::INFO).try_init());
         let text = Written::default();
         let writer = text.clone();
         let subscriber = tracing_subscriber::fmt()
