@@ -9,7 +9,7 @@ use sqlx::{Connection, PgConnection};
 use crate::{
     deployment::{TestEnv, register},
     program::PATIENCE,
-    table::{Table, Target},
+    table::{Table, Target, rank},
 };
 
 /// How many people watch the airport, each in a chat of their own: first one, then all at once; and how many
@@ -53,7 +53,7 @@ pub async fn measure(
         cross(env, crowd).await;
         let mut waits = waits(env, &mut ledger, crowd, begun).await;
         waits.sort_unstable();
-        let at = |percent: usize| millis(waits[(waits.len() * percent / 100).min(waits.len() - 1)]);
+        let at = |percent: usize| millis(waits[rank(waits.len(), percent)]);
         let detail = format!(
             "{} messages, a chat each for {crowd} who watch; median {:.0} ms, slowest {:.0} ms",
             waits.len(),

@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use crate::deployment::Deployment;
+use crate::{deployment::Deployment, table::rank};
 
 /// The text of the request with that number.
 pub type Requests = Arc<dyn Fn(u64) -> String + Send + Sync>;
@@ -175,7 +175,7 @@ impl Answers {
     pub fn percentile(&self, percent: usize) -> Duration {
         let mut times = self.times.clone();
         times.sort_unstable();
-        times[(times.len() * percent / 100).min(times.len() - 1)]
+        times[rank(times.len(), percent)]
     }
 
     /// Adds what came back another time.

@@ -23,6 +23,12 @@ pub struct Table {
     figures: Vec<Figure>,
 }
 
+/// The place of a percentile among `count` sorted values, by the nearest rank: the least value that so many percent do
+/// not exceed.
+pub fn rank(count: usize, percent: usize) -> usize {
+    (count * percent).div_ceil(100).max(1) - 1
+}
+
 impl Table {
     /// Adds a figure and shows it at once: the whole takes minutes.
     pub fn add(&mut self, what: &'static str, target: Target, measured: f64, unit: &'static str, detail: String) {
