@@ -202,6 +202,9 @@ async fn stored(connection: impl PgExecutor<'_>, key: &StoredKey) -> sqlx::Resul
     .bind(&*key.principal)
     .bind(&key.caller)
     .bind(&key.key)
+    // Planned each time: a plan that was made when there were no keys, as after a clean-up, would read all that come
+    // until PostgreSQL counts them anew.
+    .persistent(false)
     .fetch_optional(connection)
     .await?;
     let Some(row) = row else { return Ok(Earlier::None) };

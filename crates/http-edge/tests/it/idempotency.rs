@@ -12,7 +12,7 @@ use http_edge::{
 use pg::clock::SteadyClock;
 use runtime::{ServiceRuntime, clock::Clock, periodic, principal::Principal};
 use serde_json::json;
-use sqlx::PgPool;
+use sqlx::{PgPool, postgres::PgPoolOptions};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -346,4 +346,26 @@ fn a_key_that_cannot_be_one_is_refused() {
     assert!(Key::optional(&with("é".as_bytes())).is_err());
     assert!(Key::optional(&with(&[b'x'; 256])).is_err());
     assert!(Key::required(&with(b"k-1")).is_ok());
+}
+
+#[tokio::test]
+async fn a_key_is_found_by_its_index_also_by_a_connection_that_looked_when_there_were_none() {
+    let database = testkit::empty_database().await;
+    sqlx::query(TABLES).execute(&database.pool).await.expect("the keys");
+    // PostgreSQL knows that the table is empty, as it does after a clean-up.
+    sqlx::query("VACUUM ANALYZE idempotency_keys").execute(&database.pool).await.expect("numbers for the planner");
+    let one = PgPoolOptions::new().max_connections(1).connect(&database.url).await.expect("a connection");
+    // After five times PostgreSQL keeps the plan of a prepared statement.
+    for name in ["1", "2", "3", "4", "5", "6", "7"] {
+        begin(&one, key(name), request(b"{}")).await.expect("begun");
+    }
+    let many = "INSERT INTO idempotency_keys (caller, key, request, status, body)
+                SELECT 'another', n::text, '', 201, '{}' FROM generate_series(1, 20000) n";
+    sqlx::query(many).execute(&database.pool).await.expect("many keys");
+    let Begun::Fresh(mut attempt) = begin(&one, key("new"), request(b"{}")).await.expect("begun") else {
+        panic!("nothing was answered yet");
+    };
+    let looked_at = "SELECT pg_stat_get_xact_tuples_returned('idempotency_keys'::regclass)";
+    let looked_at: i64 = sqlx::query_scalar(looked_at).fetch_one(attempt.connection()).await.expect("a number");
+    assert!(looked_at < 10, "{looked_at} keys were looked at");
 }
