@@ -36,8 +36,8 @@ const KEY_LENGTH: usize = 255;
 const CLEANING_INTERVAL: Duration = Duration::from_secs(60);
 /// How long that may take.
 const CLEANING_LIMIT: Duration = Duration::from_secs(60);
-/// How long the clock of a clean-up must have run without a step: longer than it takes to correct one, and short enough for a machine
-/// that is off at night.
+/// How long the clock of a clean-up must have run without a step: longer than it takes to correct one, and short enough
+/// for a machine that is off at night.
 pub const STEADY_TIME: Duration = Duration::from_secs(3600);
 
 /// The key that came with a request.

@@ -1,10 +1,10 @@
 //! Whether the database's clock may be trusted to remove what is old.
 //!
-//! A clock that is hours or years ahead makes everything old at once, and what is removed by it comes never back. So a
-//! removal waits until this process has watched the clock for [`STEADY_TIME`] without a step. What was written before
-//! that is then as old at least, whatever the clock showed when it was written; and what was written since has its true
-//! age. A process that never runs for so long removes nothing; another replica, or a later process that does, removes
-//! it all.
+//! A clock that is hours or years ahead makes everything old at once, and what is removed by it never comes back. So a
+//! removal waits until this process has watched the clock for some time without a step, [`STEADY_TIME`] unless its owner
+//! asks for less. What was written before that is then as old at least, whatever the clock showed when it was written;
+//! and what was written since has its true age. A process that never runs for so long removes nothing; another replica,
+//! or a later process that does, removes it all.
 //!
 //! Between two looks a clock may step back and forth again unseen. Nothing is removed then, since a removal looks
 //! first; but what is written meanwhile has a wrong time. Looks that are near each other make that unlikely.

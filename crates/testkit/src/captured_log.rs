@@ -6,9 +6,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use tracing_subscriber::{filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt};
+pub use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
-/// What is logged on this thread from now on, at `info` and above, until this is dropped. It holds all that tasks log
+/// What is logged on this thread from now on, until this is dropped. It holds all that tasks log
 /// in a test whose runtime has one thread.
 pub struct CapturedLog {
     text: Written,
@@ -29,16 +30,22 @@ impl io::Write for Written {
 }
 
 impl CapturedLog {
-    /// Begins to capture.
+    /// Begins to capture, at `info` and above.
     #[must_use]
     pub fn begin() -> Self {
+        Self::begin_at(LevelFilter::INFO)
+    }
+
+    /// Begins to capture, at `level` and above.
+    #[must_use]
+    pub fn begin_at(level: LevelFilter) -> Self {
         // With one subscriber, tracing asks that of the thread which comes to a line first whether the line is of
         // interest, and remembers the answer for all threads: one without any would silence it here too.
         drop(tracing_subscriber::registry().with(LevelFilter::INFO).try_init());
         let text = Written::default();
         let writer = text.clone();
         let subscriber = tracing_subscriber::fmt()
-            .with_max_level(LevelFilter::INFO)
+            .with_max_level(level)
             .with_ansi(false)
             .with_writer(move || writer.clone())
             .finish();

@@ -18,7 +18,7 @@ mod watchdog;
 mod worker;
 
 pub use authority::Authority;
-pub use captured_log::CapturedLog;
+pub use captured_log::{CapturedLog, LevelFilter};
 pub use databases::{Database, DatabaseClock, database, empty_database};
 pub use disk::SmallDisk;
 pub use kafka_dump::{CommittedOffset, KafkaDump, RecordDump, TopicDump};

@@ -17,7 +17,8 @@ use crate::{
 const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 const COUNT_INTERVAL: Duration = Duration::from_secs(15);
 const COUNT_LIMIT: Duration = Duration::from_secs(15);
-const CLEANING_INTERVAL: Duration = Duration::from_secs(3600);
+/// How often it is cleaned, and the clock is looked at: a step between two looks that are far apart could be missed.
+const CLEANING_INTERVAL: Duration = Duration::from_secs(60);
 const CLEANING_LIMIT: Duration = Duration::from_secs(300);
 /// Removed in one statement at most, so that none takes long.
 const CLEANED_AT_ONCE: i64 = 1000;

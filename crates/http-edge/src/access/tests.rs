@@ -1,8 +1,4 @@
-use std::{
-    io::{self, Write},
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
 use axum::{
     Router,
@@ -11,6 +7,7 @@ use axum::{
     routing::{get, post},
 };
 use runtime::{ServiceRuntime, clock::Clock};
+use testkit::{CapturedLog, LevelFilter};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use utoipa::openapi::{HttpMethod, OpenApiBuilder, Paths, path::OperationBuilder};
@@ -140,33 +137,16 @@ fn a_call_without_a_row_and_a_row_without_a_call_are_told() {
     assert_eq!(differences(&document(&all[..3]), &twice), ["POST /users has two rows"]);
 }
 
-/// A log to be read.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("the log").write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn the_log_tells_what_kind_of_principal_asked() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_ansi(false);
-    let _logging = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
+    let log = CapturedLog::begin_at(LevelFilter::DEBUG);
     let runtime = ServiceRuntime::new("test", CancellationToken::new(), Clock::system());
     let routes = Router::new().route("/users/{email}", get(who));
     let table = RouteTable::of_service("test", &ROWS);
     let app = with_middleware(&runtime, routes, Duration::from_secs(5), table).expect("an edge");
     let request = Request::builder().uri("/users/ada@example.org").header("host", "a").body(Body::empty());
     assert_eq!(app.oneshot(request.expect("a request")).await.expect("an answer").status(), 200);
-    let log = String::from_utf8(log.0.lock().expect("the log").clone()).expect("text");
+    let log = log.lines(&[]).join("\n");
     assert!(log.contains("principal=\"anonymous\"") && log.contains("answered GET /users/{email}"), "{log}");
     assert!(!log.contains("ada"), "{log}");
 }
