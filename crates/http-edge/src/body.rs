@@ -1,7 +1,7 @@
 use std::{fmt, ops::RangeInclusive, str::FromStr, time::Duration};
 
 use axum::{
-    body::Bytes,
+    body::{Bytes, HttpBody as _},
     extract::{FromRequest, Request},
     http::{HeaderMap, StatusCode, header},
 };
@@ -75,6 +75,9 @@ impl<S: Send + Sync> FromRequest<S> for Body {
 /// # Errors
 /// 413 when it is larger than 64 KiB, 408 when it does not arrive in time, 400 when it breaks off.
 pub async fn read_body(body: axum::body::Body) -> Result<Bytes, Problem> {
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
     let mut read = Vec::new();
     let mut size = 0;
     let ended = tokio::time::timeout(TIME_LIMIT, read_on(body, &mut read, &mut size)).await;

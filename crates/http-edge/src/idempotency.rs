@@ -18,11 +18,11 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use pg::clock::SteadyClock;
+use pg::{Pool, Transaction, clock::SteadyClock};
 use runtime::{periodic::Periodic, principal::Principal};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use sqlx::{PgConnection, PgExecutor, PgPool, Postgres, Row, Transaction};
+use sqlx::{PgConnection, PgExecutor, Row};
 
 use super::Problem;
 
@@ -69,7 +69,7 @@ pub enum Begun {
 
 /// A transaction in which the effect, the key and the answer are written together.
 pub struct IdempotentTransaction {
-    transaction: Transaction<'static, Postgres>,
+    transaction: Transaction,
     key: Option<StoredKey>,
 }
 
@@ -121,7 +121,7 @@ impl Key {
 /// # Errors
 /// 409 while an earlier attempt runs, 422 when the key was used for another request, 503 when the
 /// database is away.
-pub async fn begin(pool: &PgPool, key: Option<Key>, request: Fingerprint<'_>) -> Result<Begun, Problem> {
+pub async fn begin(pool: &Pool, key: Option<Key>, request: Fingerprint<'_>) -> Result<Begun, Problem> {
     let mut transaction = pg::begin_as(pool, request.principal).await?;
     let Some(Key(key)) = key else { return Ok(Begun::Fresh(IdempotentTransaction { transaction, key: None })) };
     let stored = StoredKey::of(key, request);
@@ -143,7 +143,7 @@ pub async fn begin(pool: &PgPool, key: Option<Key>, request: Fingerprint<'_>) ->
 ///
 /// # Errors
 /// 422 when the key was used for another request, 503 when the database is away.
-pub async fn replay(pool: &PgPool, key: &Key, request: Fingerprint<'_>) -> Result<Option<Response>, Problem> {
+pub async fn replay(pool: &Pool, key: &Key, request: Fingerprint<'_>) -> Result<Option<Response>, Problem> {
     let key = StoredKey::of(key.0.clone(), request);
     pg::read(pool, || stored(pool, &key)).await?.answer()
 }
@@ -202,9 +202,6 @@ async fn stored(connection: impl PgExecutor<'_>, key: &StoredKey) -> sqlx::Resul
     .bind(&*key.principal)
     .bind(&key.caller)
     .bind(&key.key)
-    // Planned each time: a plan that was made when there were no keys, as after a clean-up, would read all that come
-    // until PostgreSQL counts them anew.
-    .persistent(false)
     .fetch_optional(connection)
     .await?;
     let Some(row) = row else { return Ok(Earlier::None) };
@@ -297,7 +294,8 @@ impl IntoResponse for Answer {
 
 /// Removes keys that are older than a day, by a clock that may be trusted.
 #[must_use]
-pub fn clean_up(pool: PgPool, clock: SteadyClock) -> Periodic {
+pub fn clean_up(pool: impl Into<Pool>, clock: SteadyClock) -> Periodic {
+    let pool = pool.into();
     Periodic::new("clean-up of idempotency keys", CLEANING_INTERVAL, CLEANING_LIMIT, move || {
         let (pool, clock) = (pool.clone(), clock.clone());
         async move { Ok(remove_old(&pool, &clock).await?) }
@@ -308,7 +306,7 @@ pub fn clean_up(pool: PgPool, clock: SteadyClock) -> Periodic {
 ///
 /// # Errors
 /// When the database is away.
-pub async fn remove_old(pool: &PgPool, clock: &SteadyClock) -> sqlx::Result<()> {
+pub async fn remove_old(pool: &Pool, clock: &SteadyClock) -> sqlx::Result<()> {
     let Some(mut transaction) = clock.begin(pool).await? else { return Ok(()) };
     // A key from the future was written before the database's clock stepped back. Its day begins now, so that it still
     // protects its request and is not kept for as long as the step was.

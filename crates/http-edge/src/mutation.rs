@@ -1,7 +1,8 @@
 //! A mutation under an idempotency key, from its first look at the key to its answer.
 
 use axum::response::{IntoResponse, Response};
-use sqlx::{PgConnection, PgPool};
+use pg::Pool;
+use sqlx::PgConnection;
 
 use super::{
     Problem,
@@ -31,7 +32,7 @@ impl Mutation<'_> {
     ///
     /// # Errors
     /// 422 when the key was used for another request, 503 when the database is away.
-    pub async fn replay(&self, pool: &PgPool) -> Result<Option<Response>, Problem> {
+    pub async fn replay(&self, pool: &Pool) -> Result<Option<Response>, Problem> {
         match &self.key {
             Some(key) => replay(pool, key, self.request).await,
             None => Ok(None),
@@ -44,7 +45,7 @@ impl Mutation<'_> {
     /// # Errors
     /// `effect`'s own problem; 409 while an earlier attempt runs, 422 when the key was used for another request, 503
     /// when the database is away.
-    pub async fn settle<F>(self, pool: &PgPool, effect: F) -> Result<Settled, Problem>
+    pub async fn settle<F>(self, pool: &Pool, effect: F) -> Result<Settled, Problem>
     where
         F: AsyncFnOnce(&mut PgConnection) -> Result<Answer, Problem>,
     {

@@ -11,6 +11,8 @@ use super::{FieldError, Problem};
 
 /// How many items a page has when the request does not say.
 const DEFAULT_LIMIT: u16 = 100;
+/// About how long an item is as JSON.
+const BYTES_OF_AN_ITEM: usize = 320;
 /// How many items a page has at most.
 const LARGEST_LIMIT: u16 = 1000;
 
@@ -109,10 +111,11 @@ fn only<'a>(pairs: &'a [(String, String)], key: &str) -> Result<Option<&'a str>,
 
 impl<T: Serialize> IntoResponse for Page<T> {
     fn into_response(self) -> Response {
-        let json = match serde_json::to_vec(&self.items) {
-            Ok(json) => json,
-            Err(error) => return Problem::internal("write a page", &error).into_response(),
-        };
+        // Grown step by step, a long page would be copied again and again.
+        let mut json = Vec::with_capacity(BYTES_OF_AN_ITEM * (1 + self.items.len()));
+        if let Err(error) = serde_json::to_writer(&mut json, &self.items) {
+            return Problem::internal("write a page", &error).into_response();
+        }
         let mut response = ([(header::CONTENT_TYPE, "application/json")], json).into_response();
         if let Some(link) = self.link {
             response.headers_mut().insert(header::LINK, link);

@@ -15,7 +15,8 @@ use std::{
 };
 
 use runtime::clock_watch::{ClockWatch, Sample};
-use sqlx::{PgPool, Postgres, Transaction};
+
+use crate::{Pool, Transaction, begin};
 
 /// How long the clock must have been watched without a step.
 pub const STEADY_TIME: Duration = Duration::from_secs(24 * 3600);
@@ -44,9 +45,9 @@ impl SteadyClock {
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn begin(&self, pool: &PgPool) -> sqlx::Result<Option<Transaction<'static, Postgres>>> {
+    pub async fn begin(&self, pool: &Pool) -> sqlx::Result<Option<Transaction>> {
         let asked = Instant::now();
-        let mut transaction = crate::begin(pool).await?;
+        let mut transaction = begin(pool).await?;
         // The same `now()` as in the rest of the transaction: no step can come between the look and the removal.
         let shown = sqlx::query_scalar("SELECT extract(epoch FROM now())::float8").fetch_one(&mut *transaction).await?;
         if self.trusts(Sample { shown, asked, answered: Instant::now() }) {

@@ -3,13 +3,15 @@
 use std::{str::FromStr, time::Duration};
 
 use log::LevelFilter;
-use runtime::config::Reader;
+use runtime::{ServiceRuntime, config::Reader};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
     ConnectOptions, Connection, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::time::timeout;
+
+use super::pool::{KEPT_IDLE, Pool};
 
 const DATABASE_URL: &str = "DATABASE_URL";
 const DATABASE_POOL_SIZE: &str = "DATABASE_POOL_SIZE";
@@ -27,8 +29,6 @@ pub const LARGEST_POOL_SIZE: u32 = 500;
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(3);
 /// How long a connection without work is kept.
 const IDLE_LIMIT: Duration = Duration::from_secs(300);
-/// A connection that has been idle for longer is tested before it is lent.
-const TESTED_AFTER: Duration = Duration::from_secs(1);
 /// How long such a test, and the clearing of an interrupted statement, may take.
 const TEST_LIMIT: Duration = Duration::from_secs(1);
 /// A statement that takes longer is logged as slow.
@@ -39,6 +39,12 @@ const SLOW_STATEMENT: Duration = Duration::from_secs(1);
 /// not the start-up parameter `options`, which PgBouncer refuses.
 const SESSION: &str = "SET statement_timeout = '10s'; SET idle_in_transaction_session_timeout = '30s'; \
                        SET client_min_messages = 'warning'";
+
+/// What is set beside it on the connections of requests, whose statements all look up by an index. PostgreSQL keeps a
+/// plan for as long as it believes its count of a table: one that was made when the table was empty, as after a
+/// clean-up, would read all rows that have come since. Without sequential scans it never makes such a plan. (A scan that
+/// cannot be avoided seems so costly then that PostgreSQL would compile it first; that is switched off as well.)
+const OF_REQUESTS: &str = "SET enable_seqscan = off; SET jit = off";
 
 /// What is set on the connection that migrates: a migration takes as long as it takes, but does not wait for a lock
 /// for long, since every other statement on that table would wait behind it.
@@ -62,9 +68,9 @@ pub struct Database {
 #[derive(Clone, Debug)]
 pub struct Pools {
     /// For requests, HTTP and gRPC.
-    pub requests: PgPool,
+    pub requests: Pool,
     /// For everything that no caller waits for.
-    pub background: PgPool,
+    pub background: Pool,
 }
 
 impl Database {
@@ -135,18 +141,18 @@ impl Database {
     /// for ever.
     #[must_use]
     pub fn listener(&self, service: &str) -> PgPool {
-        self.pool(service, 1, None)
+        self.pool(service, 1, None, &[SESSION])
     }
 
-    /// The pools of `service`. Nothing is connected yet.
-    pub(super) fn pools(&self, service: &str) -> Pools {
-        Pools {
-            requests: self.pool(service, self.pool_size, Some(IDLE_LIMIT)),
-            background: self.pool(service, self.background_pool_size, Some(IDLE_LIMIT)),
-        }
+    /// The pools of a service. Nothing is connected yet.
+    pub(super) fn pools(&self, runtime: &ServiceRuntime) -> Pools {
+        let requests = self.pool(runtime.service, self.pool_size, Some(IDLE_LIMIT), &[SESSION, OF_REQUESTS]);
+        let background = self.pool(runtime.service, self.background_pool_size, Some(IDLE_LIMIT), &[SESSION]);
+        let [requests, background] = [requests, background].map(|pool| Pool::alone_on(pool, &runtime.tasks));
+        Pools { requests, background }
     }
 
-    fn pool(&self, service: &str, size: u32, idle_limit: Option<Duration>) -> PgPool {
+    fn pool(&self, service: &str, size: u32, idle_limit: Option<Duration>, session: &'static [&'static str]) -> PgPool {
         let mut options = PgPoolOptions::new().max_connections(size).idle_timeout(idle_limit);
         if idle_limit.is_none() {
             options = options.max_lifetime(None);
@@ -158,7 +164,7 @@ impl Database {
             .test_before_acquire(false)
             .before_acquire(|connection, used| {
                 Box::pin(async move {
-                    let tested = used.idle_for > TESTED_AFTER;
+                    let tested = used.idle_for > KEPT_IDLE;
                     Ok(!tested || matches!(timeout(TEST_LIMIT, connection.ping()).await, Ok(Ok(()))))
                 })
             })
@@ -169,8 +175,13 @@ impl Database {
             .after_release(|connection, _| {
                 Box::pin(async move { Ok(matches!(timeout(TEST_LIMIT, connection.flush()).await, Ok(Ok(())))) })
             })
-            .after_connect(|connection, _| {
-                Box::pin(async move { sqlx::raw_sql(SESSION).execute(connection).await.map(drop) })
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    for settings in session {
+                        sqlx::raw_sql(*settings).execute(&mut *connection).await?;
+                    }
+                    Ok(())
+                })
             })
             .connect_lazy_with(self.options(service))
     }

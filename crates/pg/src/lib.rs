@@ -7,6 +7,7 @@ pub mod lease;
 mod database;
 mod listen;
 mod migration;
+mod pool;
 mod pooler;
 mod retry;
 mod transaction;
@@ -24,8 +25,9 @@ pub use self::{
     database::{DEFAULT_BACKGROUND_POOL_SIZE, DEFAULT_POOL_SIZE, Database, LARGEST_POOL_SIZE, Pools},
     listen::Listener,
     migration::{MigrationError, check, migrate},
-    retry::{begin, read},
-    transaction::begin_as,
+    pool::Pool,
+    retry::read,
+    transaction::{Transaction, begin, begin_as},
 };
 
 /// How long to wait between attempts at start.
@@ -109,7 +111,7 @@ pub async fn connect(runtime: &ServiceRuntime, database: &Database, migrations: 
     }
     drop(starting);
     // On a connection of its own: a pool whose connections are all in use does not mean that the database is away.
-    let probe = database.listener(runtime.service);
+    let probe = Pool::from(database.listener(runtime.service));
     runtime.readiness.check("postgres", Criticality::Required, move || {
         let probe = probe.clone();
         async move {
@@ -117,7 +119,7 @@ pub async fn connect(runtime: &ServiceRuntime, database: &Database, migrations: 
             answer.map(drop).map_err(|error| format!("does not answer: {error}"))
         }
     });
-    Ok(database.pools(runtime.service))
+    Ok(database.pools(runtime))
 }
 
 async fn reach(service: &str, database: &Database, migrations: &Migrator) -> Result<(), MigrationError> {

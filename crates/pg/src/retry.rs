@@ -4,17 +4,17 @@
 //! PostgreSQL restarted, each such connection fails once, and at once. Where nothing can have happened yet, the
 //! caller's request goes on with the next connection, until the pool has none of the old ones left.
 
-use sqlx::{PgPool, Postgres, Transaction};
+use super::pool::Pool;
 
 /// Asks by `ask`, which only reads, and asks again while the connection that it got was dead.
 ///
 /// # Errors
 /// `ask`'s own.
-pub async fn read<T, Fut>(pool: &PgPool, ask: impl Fn() -> Fut) -> sqlx::Result<T>
+pub async fn read<T, Fut>(pool: &Pool, ask: impl Fn() -> Fut) -> sqlx::Result<T>
 where
     Fut: Future<Output = sqlx::Result<T>>,
 {
-    let mut connections = pool.options().get_max_connections();
+    let mut connections = pool.sqlx().options().get_max_connections();
     loop {
         match ask().await {
             Err(error) if is_dead_connection(&error) && connections > 0 => {
@@ -24,14 +24,6 @@ where
             answer => return answer,
         }
     }
-}
-
-/// Begins a transaction on a connection that is alive.
-///
-/// # Errors
-/// When the database is away.
-pub async fn begin(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
-    read(pool, || pool.begin()).await
 }
 
 /// Whether the error says that this one connection has ended.

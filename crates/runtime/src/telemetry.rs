@@ -10,7 +10,10 @@ use opentelemetry_sdk::{
     propagation::TraceContextPropagator,
     trace::{Sampler, SdkTracerProvider},
 };
-use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing::Subscriber;
+use tracing_subscriber::{
+    EnvFilter, Layer, filter::Targets, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt,
+};
 
 use crate::config::{LogFormat, RuntimeConfig};
 
@@ -23,7 +26,7 @@ impl Telemetry {
     /// Starts logging to standard error, and exporting traces where an endpoint is configured.
     /// Must run inside the runtime that exports.
     pub(crate) fn start(config: &RuntimeConfig) -> anyhow::Result<Self> {
-        let filter: EnvFilter = config.log_filter.parse().context("read the log filter")?;
+        let filter = filter(&config.log_filter)?;
         let lines = match config.log_format {
             LogFormat::Text => {
                 let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
@@ -47,6 +50,19 @@ impl Telemetry {
             tracing::warn!("send the last traces: {error}");
         }
     }
+}
+
+/// Which lines and spans there are. Directives that name spans or their fields are looked at whenever a span is entered,
+/// several times a request; those that name levels and targets, which is usual, are not.
+fn filter<S>(directives: &str) -> anyhow::Result<Box<dyn Layer<S> + Send + Sync>>
+where
+    S: Subscriber + for<'s> LookupSpan<'s>,
+{
+    if let Ok(targets) = directives.parse::<Targets>() {
+        return Ok(targets.boxed());
+    }
+    let filter: EnvFilter = directives.parse().context("read the log filter")?;
+    Ok(filter.boxed())
 }
 
 fn provider(endpoint: &str, share: f64) -> anyhow::Result<SdkTracerProvider> {

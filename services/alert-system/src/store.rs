@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 
 use events::topics::{DEAD_LETTER_RETENTION, TO_ALERT_SYSTEM, days};
-use pg::clock::SteadyClock;
-use sqlx::PgPool;
+use pg::{Pool, clock::SteadyClock};
 use uuid::Uuid;
 
 use crate::core::{Data, Level, Sequence, State};
@@ -17,7 +16,7 @@ const REMOVED_KEPT_DAYS: i32 =
 /// The levels in PostgreSQL.
 #[derive(Clone)]
 pub struct LevelStore {
-    pool: PgPool,
+    pool: Pool,
 }
 
 /// The rows that a batch changed, each id once.
@@ -32,8 +31,8 @@ pub struct Rows {
 impl LevelStore {
     /// The levels in the database behind `pool`.
     #[must_use]
-    pub fn new(pool: PgPool) -> Self {
-        Self { pool }
+    pub fn new(pool: impl Into<Pool>) -> Self {
+        Self { pool: pool.into() }
     }
 
     /// Where these interests stand; those without a row are not in the answer.

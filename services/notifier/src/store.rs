@@ -15,9 +15,9 @@ mod undelivered;
 
 use std::time::Duration;
 
-use pg::clock::SteadyClock;
+use pg::{Pool, clock::SteadyClock};
 use runtime::trace::RequestContext;
-use sqlx::{PgPool, types::Json};
+use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::core::{ending::History, message::Alert, reach::Refusal};
@@ -78,19 +78,19 @@ pub struct AttemptId(pub i64);
 /// The ledger in PostgreSQL.
 #[derive(Clone)]
 pub struct Store {
-    pool: PgPool,
+    pool: Pool,
 }
 
 impl Store {
     /// The ledger behind `pool`.
     #[must_use]
-    pub const fn new(pool: PgPool) -> Self {
-        Self { pool }
+    pub fn new(pool: impl Into<Pool>) -> Self {
+        Self { pool: pool.into() }
     }
 
     /// The connections.
     #[must_use]
-    pub const fn pool(&self) -> &PgPool {
+    pub const fn pool(&self) -> &Pool {
         &self.pool
     }
 

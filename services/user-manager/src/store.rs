@@ -5,10 +5,13 @@
 
 use chrono::{DateTime, Utc};
 use events::EmailAddress;
-use pg::jobs::{Kind, NewJob};
+use pg::{
+    Pool,
+    jobs::{Kind, NewJob},
+};
 use runtime::trace::RequestContext;
 use serde::{Deserialize, Serialize};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::core::{
@@ -80,7 +83,7 @@ impl From<UserRow> for User {
 /// Everything that is kept.
 #[derive(Clone)]
 pub struct Store {
-    pool: PgPool,
+    pool: Pool,
 }
 
 /// Adds a registration under an id that no registration had before.
@@ -182,13 +185,13 @@ pub async fn delete(
 impl Store {
     /// The store behind `pool`.
     #[must_use]
-    pub const fn new(pool: PgPool) -> Self {
-        Self { pool }
+    pub fn new(pool: impl Into<Pool>) -> Self {
+        Self { pool: pool.into() }
     }
 
     /// Where transactions begin.
     #[must_use]
-    pub const fn pool(&self) -> &PgPool {
+    pub const fn pool(&self) -> &Pool {
         &self.pool
     }
 

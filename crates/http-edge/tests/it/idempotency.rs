@@ -9,10 +9,10 @@ use http_edge::{
     Mutation, Problem,
     idempotency::{Answer, Begun, Fingerprint, IdempotentTransaction, Key, begin, clean_up, remove_old, replay},
 };
-use pg::clock::SteadyClock;
+use pg::{Pool, clock::SteadyClock};
 use runtime::{ServiceRuntime, clock::Clock, periodic, principal::Principal};
 use serde_json::json;
-use sqlx::{PgPool, postgres::PgPoolOptions};
+use sqlx::migrate::Migrator;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -20,14 +20,14 @@ const TABLES: &str = "CREATE TABLE idempotency_keys (caller text NOT NULL, key t
                       status smallint NOT NULL, body text NOT NULL, created_at timestamptz NOT NULL DEFAULT now(), \
                       principal text NOT NULL DEFAULT 'anonymous', PRIMARY KEY (caller, key))";
 
-async fn pool() -> PgPool {
+async fn pool() -> Pool {
     prepared(&testkit::empty_database().await).await
 }
 
-async fn prepared(database: &testkit::Database) -> PgPool {
+async fn prepared(database: &testkit::Database) -> Pool {
     sqlx::query(TABLES).execute(&database.pool).await.expect("the keys");
     sqlx::query("CREATE TABLE effects (id int)").execute(&database.pool).await.expect("the effects");
-    database.pool.clone()
+    database.pool.clone().into()
 }
 
 fn key(value: &str) -> Option<Key> {
@@ -48,7 +48,7 @@ fn request(body: &[u8]) -> Fingerprint<'_> {
     }
 }
 
-async fn fresh(pool: &PgPool, body: &[u8]) -> IdempotentTransaction {
+async fn fresh(pool: &Pool, body: &[u8]) -> IdempotentTransaction {
     match begin(pool, key("k"), request(body)).await.expect("begun") {
         Begun::Fresh(attempt) => attempt,
         Begun::Replayed(_) => panic!("nothing was answered yet"),
@@ -59,7 +59,7 @@ async fn effect(attempt: &mut IdempotentTransaction) {
     sqlx::query("INSERT INTO effects VALUES (1)").execute(attempt.connection()).await.expect("the effect");
 }
 
-async fn effects(pool: &PgPool) -> i64 {
+async fn effects(pool: &Pool) -> i64 {
     sqlx::query_scalar("SELECT count(*) FROM effects").fetch_one(pool).await.expect("a count")
 }
 
@@ -257,14 +257,14 @@ async fn a_key_from_the_future_of_a_clock_that_stepped_back_still_replays_and_is
 }
 
 /// Stores a key that was used so long ago and has another body than [`request`]'s.
-async fn store_older_key(pool: &PgPool, age: &str) {
+async fn store_older_key(pool: &Pool, age: &str) {
     let copied = "INSERT INTO idempotency_keys (caller, key, request, status, body, created_at)
                   SELECT caller, 'older', '', status, body, now() - $1::text::interval FROM idempotency_keys";
     sqlx::query(copied).bind(age).execute(pool).await.expect("a row");
 }
 
 /// Removes what is old, again and again, until the clock is trusted and so a key of 25 hours ago is gone.
-async fn wait_until_trusted(pool: &PgPool, clock: &SteadyClock) {
+async fn wait_until_trusted(pool: &Pool, clock: &SteadyClock) {
     store_older_key(pool, "25 hours").await;
     let is_gone = async || {
         remove_old(pool, clock).await.expect("a look");
@@ -354,7 +354,11 @@ async fn a_key_is_found_by_its_index_also_by_a_connection_that_looked_when_there
     sqlx::query(TABLES).execute(&database.pool).await.expect("the keys");
     // PostgreSQL knows that the table is empty, as it does after a clean-up.
     sqlx::query("VACUUM ANALYZE idempotency_keys").execute(&database.pool).await.expect("numbers for the planner");
-    let one = PgPoolOptions::new().max_connections(1).connect(&database.url).await.expect("a connection");
+    let mut settings = pg::Database::parse(&database.url.into()).expect("a URL");
+    settings.pool_size = 1;
+    let runtime = ServiceRuntime::new("test", CancellationToken::new(), Clock::system());
+    let one = pg::connect(&runtime, &settings, &Migrator::DEFAULT).await;
+    let one = one.expect("a connection").requests;
     // After five times PostgreSQL keeps the plan of a prepared statement.
     for name in ["1", "2", "3", "4", "5", "6", "7"] {
         begin(&one, key(name), request(b"{}")).await.expect("begun");

@@ -1,20 +1,24 @@
 //! Transactions by principal, on a real PostgreSQL.
 
-use pg::{begin, begin_as};
-use runtime::principal::Principal;
-use sqlx::{AssertSqlSafe, PgConnection, PgPool, postgres::PgPoolOptions};
+use pg::{Database, Pool, begin, begin_as};
+use runtime::{ServiceRuntime, clock::Clock, principal::Principal};
+use sqlx::{AssertSqlSafe, PgExecutor, migrate::Migrator};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 const SETTING: &str = "SELECT current_setting('flightbell.principal', true)";
 
 /// A pool of one connection, which each transaction gets after the one before.
-async fn pool() -> PgPool {
+async fn pool() -> Pool {
     let database = testkit::empty_database().await;
-    PgPoolOptions::new().max_connections(1).connect(&database.url).await.expect("a connection")
+    let mut settings = Database::parse(&database.url.into()).expect("a URL");
+    settings.pool_size = 1;
+    let runtime = ServiceRuntime::new("test", CancellationToken::new(), Clock::system());
+    pg::connect(&runtime, &settings, &Migrator::DEFAULT).await.expect("a connection").requests
 }
 
 /// Who asks, as a policy reads it: outside of a transaction that says so, no principal.
-async fn principal(connection: &mut PgConnection) -> Option<String> {
+async fn principal(connection: impl PgExecutor<'_>) -> Option<String> {
     let setting: Option<String> = sqlx::query_scalar(SETTING).fetch_one(connection).await.expect("a setting");
     setting.filter(|name| !name.is_empty())
 }
@@ -24,18 +28,18 @@ async fn a_principal_holds_for_its_transaction_and_is_never_left_on_the_connecti
     let pool = pool().await;
     let ada = Principal::User(Uuid::from_u128(7));
     let notifier = Principal::Service("notifier".parse().expect("a name"));
-    assert_eq!(principal(&mut pool.acquire().await.expect("a connection")).await, None);
+    assert_eq!(principal(&pool).await, None);
     for who in [ada, notifier, Principal::Anonymous] {
         let mut transaction = begin_as(&pool, &who).await.expect("begun");
-        assert_eq!(principal(&mut transaction).await.as_deref(), Some(&*who.key()));
+        assert_eq!(principal(&mut *transaction).await.as_deref(), Some(&*who.key()));
         transaction.commit().await.expect("committed");
-        assert_eq!(principal(&mut pool.acquire().await.expect("a connection")).await, None, "after a commit");
+        assert_eq!(principal(&pool).await, None, "after a commit");
 
         let mut transaction = begin_as(&pool, &who).await.expect("begun");
         sqlx::query("SELECT 1 / 0").execute(&mut *transaction).await.expect_err("a broken transaction");
         drop(transaction);
         let mut other = begin(&pool).await.expect("begun");
-        assert_eq!(principal(&mut other).await, None, "after a transaction that was dropped");
+        assert_eq!(principal(&mut *other).await, None, "after a transaction that was dropped");
     }
 }
 

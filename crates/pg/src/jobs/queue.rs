@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use runtime::trace::RequestContext;
 use serde::Serialize;
-use sqlx::{FromRow, PgConnection, PgPool, types::Json};
+use sqlx::{FromRow, PgConnection, types::Json};
 use uuid::Uuid;
 
 use super::{Kind, NewJob, core::pace::Batch};
+use crate::Pool;
 
 /// A job as the columns have it.
 #[derive(Debug, FromRow)]
@@ -144,7 +145,7 @@ pub(super) async fn lock(
 
 /// Claims at most `limit` jobs for `lasts`, those that never failed first.
 pub(super) async fn claim(
-    pool: &PgPool,
+    pool: &Pool,
     kind: &str,
     waits_for_key: bool,
     limit: i64,
@@ -203,7 +204,7 @@ pub(super) async fn set_aside(connection: &mut PgConnection, id: i64, wait: Dura
 
 /// How long until a job that was attempted is due; none when there is none. One that would be due later than in
 /// `longest` was written before the database's clock stepped back, and is due now.
-pub(super) async fn due_in(pool: &PgPool, kind: &str, longest: Duration) -> sqlx::Result<Option<Duration>> {
+pub(super) async fn due_in(pool: &Pool, kind: &str, longest: Duration) -> sqlx::Result<Option<Duration>> {
     let (first, last): (Option<f64>, Option<f64>) = sqlx::query_as(
         "SELECT extract(epoch FROM (
                     SELECT due_at FROM jobs WHERE kind = $1 AND attempts > 0 AND settled_at IS NULL AND due_at > now()
@@ -228,7 +229,7 @@ pub(super) async fn due_in(pool: &PgPool, kind: &str, longest: Duration) -> sqlx
 }
 
 /// How many jobs of each kind are not settled, and for how many seconds the oldest has been waiting.
-pub(super) async fn waiting(pool: &PgPool) -> sqlx::Result<Vec<(String, i64, f64)>> {
+pub(super) async fn waiting(pool: &Pool) -> sqlx::Result<Vec<(String, i64, f64)>> {
     sqlx::query_as(
         "SELECT kind, count(*), greatest(extract(epoch FROM now() - min(created_at)), 0)::float8
          FROM jobs WHERE settled_at IS NULL GROUP BY kind",
@@ -245,7 +246,7 @@ pub(super) async fn waiting(pool: &PgPool) -> sqlx::Result<Vec<(String, i64, f64
 ///
 /// # Errors
 /// When the database is away.
-pub async fn forget_settled(pool: &PgPool, kind: &str, age: Duration, limit: i64) -> sqlx::Result<u64> {
+pub async fn forget_settled(pool: &Pool, kind: &str, age: Duration, limit: i64) -> sqlx::Result<u64> {
     let dating = "UPDATE jobs SET settled_at = now() WHERE kind = $1 AND settled_at > now() + interval '1 minute'";
     sqlx::query(dating).bind(kind).execute(pool).await?;
     let removing = "DELETE FROM jobs WHERE id = ANY (ARRAY(

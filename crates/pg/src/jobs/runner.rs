@@ -12,7 +12,6 @@ use runtime::{
     log_limit::LogLimit,
     periodic::{Periodic, remove_all},
 };
-use sqlx::PgPool;
 use tokio::{sync::Notify, time::timeout};
 
 use super::{
@@ -23,7 +22,7 @@ use super::{
     queue,
     worker::{Batches, Each, Turns, Worker},
 };
-use crate::Listener;
+use crate::{Listener, Pool};
 
 /// How long a worker waits for a notification at most: the look that finds what a lost one would have told, and what a
 /// replica that died had claimed.
@@ -40,7 +39,7 @@ const CLEANED_AT_ONCE: i64 = 1000;
 #[derive(Clone)]
 pub struct Runner {
     runtime: ServiceRuntime,
-    pool: PgPool,
+    pool: Pool,
     metrics: Metrics,
     kinds: Arc<Mutex<BTreeMap<&'static str, Known>>>,
 }
@@ -57,9 +56,9 @@ impl Runner {
     ///
     /// # Errors
     /// When the service's registry holds the metrics already.
-    pub fn new(runtime: &ServiceRuntime, pool: PgPool) -> prometheus::Result<Self> {
+    pub fn new(runtime: &ServiceRuntime, pool: impl Into<Pool>) -> prometheus::Result<Self> {
         let metrics = Metrics::register(&runtime.registry)?;
-        Ok(Self { runtime: runtime.clone(), pool, metrics, kinds: Arc::default() })
+        Ok(Self { runtime: runtime.clone(), pool: pool.into(), metrics, kinds: Arc::default() })
     }
 
     /// Works on jobs of this kind one by one until the service stops, several at once, without a transaction.

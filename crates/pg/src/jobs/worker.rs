@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, anyhow};
 use futures::FutureExt;
 use serde::de::DeserializeOwned;
-use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use sqlx::PgConnection;
 use tokio::time::timeout;
 use tracing::Instrument;
 use uuid::Uuid;
@@ -19,13 +19,14 @@ use super::{
     metrics::{Metrics, Outcome},
     queue::{self, Row},
 };
+use crate::{Pool, Transaction};
 
 /// How much longer than the handler's limit a claim lasts: what went well has to be recorded too.
 const RECORD_LIMIT: Duration = Duration::from_secs(5);
 
 /// What a worker works with.
 pub(super) struct Worker<H> {
-    pub(super) pool: PgPool,
+    pub(super) pool: Pool,
     pub(super) kind: &'static str,
     pub(super) settings: Settings,
     pub(super) metrics: Metrics,
@@ -217,7 +218,7 @@ impl<H: BatchHandler> Batches<H> {
     /// Records what became of each job, together with what the handler did.
     async fn settle(
         &self,
-        mut transaction: Transaction<'static, Postgres>,
+        mut transaction: Transaction,
         jobs: &[Job<H::Payload>],
         failed: &[(Job<()>, Failure)],
     ) -> anyhow::Result<()> {

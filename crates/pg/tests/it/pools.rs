@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use pg::{Database, Listener, Pools};
+use pg::{Database, Listener, Pool, Pools};
 use runtime::{
     ServiceRuntime,
     clock::Clock,
@@ -9,6 +9,7 @@ use runtime::{
 use secrecy::SecretString;
 use sqlx::migrate::Migrator;
 use testkit::Proxy;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 fn runtime() -> ServiceRuntime {
@@ -21,6 +22,13 @@ async fn pools(database: &Database) -> Pools {
 
 fn parse(url: impl Into<String>) -> Database {
     Database::parse(&SecretString::from(url.into())).expect("a URL")
+}
+
+/// A pool for requests of so many connections.
+async fn requests(url: String, size: u32) -> Pool {
+    let mut settings = parse(url);
+    settings.pool_size = size;
+    pools(&settings).await.requests
 }
 
 fn read(vars: &[(&str, &str)]) -> Result<Database, ConfigError> {
@@ -55,12 +63,12 @@ async fn background_work_that_holds_every_connection_leaves_requests_and_readine
     settings.background_pool_size = 1;
     let runtime = runtime();
     let pools = pg::connect(&runtime, &settings, &Migrator::DEFAULT).await.expect("connected");
-    let _held = pools.background.begin().await.expect("a transaction");
+    let _held = pg::begin(&pools.background).await.expect("a transaction");
     let mut requests = Vec::new();
     for _ in 0..settings.pool_size {
-        requests.push(pools.requests.begin().await.expect("a connection"));
+        requests.push(pg::begin(&pools.requests).await.expect("a connection"));
     }
-    assert!(pools.requests.try_acquire().is_none() && pools.background.try_acquire().is_none());
+    assert!([&pools.requests, &pools.background].iter().all(|pool| pool.sqlx().try_acquire().is_none()));
     assert!(runtime.readiness.report().await.ready, "a busy database is no database that is away");
 }
 
@@ -75,25 +83,133 @@ async fn a_statement_is_ended_by_the_server_in_both_pools() {
 }
 
 #[tokio::test]
+async fn a_request_looks_up_by_index_also_on_a_connection_that_looked_when_the_table_was_empty() {
+    let database = testkit::empty_database().await;
+    // PostgreSQL knows that the table is empty, as it does after a clean-up, and is not told of what comes.
+    let table = "CREATE TABLE parcels (id int PRIMARY KEY, owner int) WITH (autovacuum_enabled = off);
+                 CREATE INDEX ON parcels (owner);";
+    sqlx::raw_sql(table).execute(&database.pool).await.expect("a table");
+    sqlx::raw_sql("VACUUM ANALYZE parcels").execute(&database.pool).await.expect("numbers for the planner");
+    let pool = requests(database.url, 1).await;
+    let mut connection = pool.sqlx().acquire().await.expect("a connection");
+    let statements = ["SELECT owner FROM parcels WHERE id = $1", "SELECT id FROM parcels WHERE owner = $1"];
+    // After five times PostgreSQL keeps the plan of a prepared statement.
+    for owner in 0..7 {
+        for statement in statements {
+            sqlx::query(statement).bind(owner).execute(&mut *connection).await.expect("nothing");
+        }
+    }
+    let many = "INSERT INTO parcels SELECT n, n FROM generate_series(1, 20000) n";
+    sqlx::query(many).execute(&database.pool).await.expect("many rows");
+    sqlx::query("BEGIN").execute(&mut *connection).await.expect("begun");
+    for statement in statements {
+        sqlx::query(statement).bind(7).execute(&mut *connection).await.expect("one row");
+    }
+    let looked_at = "SELECT pg_stat_get_xact_tuples_returned('parcels'::regclass)";
+    let looked_at: i64 = sqlx::query_scalar(looked_at).fetch_one(&mut *connection).await.expect("a number");
+    assert!(looked_at < 10, "{looked_at} rows were looked at");
+}
+
+#[tokio::test]
 async fn a_restart_of_the_server_is_not_seen_by_those_who_read_or_begin() {
     let database = testkit::empty_database().await;
     let settings = parse(database.url.clone());
     let pools = pools(&settings).await;
     let pool = &pools.requests;
     // Every connection of the pool has just been used, so none is tested before it is lent.
-    let mut held = Vec::new();
-    for _ in 0..settings.pool_size {
-        held.push(pool.acquire().await.expect("a connection"));
-    }
-    drop(held);
-    let all_are_idle = async || pool.num_idle() == settings.pool_size as usize;
-    testkit::wait_for("idle connections", Duration::from_secs(10), all_are_idle).await;
+    let used = (0..settings.pool_size).map(|_| sqlx::query("SELECT pg_sleep(0.1)").execute(pool));
+    futures::future::try_join_all(used).await.expect("all are used");
+    assert_eq!((pool.sqlx().size(), pool.sqlx().num_idle()), (settings.pool_size, 0), "all are kept");
     let ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                  WHERE datname = current_database() AND application_name = 'test'";
     sqlx::query(ended).execute(&database.pool).await.expect("ended");
     let ask = || sqlx::query_scalar::<_, i32>("SELECT 1").fetch_one(pool);
     assert_eq!(pg::read(pool, ask).await.expect("an answer"), 1);
     pg::begin(pool).await.expect("a transaction");
+}
+
+/// The process that serves the connection which answers.
+async fn server(pool: &Pool) -> i32 {
+    sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(pool).await.expect("an answer")
+}
+
+async fn are_back(pool: &Pool, connections: usize) {
+    let are_back = async || pool.sqlx().num_idle() == connections;
+    testkit::wait_for("the connections to be back", Duration::from_secs(10), are_back).await;
+}
+
+#[tokio::test]
+async fn a_connection_goes_from_request_to_request_and_back_when_none_comes() {
+    let database = testkit::empty_database().await;
+    let pools = pools(&parse(database.url)).await;
+    let pool = &pools.requests;
+    let first = server(pool).await;
+    for _ in 0..20 {
+        assert_eq!(server(pool).await, first);
+        assert_eq!(pool.sqlx().num_idle(), 0, "it did not go back in between");
+    }
+    are_back(pool, 1).await;
+    assert_eq!(server(pool).await, first);
+    let transaction = pg::begin(pool).await.expect("a transaction");
+    assert_eq!(pool.sqlx().size(), 1, "the transaction uses the connection that was kept");
+    drop(transaction);
+    are_back(pool, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_who_wait_for_a_few_connections_are_all_served_and_the_connections_stay_out() {
+    let database = testkit::empty_database().await;
+    let pool = requests(database.url, 2).await;
+    let mut callers = JoinSet::new();
+    for caller in 0..40 {
+        let pool = pool.clone();
+        callers.spawn(async move {
+            for turn in 0..50 {
+                if caller == 0 && turn % 10 == 0 {
+                    pg::begin(&pool).await.expect("a transaction").commit().await.expect("committed");
+                } else if caller == 1 {
+                    // Whose caller goes away at some moment.
+                    let answer = sqlx::query("SELECT pg_sleep(0.002)").execute(&pool);
+                    tokio::time::timeout(Duration::from_micros(turn * 100), answer).await.map(drop).unwrap_or_default();
+                } else {
+                    server(&pool).await;
+                }
+            }
+        });
+    }
+    callers.join_all().await;
+    assert!(pool.sqlx().size() <= 2);
+    are_back(&pool, 2).await;
+}
+
+#[tokio::test]
+async fn who_gets_no_connection_in_time_is_told_so_and_a_caller_that_gives_up_leaves_its_place() {
+    let database = testkit::empty_database().await;
+    let pool = requests(database.url, 1).await;
+    let held = pg::begin(&pool).await.expect("the connection");
+    let given_up = tokio::time::timeout(Duration::from_millis(50), server(&pool)).await;
+    given_up.expect_err("there is no connection");
+    let refused = sqlx::query("SELECT 1").execute(&pool).await.expect_err("there is no connection");
+    assert!(pg::is_unavailable(&refused), "{refused}");
+    held.rollback().await.expect("undone");
+    server(&pool).await;
+}
+
+#[tokio::test]
+async fn a_connection_whose_statement_failed_or_was_abandoned_is_cleared_up_by_sqlx() {
+    let database = testkit::empty_database().await;
+    let pool = requests(database.url, 1).await;
+    sqlx::query("SELECT 1 / 0").execute(&pool).await.expect_err("it fails");
+    are_back(&pool, 1).await;
+    let asked = sqlx::query("SELECT pg_sleep(0.3)").execute(&pool);
+    tokio::time::timeout(Duration::from_millis(50), asked).await.expect_err("it was abandoned");
+    are_back(&pool, 1).await;
+    sqlx::query("CREATE TABLE things (id int)").execute(&pool).await.expect("a table");
+    let mut transaction = pg::begin(&pool).await.expect("begun");
+    sqlx::query("INSERT INTO things VALUES (1)").execute(&mut *transaction).await.expect("a row");
+    drop(transaction);
+    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM things").fetch_one(&pool).await.expect("a count");
+    assert_eq!(count, 0);
 }
 
 #[tokio::test]
@@ -105,7 +221,7 @@ async fn connections_that_died_silently_are_replaced_within_seconds() {
     let pools = pools(&settings).await;
     let pool = &pools.requests;
     sqlx::query("SELECT 1").execute(pool).await.expect("an answer");
-    testkit::wait_for("it is idle", Duration::from_secs(10), async || pool.num_idle() == 1).await;
+    testkit::wait_for("it is idle", Duration::from_secs(10), async || pool.sqlx().num_idle() == 1).await;
     // Its caller gives up while the only connection waits for an answer that never comes.
     wire.freeze();
     let asked = tokio::time::timeout(Duration::from_millis(100), sqlx::query("SELECT 1").execute(pool)).await;

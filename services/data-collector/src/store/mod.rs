@@ -15,7 +15,8 @@ pub mod retention;
 
 use chrono::{DateTime, Utc};
 use events::{FlightCount, Metric};
-use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use pg::{Pool, Transaction};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 /// The database's shape.
@@ -35,7 +36,7 @@ pub mod wake {
 /// The service's own database.
 #[derive(Clone)]
 pub struct Store {
-    pool: PgPool,
+    pool: Pool,
 }
 
 /// One reading of an airport and metric.
@@ -73,13 +74,13 @@ impl Reading {
 impl Store {
     /// Over connections to a migrated database.
     #[must_use]
-    pub fn new(pool: PgPool) -> Self {
-        Self { pool }
+    pub fn new(pool: impl Into<Pool>) -> Self {
+        Self { pool: pool.into() }
     }
 
     /// The connections.
     #[must_use]
-    pub fn pool(&self) -> &PgPool {
+    pub fn pool(&self) -> &Pool {
         &self.pool
     }
 
@@ -87,7 +88,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
+    pub async fn begin(&self) -> sqlx::Result<Transaction> {
         pg::begin(&self.pool).await
     }
 }

@@ -81,7 +81,7 @@ async fn costs_of_questions(database: &Database) -> BTreeMap<&'static str, i64> 
         days_held(store.pool(), "LFPG").await.expect("what is held");
     };
     let coverage = async |store: &Store| {
-        let mut connection = store.pool().acquire().await.expect("a connection");
+        let mut connection = store.pool().sqlx().acquire().await.expect("a connection");
         for metric in Metric::ALL {
             interests::coverage(&mut connection, "LFPG", metric).await.expect("coverage");
         }
@@ -152,7 +152,7 @@ async fn add(connection: &mut PgConnection, airport: &str, metric: Metric) {
 async fn a_plan_and_a_change_of_an_interest_cost_no_more_with_ten_times_the_interests() {
     let database = testkit::database(&MIGRATOR).await;
     let change = async |store: &Store| {
-        let mut connection = store.pool().acquire().await.expect("a connection");
+        let mut connection = store.pool().sqlx().acquire().await.expect("a connection");
         for (airport, metric) in WATCHED {
             add(&mut connection, airport, metric).await;
         }

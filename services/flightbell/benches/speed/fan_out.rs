@@ -29,7 +29,7 @@ const LOOK: Duration = Duration::from_millis(5);
 pub async fn measure(table: &mut Table) {
     println!("one reading to {INTERESTS} interests, {} times", AIRPORTS.len());
     let mut deployment = Deployment::empty(Durability::Durable, &[]).await;
-    start(&mut deployment, "data-collector").await;
+    start(&mut deployment, "data-collector", &[]).await;
     let mut database = PgConnection::connect(&deployment.postgres.url("data_collector")).await.expect("the database");
     rows::keep_the_leader_from_asking(&mut database).await;
     populate(&mut database, "EHAM", FEW).await;

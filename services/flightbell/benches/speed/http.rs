@@ -56,7 +56,8 @@ pub async fn measure(table: &mut Table) {
     println!("{CONNECTIONS} callers, {PEOPLE} people, {} flights of one airport", FLIGHTS.0 * FLIGHTS.1);
     let mut deployment = Deployment::empty(Durability::Durable, &[]).await;
     for service in ["user-manager", "data-collector"] {
-        start(&mut deployment, service).await;
+        let url = url(&deployment, &service.replace('-', "_"));
+        start(&mut deployment, service, &[("DATABASE_URL", url)]).await;
     }
     populate(&deployment).await;
     let mut refused = 0;
@@ -94,6 +95,12 @@ pub async fn measure(table: &mut Table) {
     deployment.close().await;
 }
 
+/// By TCP, as a PostgreSQL that stands elsewhere is reached, both by the services and by pgbench.
+fn url(deployment: &Deployment, database: &str) -> String {
+    let addr = deployment.postgres.loopback().expect("it listens");
+    format!("postgres://postgres@{addr}/{database}")
+}
+
 async fn populate(deployment: &Deployment) {
     let mut users = rows::connect(&deployment.postgres.url("user_manager")).await;
     rows::people(&mut users, PEOPLE).await;
@@ -118,7 +125,7 @@ async fn beside_its_floor(deployment: &Deployment, call: &Call) -> (f64, Answers
         // One after the other: what a request does on two databases takes the sum of both.
         let mut a_request = 0.0;
         for part in &call.floor {
-            a_request += 1.0 / part.rate(&deployment.postgres.url(part.database), folder.path(), TURN.0).await;
+            a_request += 1.0 / part.rate(&url(deployment, part.database), folder.path(), TURN.0).await;
         }
         floor += 1.0 / a_request / f64::from(ROUNDS);
         answers.add(server.ask(CONNECTIONS, &call.requests, &next, Until::Elapsed(TURN.1)).await);

@@ -22,7 +22,7 @@ const ROUNDS: usize = 21;
 pub async fn measure(table: &mut Table) {
     println!("a ledger with {ALERTS} alerts of one person, and {ALERTS} people waiting");
     let mut deployment = Deployment::empty(Durability::Durable, &[]).await;
-    start(&mut deployment, "notifier").await;
+    start(&mut deployment, "notifier", &[]).await;
     deployment.kill("notifier").await;
     let url = deployment.postgres.url("notifier");
     let mut ledger = rows::connect(&url).await;

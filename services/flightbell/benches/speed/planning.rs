@@ -36,7 +36,7 @@ pub async fn measure(table: &mut Table) {
     println!("planning with {} interests on {AIRPORTS} airports", PEOPLE * INTERESTS[1]);
     let mut deployment = Deployment::empty(Durability::Durable, &[]).await;
     for service in ["user-manager", "data-collector"] {
-        start(&mut deployment, service).await;
+        start(&mut deployment, service, &[]).await;
     }
     let mut users = rows::connect(&deployment.postgres.url("user_manager")).await;
     rows::people(&mut users, PEOPLE + u32::try_from(NEWCOMERS).expect("a number")).await;

@@ -19,9 +19,9 @@ pub struct Usage {
     pub cpu: f64,
 }
 
-/// Starts a service, and waits until it has reached its database.
-pub async fn start(deployment: &mut Deployment, service: &'static str) {
-    deployment.start(service).await;
+/// Starts a service, with `more` in its environment, and waits until it has reached its database.
+pub async fn start(deployment: &mut Deployment, service: &'static str, more: &[(&'static str, String)]) {
+    deployment.start_with(service, more).await;
     let program = deployment.program(service);
     let said = format!("{service} has started");
     testkit::wait_for("the service", PATIENCE, async || program.log().contains(&said)).await;

@@ -15,7 +15,7 @@ use axum::{
 };
 use http_edge::{Access, Problem, RouteAccess, Routes};
 use kafka::KafkaConfig;
-use pg::{Database, DbHandle};
+use pg::{Database, DbHandle, Pool};
 use runtime::{
     ServiceRuntime,
     config::{ConfigError, Reader, RuntimeConfig, Settings, Vars},
@@ -23,7 +23,7 @@ use runtime::{
 };
 use serde::{Deserialize, Serialize};
 use service::{Bound, ClockKind, Configured, Launch, ServiceSpec};
-use sqlx::{PgPool, migrate::Migrator};
+use sqlx::migrate::Migrator;
 use tonic::{body::Body, server::NamedService};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -82,7 +82,7 @@ async fn start(
     (http, grpc): (Listen, Listen),
     (database, kafka): (&Database, &KafkaConfig),
 ) -> anyhow::Result<Bound> {
-    let db = DbHandle::<PgPool>::default();
+    let db = DbHandle::<Pool>::default();
     let http = http_edge::serve(runtime, http, routes(db.clone())).await?;
     let grpc = grpc_edge::serve(runtime, grpc, Greeter).await?;
     let pools = pg::connect(runtime, database, &MIGRATOR).await?;
@@ -103,7 +103,7 @@ static ACCESS: [RouteAccess; 2] = [
     RouteAccess::new(Method::POST, "/greetings", Access::Public),
 ];
 
-fn routes(db: DbHandle<PgPool>) -> Routes {
+fn routes(db: DbHandle<Pool>) -> Routes {
     let router = OpenApiRouter::new().routes(routes!(greeted, greet)).with_state(db);
     let (router, openapi) = router.split_for_parts();
     Routes { router, openapi, access: &ACCESS }
@@ -111,7 +111,7 @@ fn routes(db: DbHandle<PgPool>) -> Routes {
 
 /// Greet a person
 #[utoipa::path(post, path = "/greetings", request_body = Greeting, responses((status = 201)))]
-async fn greet(State(db): State<DbHandle<PgPool>>, Json(greeting): Json<Greeting>) -> Result<StatusCode, Problem> {
+async fn greet(State(db): State<DbHandle<Pool>>, Json(greeting): Json<Greeting>) -> Result<StatusCode, Problem> {
     let insert = sqlx::query("INSERT INTO greetings (name) VALUES ($1)").bind(greeting.name);
     insert.execute(db.reached()?).await?;
     Ok(StatusCode::CREATED)
@@ -119,7 +119,7 @@ async fn greet(State(db): State<DbHandle<PgPool>>, Json(greeting): Json<Greeting
 
 /// Everybody who was greeted
 #[utoipa::path(get, path = "/greetings", responses((status = 200, body = [String])))]
-async fn greeted(State(db): State<DbHandle<PgPool>>) -> Result<Json<Vec<String>>, Problem> {
+async fn greeted(State(db): State<DbHandle<Pool>>) -> Result<Json<Vec<String>>, Problem> {
     Ok(Json(sqlx::query_scalar("SELECT name FROM greetings ORDER BY id").fetch_all(db.reached()?).await?))
 }
 

@@ -5,9 +5,9 @@ use events::{
     topics::{Group, Namespace, Topic, days},
 };
 use kafka::{Consumer, Failure, Handler, KafkaConfig, Producer, Profile, Record, Settled, Subscription, topics};
+use pg::Pool;
 use runtime::{ServiceRuntime, readiness::Criticality};
 use serde::Deserialize;
-use sqlx::PgPool;
 use uuid::Uuid;
 
 /// The table that the service's specification hands on.
@@ -25,7 +25,7 @@ const GREETINGS: Topic = Topic {
 const GREETER_GROUP: Group = Group { name: "greeter", service: "greeter" };
 
 /// Waits for the topic, then reads it until the service stops.
-pub async fn consume(config: &KafkaConfig, pool: PgPool, runtime: &ServiceRuntime) -> anyhow::Result<()> {
+pub async fn consume(config: &KafkaConfig, pool: Pool, runtime: &ServiceRuntime) -> anyhow::Result<()> {
     let names = Namespace::of(TOPICS);
     topics::ensure(config, &names, "greeter", Criticality::Required, runtime).await?;
     let dead_letters =
@@ -42,7 +42,7 @@ struct GreetingEvent {
 }
 
 struct Greetings {
-    pool: PgPool,
+    pool: Pool,
 }
 
 impl Greetings {

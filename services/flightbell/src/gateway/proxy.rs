@@ -4,7 +4,10 @@ use anyhow::Context;
 use axum::{
     body::Body,
     extract::Request,
-    http::{HeaderMap, HeaderName, StatusCode, Uri, Version, header, uri::Authority},
+    http::{
+        HeaderMap, HeaderName, StatusCode, Uri, Version, header,
+        uri::{self, Authority, PathAndQuery, Scheme},
+    },
     response::{IntoResponse, Response},
 };
 use http_edge::{Problem, read_body};
@@ -93,7 +96,8 @@ impl Upstreams {
             runtime.readiness.check(service.name.clone(), Criticality::Optional, move || {
                 let (client, at) = (client.clone(), service.at.clone());
                 async move {
-                    let uri = uri(&at, "/livez".to_owned()).map_err(|_| "has an address that is none".to_owned())?;
+                    let uri = uri(&at, PathAndQuery::from_static("/livez"))
+                        .map_err(|_| "has an address that is none".to_owned())?;
                     let answer =
                         client.get(uri).await.map_err(|error| format!("does not answer: {}", chain_text(&error)))?;
                     let status = answer.status();
@@ -147,7 +151,7 @@ async fn rewritten(at: &Authority, context: &RequestContext, request: Request) -
     let body = read_body(body).await?;
     strip_connection_headers(&mut parts.headers);
     forward(&mut parts);
-    let path = parts.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
+    let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     parts.uri = uri(at, path)?;
     // HTTP/2 ends here: behind the gateway each request is one of HTTP/1.1.
     parts.version = Version::HTTP_11;
@@ -163,9 +167,12 @@ async fn rewritten(at: &Authority, context: &RequestContext, request: Request) -
     Ok(Request::from_parts(parts, Body::from(body)))
 }
 
-fn uri(at: &Authority, path: String) -> Result<Uri, Problem> {
-    let built = Uri::builder().scheme("http").authority(at.clone()).path_and_query(path).build();
-    built.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "Malformed path"))
+fn uri(at: &Authority, path: PathAndQuery) -> Result<Uri, Problem> {
+    let mut parts = uri::Parts::default();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Some(at.clone());
+    parts.path_and_query = Some(path);
+    Uri::from_parts(parts).map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "Malformed path"))
 }
 
 fn strip_connection_headers(headers: &mut HeaderMap) {

@@ -231,8 +231,8 @@ impl Deployment {
         more: &[(&'static str, String)],
     ) -> Self {
         let env = Arc::new(TestEnv::new().await);
-        let postgres = Postgres::start(PostgresOptions::new(&discovery(), folder.path(), durability)).await;
-        let postgres = postgres.expect("a PostgreSQL");
+        let postgres = PostgresOptions::new(&discovery(), folder.path(), durability).also_on_loopback();
+        let postgres = Postgres::start(postgres).await.expect("a PostgreSQL");
         let ports = Ports::choose();
         let mut environments = Vec::new();
         for service in SERVICES {

@@ -15,7 +15,7 @@ impl Store {
     /// # Errors
     /// When a later leader has begun, or the database cannot answer.
     pub async fn move_times(&self, term: &LeaseTerm, seconds: f64, known: i64) -> Result<(), FenceError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = pg::begin(&self.pool).await?;
         term.fence(&mut transaction).await?;
         // Rows in any order: no other transaction may lock some of them meanwhile.
         sqlx::query!("LOCK TABLE queues IN EXCLUSIVE MODE").execute(&mut *transaction).await?;
@@ -66,7 +66,7 @@ impl Store {
     pub async fn mend(&self, term: &LeaseTerm) -> Result<(), FenceError> {
         const TOLERANCE: Duration = Duration::from_secs(5);
         let tolerance = TOLERANCE.as_secs_f64();
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = pg::begin(&self.pool).await?;
         term.fence(&mut transaction).await?;
         sqlx::query!("LOCK TABLE queues IN EXCLUSIVE MODE").execute(&mut *transaction).await?;
         sqlx::query!(

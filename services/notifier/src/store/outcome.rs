@@ -117,7 +117,7 @@ impl Store {
         (end, reason): (Unsent, Option<Reason>),
     ) -> Result<u64, FenceError> {
         let (email, user_id) = whose;
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = pg::begin(&self.pool).await?;
         term.fence(&mut transaction).await?;
         lock(&mut transaction, &[email.to_owned()]).await?;
         let reason = match end {
@@ -168,7 +168,7 @@ impl Store {
         repeats: &[Duration],
     ) -> Result<CutOff, FenceError> {
         let repeats: Vec<f64> = repeats.iter().map(Duration::as_secs_f64).collect();
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = pg::begin(&self.pool).await?;
         term.fence(&mut transaction).await?;
         let emails = sqlx::query_scalar!(
             "SELECT a.email FROM attempts t JOIN alerts a ON a.event_id = t.event_id

@@ -172,7 +172,7 @@ impl Store {
         alerts: &[(Uuid, ChatId)],
     ) -> Result<Vec<(Uuid, AttemptId)>, FenceError> {
         let (ids, chats): (Vec<_>, Vec<_>) = alerts.iter().map(|(id, chat)| (*id, chat.0)).unzip();
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = pg::begin(&self.pool).await?;
         term.fence(&mut transaction).await?;
         let emails = sqlx::query_scalar!("SELECT email FROM alerts WHERE event_id = ANY($1)", &ids)
             .fetch_all(&mut *transaction)
@@ -212,7 +212,7 @@ impl Store {
         let emails: Vec<_> = queues.iter().map(|queue| queue.email.clone()).collect();
         let waits: Vec<_> = queues.iter().map(|queue| queue.wait.as_secs_f64()).collect();
         let gone: Vec<_> = queues.iter().map(|queue| queue.is_gone).collect();
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = pg::begin(&self.pool).await?;
         term.fence(&mut transaction).await?;
         lock(&mut transaction, &emails).await?;
         sqlx::query!(
@@ -236,7 +236,7 @@ impl Store {
     /// # Errors
     /// When a later leader has begun, or the database cannot answer.
     pub async fn retire(&self, term: &LeaseTerm, emails: &[String]) -> Result<(), FenceError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = pg::begin(&self.pool).await?;
         term.fence(&mut transaction).await?;
         // A transaction that adds an alert holds this lock until its commit. So the next statement, whose snapshot is
         // taken after the lock, sees that alert, or the alert's writer makes the row anew.
