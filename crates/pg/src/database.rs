@@ -171,9 +171,9 @@ impl Database {
             // A statement whose caller has gone is waited for here, and not for longer: a connection that died
             // silently would occupy its place in the pool until TCP gives up, which takes a quarter of an hour. (The
             // sockets are sqlx's own: neither keep-alive nor TCP_USER_TIMEOUT can be set. What dies in the instant of
-            // sqlx's own test on return does occupy its place.)
+            // sqlx's own test on return, which comes next and has no limit, does occupy its place.)
             .after_release(|connection, _| {
-                Box::pin(async move { Ok(matches!(timeout(TEST_LIMIT, connection.flush()).await, Ok(Ok(())))) })
+                Box::pin(async move { Ok(matches!(timeout(TEST_LIMIT, connection.ping()).await, Ok(Ok(())))) })
             })
             .after_connect(move |connection, _| {
                 Box::pin(async move {

@@ -2,17 +2,21 @@
 //!
 //! Whenever a connection comes back to sqlx's pool, sqlx asks PostgreSQL for a sign of life
 //! (`Floating::return_to_pool`): to a request of one short statement that is a second round trip. So a connection on
-//! which a statement or transaction has just succeeded is kept here for the next one. Every other connection goes back to sqlx's pool,
-//! which clears up and tests it: after a failure, after an interruption, and when nothing has used it for a second. At times each goes back in any case, so that sqlx's limit on its age holds.
+//! which a statement has just succeeded, or a transaction was ended, is kept here for the next caller. Every other
+//! connection goes back to sqlx's pool, which clears up and tests it: after a failure, after an interruption, and when
+//! nothing has used it for a second. At times each goes back in any case, so that sqlx's limit on its age holds.
 //!
 //! Nothing else may take connections from that pool of sqlx's. There are as many permits as it has connections, and who
-//! asks it holds one. So a caller who finds none kept waits there for a connection to be made or to come back, never for
-//! one that is kept meanwhile.
+//! asks it holds one. So a caller waits there only while a connection is being made or is on its way back; and as long
+//! as one does, what comes free goes to it.
 
 use std::{
     mem,
     ops::{Deref, DerefMut},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -49,6 +53,8 @@ pub struct Pool {
 struct Kept {
     /// One for each connection that is lent, or asked of sqlx.
     permits: Arc<Semaphore>,
+    /// Callers who wait at sqlx's pool.
+    waiting: AtomicUsize,
     /// The one that was used last is the last.
     idle: Mutex<Vec<Idle>>,
     /// Tells the sweeper that something is kept.
@@ -90,7 +96,8 @@ impl Pool {
     pub(crate) fn alone_on(sqlx: PgPool, tasks: &Tasks) -> Self {
         let permits = usize::try_from(sqlx.options().get_max_connections()).unwrap_or(Semaphore::MAX_PERMITS);
         let permits = Arc::new(Semaphore::new(permits));
-        let kept = Arc::new(Kept { permits, idle: Mutex::default(), some: Notify::new() });
+        let kept = Kept { permits, waiting: AtomicUsize::new(0), idle: Mutex::default(), some: Notify::new() };
+        let kept = Arc::new(kept);
         let sweeper = sweep(kept.clone());
         let stopping = tasks.stopping().clone();
         tasks.spawn_droppable("give idle connections back", async move {
@@ -100,7 +107,8 @@ impl Pool {
         Self { sqlx, kept: Some(kept) }
     }
 
-    /// sqlx's own pool. What is kept here is missing there.
+    /// sqlx's own pool, for tests to look at. What is kept here is missing there.
+    #[doc(hidden)]
     #[must_use]
     pub const fn sqlx(&self) -> &PgPool {
         &self.sqlx
@@ -108,16 +116,11 @@ impl Pool {
 
     /// A connection for several statements.
     pub(crate) async fn acquire(&self) -> sqlx::Result<Lent> {
-        let place = match &self.kept {
-            Some(kept) => Some(kept.place(self.sqlx.options().get_acquire_timeout()).await?),
-            None => None,
+        let Some(kept) = &self.kept else {
+            return Ok(Lent { connection: self.sqlx.acquire().await?, taken_at: Instant::now(), place: None });
         };
-        let idle = place.as_ref().and_then(|place| place.kept.take());
-        let (connection, taken_at) = match idle {
-            Some(idle) => (idle.connection, idle.taken_at),
-            None => (self.sqlx.acquire().await?, Instant::now()),
-        };
-        Ok(Lent { connection, taken_at, place })
+        let lent = timeout(self.sqlx.options().get_acquire_timeout(), kept.lend(&self.sqlx)).await;
+        lent.map_err(|_| sqlx::Error::PoolTimedOut)?
     }
 
     /// Runs one statement. Whoever drops this before its end, or meets an error, gives the connection back to sqlx.
@@ -130,10 +133,17 @@ impl Pool {
 }
 
 impl Kept {
-    async fn place(self: &Arc<Self>, limit: Duration) -> sqlx::Result<Place> {
-        let permit = timeout(limit, self.permits.clone().acquire_owned()).await;
-        let permit = permit.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
-        Ok(Place { kept: self.clone(), _permit: permit })
+    async fn lend(self: &Arc<Self>, sqlx: &PgPool) -> sqlx::Result<Lent> {
+        let permit = self.permits.clone().acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;
+        let place = Some(Place { kept: self.clone(), _permit: permit });
+        if let Some(Idle { connection, taken_at, .. }) = self.take() {
+            return Ok(Lent { connection, taken_at, place });
+        }
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        let _waiting = scopeguard::guard((), |()| {
+            self.waiting.fetch_sub(1, Ordering::AcqRel);
+        });
+        Ok(Lent { connection: sqlx.acquire().await?, taken_at: Instant::now(), place })
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
@@ -151,15 +161,15 @@ impl Kept {
         fresh
     }
 
-    /// Gives back what nothing has used for long. Whether something is left.
-    fn give_back_stale(&self) -> bool {
+    /// Gives back what nothing has used for long. When the next one is due, if something is left.
+    fn give_back_stale(&self) -> Option<Duration> {
         let mut idle = self.idle();
         let fresh = idle.iter().position(|idle| idle.used_at.elapsed() < KEPT_IDLE).unwrap_or(idle.len());
         let stale: Vec<_> = idle.drain(..fresh).collect();
-        let some_are_left = !idle.is_empty();
+        let next = idle.first().map(|idle| KEPT_IDLE.saturating_sub(idle.used_at.elapsed()));
         drop(idle);
         drop(stale);
-        some_are_left
+        next
     }
 }
 
@@ -176,11 +186,8 @@ impl Drop for Kept {
 async fn sweep(kept: Arc<Kept>) {
     loop {
         kept.some.notified().await;
-        loop {
-            tokio::time::sleep(KEPT_IDLE).await;
-            if !kept.give_back_stale() {
-                break;
-            }
+        while let Some(next) = kept.give_back_stale() {
+            tokio::time::sleep(next).await;
         }
     }
 }
@@ -190,7 +197,8 @@ impl Lent {
     pub(crate) fn keep(self) {
         let Self { connection, taken_at, place } = self;
         let Some(place) = place else { return };
-        if taken_at.elapsed() > KEPT {
+        // Dropped, it goes back to sqlx's pool.
+        if taken_at.elapsed() > KEPT || place.kept.waiting.load(Ordering::Acquire) > 0 {
             return;
         }
         let mut idle = place.kept.idle();
@@ -201,6 +209,11 @@ impl Lent {
             place.kept.some.notify_one();
         }
         // The place goes last: who gets it finds the connection.
+    }
+
+    /// Closes the connection, since nobody knows what it is in the middle of.
+    pub(crate) fn close(mut self) {
+        self.connection.close_on_drop();
     }
 }
 

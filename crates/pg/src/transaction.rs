@@ -43,8 +43,10 @@ pub async fn begin_as(pool: &Pool, principal: &Principal) -> sqlx::Result<Transa
 
 async fn begin_by(pool: &Pool, statement: SqlStr) -> sqlx::Result<Transaction> {
     let begun = read(pool, async || {
-        let mut lent = pool.acquire().await?;
+        // A caller who goes away while PostgreSQL begins would leave a transaction that sqlx does not know of.
+        let mut lent = scopeguard::guard(pool.acquire().await?, Lent::close);
         PgTransactionManager::begin(&mut lent, Some(statement.clone())).await?;
+        let lent = ScopeGuard::into_inner(lent);
         // The rollback is written before whatever the connection does next, which is sqlx's test.
         let roll_back: fn(Lent) = |mut lent| PgTransactionManager::start_rollback(&mut lent);
         Ok(Transaction { open: scopeguard::guard(lent, roll_back) })
@@ -56,8 +58,14 @@ impl Transaction {
     /// Commits.
     ///
     /// # Errors
-    /// When the database refuses, or went away: then it may have committed or not.
+    /// When the database refuses, or went away: then it may have committed or not. When a savepoint of sqlx's was cut
+    /// off as it was made, which undoes everything.
     pub async fn commit(mut self) -> sqlx::Result<()> {
+        if !self.is_whole() {
+            return Err(sqlx::Error::Protocol(
+                "a savepoint was cut off, so the transaction was rolled back".to_owned(),
+            ));
+        }
         PgTransactionManager::commit(&mut self.open).await?;
         ScopeGuard::into_inner(self.open).keep();
         Ok(())
@@ -68,9 +76,17 @@ impl Transaction {
     /// # Errors
     /// When the database went away, which undoes everything as well.
     pub async fn rollback(mut self) -> sqlx::Result<()> {
+        if !self.is_whole() {
+            return Ok(());
+        }
         PgTransactionManager::rollback(&mut self.open).await?;
         ScopeGuard::into_inner(self.open).keep();
         Ok(())
+    }
+
+    /// Whether sqlx has not begun to roll it back by itself.
+    fn is_whole(&self) -> bool {
+        PgTransactionManager::get_transaction_depth(&self.open) == 1
     }
 }
 

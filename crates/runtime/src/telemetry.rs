@@ -58,7 +58,12 @@ fn filter<S>(directives: &str) -> anyhow::Result<Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'s> LookupSpan<'s>,
 {
-    if let Ok(targets) = directives.parse::<Targets>() {
+    // What `Targets` would read, but not as it is meant: spans, and parts that are empty or cut short.
+    let is_plain =
+        |part: &str| !part.trim().is_empty() && !part.contains(['[', '{']) && !part.trim_end().ends_with('=');
+    if directives.split(',').all(is_plain)
+        && let Ok(targets) = directives.parse::<Targets>()
+    {
         return Ok(targets.boxed());
     }
     let filter: EnvFilter = directives.parse().context("read the log filter")?;
@@ -78,4 +83,46 @@ fn provider(endpoint: &str, share: f64) -> anyhow::Result<SdkTracerProvider> {
         .with_sampler(sampler)
         .with_resource(Resource::builder().with_service_name("flightbell").build())
         .build())
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+    use tracing_subscriber::Registry;
+
+    use super::*;
+
+    /// Whether a line of `level` in a span `request` is written.
+    fn writes(directives: &str, level: Level) -> bool {
+        let subscriber = tracing_subscriber::registry().with(filter::<Registry>(directives).expect("directives"));
+        tracing::subscriber::with_default(subscriber, || {
+            let span = tracing::info_span!("request");
+            let _entered = span.enter();
+            match level {
+                Level::DEBUG => tracing::enabled!(Level::DEBUG),
+                _ => tracing::enabled!(Level::INFO),
+            }
+        })
+    }
+
+    #[test]
+    fn levels_and_targets_spans_and_parts_that_are_empty_mean_what_they_do_elsewhere() {
+        for (directives, info, debug) in [
+            ("info", true, false),
+            ("debug", true, true),
+            ("off", false, false),
+            ("warn,runtime=debug", true, true),
+            ("debug,runtime=warn", false, false),
+            ("info,", true, false),
+            ("warn,[request]=debug", true, true),
+            ("warn,[request]=info", true, false),
+            ("warn,[other]=debug", false, false),
+        ] {
+            assert_eq!(
+                (writes(directives, Level::INFO), writes(directives, Level::DEBUG)),
+                (info, debug),
+                "{directives}"
+            );
+        }
+    }
 }

@@ -132,11 +132,13 @@ impl<H: Handler> Each<H> {
         let mut connection = worker.pool.acquire().await.context("record a job")?;
         let Err(failure) = done else {
             worker.settle(&mut connection, &[job.id], Some(claim)).await.context("settle a job")?;
+            connection.keep();
             worker.metrics.finished(worker.kind, Outcome::Done, 1);
             return Ok(None);
         };
         let wait = worker.wait(&failure, before);
         queue::postpone(&mut connection, job.id, claim, wait).await.context("postpone a job")?;
+        connection.keep();
         if let Failure::Unavailable(error) = failure {
             worker.metrics.finished(worker.kind, Outcome::Unavailable, 1);
             return Ok(Some(error));

@@ -95,7 +95,7 @@ async fn decide(deployment: &mut Deployment) -> f64 {
     let total = FEW + INTERESTS * u32::try_from(AIRPORTS.len()).expect("a number");
     let mut database = PgConnection::connect(&deployment.postgres.url("alert_system")).await.expect("the database");
     let begun = Instant::now();
-    start(deployment, "alert-system").await;
+    start(deployment, "alert-system", &[]).await;
     while count(&mut database, "SELECT count(*) FROM levels").await < i64::from(total) {
         assert!(begun.elapsed() < 2 * PATIENCE, "not every interest was told");
         tokio::time::sleep(20 * LOOK).await;

@@ -315,7 +315,7 @@ fn registration() -> String {
          BEGIN;\n\
          SELECT pg_try_advisory_xact_lock(hashtextextended('idempotency floor ' || :key, 0));\n\
          SELECT request, status, body FROM idempotency_keys \
-         WHERE principal = 'anonymous' AND caller = {caller} AND key = :key::text AND created_at > now() - interval '24 hours';\n\
+         WHERE principal = 'anonymous' AND caller = {caller} AND key = :key::text;\n\
          SAVEPOINT effect;\n\
          {insert}\
          INSERT INTO idempotency_keys (principal, caller, key, request, status, body) \
