@@ -20,17 +20,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{
-    FutureExt, StreamExt, TryStreamExt,
-    future::BoxFuture,
-    stream::{self, BoxStream},
-};
+use futures::{TryStreamExt, future::BoxFuture, stream::BoxStream};
 use runtime::tasks::Tasks;
 use sqlx::{
     Either, Execute, Executor, PgConnection, PgPool, Postgres, SqlStr,
     pool::PoolConnection,
     postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo},
 };
+use sqlx_core::try_stream;
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::timeout,
@@ -234,17 +231,22 @@ impl DerefMut for Lent {
 impl<'p> Executor<'p> for &'_ Pool {
     type Database = Postgres;
 
-    /// All rows are read before the first is given, so that the connection is free at once.
     fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, sqlx::Result<Either<PgQueryResult, PgRow>>>
     where
         E: 'q + Execute<'q, Postgres>,
     {
         let pool = self.clone();
-        let all = async move {
-            let all: Vec<_> = pool.run(async |connection| connection.fetch_many(query).try_collect().await).await?;
-            Ok::<_, sqlx::Error>(stream::iter(all).map(Ok))
-        };
-        all.into_stream().try_flatten().boxed()
+        // Row by row, so that sqlx reads all of them into the same buffer.
+        Box::pin(try_stream! {
+            let mut lent = pool.acquire().await?;
+            let mut steps = lent.fetch_many(query);
+            while let Some(step) = steps.try_next().await? {
+                r#yield!(step);
+            }
+            drop(steps);
+            lent.keep();
+            Ok(())
+        })
     }
 
     fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, sqlx::Result<Option<PgRow>>>
