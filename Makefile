@@ -45,8 +45,8 @@ sqlx: deps ## Refreshes the offline data of the SQL checks (needs sqlx-cli)
 	$(CARGO) build --locked -p testkit --bins
 	$(SERVERS) packaging/sqlx.sh
 
-bench: deps ## Measures speed and memory on a release build (10 minutes the first time on two cores)
-	@echo "==> building for release (10 minutes the first time on two cores)"
+bench: deps ## Measures speed and memory on a release build (8 minutes the first time on two cores)
+	@echo "==> building for release (8 minutes the first time on two cores)"
 	$(CARGO) build --locked --release --workspace --bins --bench speed
 	$(LOCAL) $(CARGO) bench --locked --workspace --bench speed -- $(PARTS)
 
