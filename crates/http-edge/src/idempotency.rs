@@ -294,8 +294,7 @@ impl IntoResponse for Answer {
 
 /// Removes keys that are older than a day, by a clock that may be trusted.
 #[must_use]
-pub fn clean_up(pool: impl Into<Pool>, clock: SteadyClock) -> Periodic {
-    let pool = pool.into();
+pub fn clean_up(pool: Pool, clock: SteadyClock) -> Periodic {
     Periodic::new("clean-up of idempotency keys", CLEANING_INTERVAL, CLEANING_LIMIT, move || {
         let (pool, clock) = (pool.clone(), clock.clone());
         async move { Ok(remove_old(&pool, &clock).await?) }

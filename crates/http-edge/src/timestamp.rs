@@ -5,7 +5,7 @@ use serde::Serializer;
 const LONGEST: usize = "9999-12-31T23:59:59.999999999Z".len();
 
 /// Writes a time as chrono's own implementation does, RFC 3339 in UTC, but digit by digit: chrono's formatting was a
-/// fifth of the work of a page of readings, and still a tenth when it was asked for the whole text. For
+/// fifth of the work of a page of readings, and still a twentieth when it was asked for the whole text. For
 /// `#[serde(serialize_with)]`.
 ///
 /// # Errors

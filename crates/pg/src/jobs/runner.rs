@@ -56,9 +56,9 @@ impl Runner {
     ///
     /// # Errors
     /// When the service's registry holds the metrics already.
-    pub fn new(runtime: &ServiceRuntime, pool: impl Into<Pool>) -> prometheus::Result<Self> {
+    pub fn new(runtime: &ServiceRuntime, pool: Pool) -> prometheus::Result<Self> {
         let metrics = Metrics::register(&runtime.registry)?;
-        Ok(Self { runtime: runtime.clone(), pool: pool.into(), metrics, kinds: Arc::default() })
+        Ok(Self { runtime: runtime.clone(), pool, metrics, kinds: Arc::default() })
     }
 
     /// Works on jobs of this kind one by one until the service stops, several at once, without a transaction.

@@ -8,7 +8,7 @@ use runtime::{
     principal::Principal,
 };
 use secrecy::SecretString;
-use sqlx::migrate::Migrator;
+use sqlx::{Connection, migrate::Migrator};
 use testkit::Proxy;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -240,6 +240,29 @@ async fn a_caller_who_goes_away_while_a_transaction_begins_leaves_nothing_of_it_
         open == 0
     };
     testkit::wait_for("the transaction to end", Duration::from_secs(10), none_is_open).await;
+}
+
+#[tokio::test]
+async fn a_transaction_whose_savepoint_was_cut_off_is_not_said_to_be_committed() {
+    let database = testkit::empty_database().await;
+    sqlx::query("CREATE TABLE things (id int)").execute(&database.pool).await.expect("a table");
+    let wire = Proxy::to_postgres().await;
+    let pool = requests(database.url_at(wire.addr()), 1).await;
+    let insert = "INSERT INTO things VALUES (1)";
+    for is_committed in [true, false] {
+        let mut transaction = pg::begin(&pool).await.expect("begun");
+        sqlx::query(insert).execute(&mut *transaction).await.expect("a row");
+        wire.freeze();
+        tokio::time::timeout(Duration::from_millis(100), transaction.begin()).await.expect_err("no answer");
+        wire.heal();
+        if is_committed {
+            transaction.commit().await.expect_err("it was rolled back");
+        } else {
+            transaction.rollback().await.expect("it was rolled back");
+        }
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM things").fetch_one(&pool).await.expect("a count");
+        assert_eq!(count, 0);
+    }
 }
 
 #[tokio::test]
