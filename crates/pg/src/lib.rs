@@ -6,6 +6,7 @@ pub mod lease;
 
 mod database;
 mod listen;
+mod metrics;
 mod migration;
 mod pool;
 mod pooler;
@@ -119,7 +120,9 @@ pub async fn connect(runtime: &ServiceRuntime, database: &Database, migrations: 
             answer.map(drop).map_err(|error| format!("does not answer: {error}"))
         }
     });
-    Ok(database.pools(runtime))
+    let pools = database.pools(runtime);
+    metrics::register(&runtime.registry, runtime.service, &pools).context("register the metrics of the pools")?;
+    Ok(pools)
 }
 
 async fn reach(service: &str, database: &Database, migrations: &Migrator) -> Result<(), MigrationError> {

@@ -22,6 +22,7 @@ use std::{
 
 use futures::{TryStreamExt, future::BoxFuture, stream::BoxStream};
 use runtime::tasks::Tasks;
+use scopeguard::{ScopeGuard, guard};
 use sqlx::{
     Either, Execute, Executor, PgConnection, PgPool, Postgres, SqlStr,
     pool::PoolConnection,
@@ -50,6 +51,8 @@ pub struct Pool {
 struct Kept {
     /// One for each connection that is lent, or asked of sqlx.
     permits: Arc<Semaphore>,
+    /// Callers who wait for a place.
+    queued: AtomicUsize,
     /// Callers who wait at sqlx's pool.
     waiting: AtomicUsize,
     /// The one that was used last is the last.
@@ -63,6 +66,19 @@ struct Idle {
     connection: PoolConnection<Postgres>,
     taken_at: Instant,
     used_at: Instant,
+}
+
+/// How a pool is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// Connections that are lent, or being made or tested.
+    pub(crate) in_use: u32,
+    /// Connections that wait for a caller.
+    pub(crate) idle: u32,
+    /// Connections that there may be.
+    pub(crate) max: u32,
+    /// Callers who wait for a connection.
+    pub(crate) waiting: u32,
 }
 
 /// A connection that is lent. Unless it is kept, it goes back to sqlx's pool.
@@ -93,7 +109,8 @@ impl Pool {
     pub(crate) fn alone_on(sqlx: PgPool, tasks: &Tasks) -> Self {
         let permits = usize::try_from(sqlx.options().get_max_connections()).unwrap_or(Semaphore::MAX_PERMITS);
         let permits = Arc::new(Semaphore::new(permits));
-        let kept = Kept { permits, waiting: AtomicUsize::new(0), idle: Mutex::default(), some: Notify::new() };
+        let (queued, waiting) = Default::default();
+        let kept = Kept { permits, queued, waiting, idle: Mutex::default(), some: Notify::new() };
         let kept = Arc::new(kept);
         let sweeper = sweep(kept.clone());
         let stopping = tasks.stopping().clone();
@@ -109,6 +126,20 @@ impl Pool {
     #[must_use]
     pub const fn sqlx(&self) -> &PgPool {
         &self.sqlx
+    }
+
+    /// How the pool is used now. The figures are read one after the other, so they need not fit each other exactly.
+    pub(crate) fn usage(&self) -> Usage {
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let kept = self.kept.as_ref();
+        let idle = count(self.sqlx.num_idle() + kept.map_or(0, |kept| kept.idle().len()));
+        let waiting = |kept: &Arc<Kept>| kept.queued.load(Ordering::Acquire) + kept.waiting.load(Ordering::Acquire);
+        Usage {
+            in_use: self.sqlx.size().saturating_sub(idle),
+            idle,
+            max: self.sqlx.options().get_max_connections(),
+            waiting: count(kept.map_or(0, waiting)),
+        }
     }
 
     /// A connection for several statements.
@@ -131,15 +162,18 @@ impl Pool {
 
 impl Kept {
     async fn lend(self: &Arc<Self>, sqlx: &PgPool) -> sqlx::Result<Lent> {
-        let permit = self.permits.clone().acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;
+        let permit = match self.permits.clone().try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                let _queued = counted(&self.queued);
+                self.permits.clone().acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?
+            }
+        };
         let place = Some(Place { kept: self.clone(), _permit: permit });
         if let Some(Idle { connection, taken_at, .. }) = self.take() {
             return Ok(Lent { connection, taken_at, place });
         }
-        self.waiting.fetch_add(1, Ordering::AcqRel);
-        let _waiting = scopeguard::guard((), |()| {
-            self.waiting.fetch_sub(1, Ordering::AcqRel);
-        });
+        let _waiting = counted(&self.waiting);
         Ok(Lent { connection: sqlx.acquire().await?, taken_at: Instant::now(), place })
     }
 
@@ -177,6 +211,14 @@ impl Drop for Kept {
             drop(idle.connection.detach());
         }
     }
+}
+
+/// Counts one more, until this is dropped.
+fn counted(count: &AtomicUsize) -> ScopeGuard<(), impl FnOnce(())> {
+    count.fetch_add(1, Ordering::AcqRel);
+    guard((), |()| {
+        count.fetch_sub(1, Ordering::AcqRel);
+    })
 }
 
 /// Gives back what nothing uses, for ever.

@@ -327,3 +327,38 @@ async fn a_listener_whose_connection_died_silently_hears_again() {
     runtime.tasks.stopping().cancel();
     runtime.tasks.join().await.expect("a clean stop");
 }
+
+#[tokio::test]
+async fn the_metrics_show_who_holds_connections_and_who_waits_for_one() {
+    let database = testkit::empty_database().await;
+    let runtime = runtime();
+    let mut settings = parse(&database.url);
+    settings.pool_size = 2;
+    let pools = pg::connect(&runtime, &settings, &Migrator::DEFAULT).await.expect("connected");
+    let shown = |name: &str, labels: &str| {
+        let text = runtime::metrics::render([&runtime.registry].into_iter()).expect("text");
+        let line = format!("{name}{{{labels}}} ");
+        text.lines().find_map(|shown| shown.strip_prefix(&line)?.parse::<i64>().ok())
+    };
+    let requests = |name: &str, more: &str| shown(name, &format!("pool=\"requests\",service=\"test\"{more}"));
+    let connections = |state: &str| requests("database_connections", &format!(",state=\"{state}\""));
+    assert_eq!((connections("in_use"), connections("idle")), (Some(0), Some(0)));
+    assert_eq!(requests("database_connections_max", ""), Some(2));
+    assert_eq!(shown("database_connections_max", "pool=\"background\",service=\"test\""), Some(5));
+
+    let who = Principal::Anonymous;
+    let first = pg::begin_as(&pools.requests, &who).await.expect("begun");
+    let second = pg::begin_as(&pools.requests, &who).await.expect("begun");
+    assert_eq!((connections("in_use"), connections("idle")), (Some(2), Some(0)));
+    let third = tokio::spawn({
+        let pool = pools.requests.clone();
+        async move { pg::begin_as(&pool, &Principal::Anonymous).await.expect("begun").commit().await }
+    });
+    let waits = async || requests("database_callers_waiting", "") == Some(1);
+    testkit::wait_for("a caller who waits", Duration::from_secs(10), waits).await;
+    first.commit().await.expect("committed");
+    third.await.expect("a task").expect("committed");
+    second.commit().await.expect("committed");
+    let rest = (connections("in_use"), connections("idle"), requests("database_callers_waiting", ""));
+    assert_eq!(rest, (Some(0), Some(2), Some(0)));
+}
