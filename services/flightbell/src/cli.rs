@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use http::uri::Authority;
 
-use crate::services::ServiceList;
+use crate::{certificates::authority::ServerName, services::ServiceList};
 
 /// The port on which every service answers HTTP unless it is told otherwise.
 const HTTP_PORT: u16 = 5000;
@@ -70,6 +70,8 @@ pub enum Command {
     Demo(Demo),
     /// Run the HTTPS entry in front of services that run elsewhere
     Gateway(Gateway),
+    /// Make an authority and a server certificate that it signs, or renew the latter where that is due
+    Certs(Certs),
     /// Say what is wrong on this machine, and how to mend it
     Doctor(Doctor),
     /// Bring the databases of the services up to date, and end
@@ -118,6 +120,9 @@ pub struct Gateway {
     /// Where to answer plain HTTP with a redirect to HTTPS
     #[arg(long, value_name = "ADDR")]
     pub listen_http: Option<SocketAddr>,
+    /// The port of HTTPS that redirects name, where callers reach another than the one listened on
+    #[arg(long, value_name = "PORT", requires = "listen_http", value_parser = clap::value_parser!(u16).range(1..))]
+    pub https_port: Option<u16>,
     /// Where the certificate is kept: cert.pem and key.pem, made when missing [default: `tls` in the data directory]
     #[arg(long, value_name = "DIR")]
     pub certificates: Option<PathBuf>,
@@ -127,6 +132,17 @@ pub struct Gateway {
     /// Listen on an address that others can reach, though nobody has to sign in yet
     #[arg(long)]
     pub insecure_open: bool,
+}
+
+/// `flightbell certs`.
+#[derive(Args, Debug)]
+pub struct Certs {
+    /// Where ca.pem, ca-key.pem, cert.pem and key.pem lie
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+    /// A DNS name or an IP address by which the server is asked; may be given several times
+    #[arg(long = "name", value_name = "NAME", required = true)]
+    pub names: Vec<ServerName>,
 }
 
 /// `flightbell doctor`.

@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 pub mod bind_guard;
+mod certificates;
+mod certs;
 #[expect(clippy::doc_markdown, reason = "these comments are the help text, which is no markdown")]
 pub mod cli;
 pub mod demo;
@@ -41,6 +43,7 @@ async fn run_command(command: Command, services: ServiceList) -> anyhow::Result<
         Command::Up(args) => up::run(args, services, &ProcessEnv).await,
         Command::Demo(args) => demo::run(args, &ProcessEnv).await,
         Command::Gateway(args) => gateway::run(args, &ProcessEnv).await,
+        Command::Certs(args) => certs::run(&args),
         Command::Doctor(args) => doctor::run(args, services, &topics, &ProcessEnv).await,
         Command::Migrate(args) => migrate::run(args, services, &ProcessEnv).await,
         Command::Dlq(args) => dlq::run(args, &topics, &ProcessEnv).await,

@@ -65,6 +65,13 @@ impl Settings {
         self.values.get(key)
     }
 
+    /// Whether something read, or would have read, a setting of this name: the setting's own, another name of it, or
+    /// the `KEY_FILE` of a secret.
+    #[must_use]
+    pub fn knows(&self, key: &str) -> bool {
+        self.names.contains(key)
+    }
+
     /// Adds or replaces a setting. `value` is shown as it is.
     pub fn set(&mut self, key: impl Into<String>, setting: Setting) {
         self.values.insert(key.into(), setting);

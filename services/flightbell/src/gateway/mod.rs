@@ -2,8 +2,8 @@
 //!
 //! It passes requests on and answers; it knows no routes of the services, no people and no tokens.
 
-mod certificate;
 mod forwarded;
+mod presented;
 mod proxy;
 mod websocket;
 
@@ -29,7 +29,8 @@ use runtime::{
 };
 use tokio::net::TcpListener;
 
-use crate::{bind_guard, cli, paths};
+use self::presented::Presented;
+use crate::{bind_guard, certificates::self_signed, cli, paths};
 
 pub use proxy::Upstreams;
 
@@ -66,7 +67,7 @@ pub async fn run(args: cli::Gateway, vars: &dyn Vars) -> anyhow::Result<()> {
     upstreams.watch(&runtime);
     let addr = serve(&runtime, args.listen, &certificates, upstreams, None).await?;
     if let Some(listen) = args.listen_http {
-        serve_redirect(&runtime, listen, addr.port()).await?;
+        serve_redirect(&runtime, listen, args.https_port.unwrap_or(addr.port())).await?;
     }
     process.started();
     announce(addr);
@@ -92,7 +93,8 @@ pub async fn serve(
     upstreams: Upstreams,
     source: Option<&str>,
 ) -> anyhow::Result<SocketAddr> {
-    let tls = certificate::load_or_make(certificates, listen)?.server_config()?;
+    let pair = self_signed::load_or_make(certificates, listen)?;
+    let tls = Presented::new(runtime, certificates, pair)?.server_config();
     let (listener, addr) = bind(listen, "HTTPS", "--listen").await?;
     log_bound(runtime.service, "HTTPS", addr);
     let mut app = with_middleware(

@@ -1,27 +1,27 @@
+//! The certificate of an entry that nobody gave one: made for this machine at the first start, renewed with its key, and
+//! never put in the place of one that is not ours.
+
 use std::{
     fs,
-    io::Write,
     net::{IpAddr, SocketAddr},
     os::unix::fs::PermissionsExt,
     path::Path,
-    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use anyhow::{Context, bail};
-use chrono::{Datelike, TimeDelta, Utc};
+use chrono::TimeDelta;
 use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose};
-use rustls::{
-    ServerConfig,
-    pki_types::{
-        CertificateDer, PrivateKeyDer,
-        pem::{self, PemObject},
-    },
-};
+use rustls::pki_types::CertificateDer;
 use url::Host;
 
-const CERTIFICATE: &str = "cert.pem";
-const KEY: &str = "key.pem";
+use super::{
+    CERTIFICATE, KEY, Pair,
+    files::{clear_away, read, write},
+    pair::{chain, together},
+    valid_from_today,
+};
+
 /// Copies of the certificates that were made here.
 const REMEMBERED: &str = "self-signed.pem";
 
@@ -29,20 +29,11 @@ const REMEMBERED: &str = "self-signed.pem";
 /// (RFC 5280, sections 4.2.1.3 and 4.2.1.12). Some browsers offer no way past a certificate without.
 const USAGES: [[u8; 5]; 2] = [[0x06, 0x03, 0x55, 0x1d, 0x0f], [0x06, 0x03, 0x55, 0x1d, 0x25]];
 
-/// How the name of a file begins that is not whole yet.
-const UNFINISHED: &str = ".unfinished-";
-
 /// How long a certificate is valid: as long as browsers accept one from a public authority
 /// (CA/Browser Forum, Baseline Requirements, until March 2026).
 const VALID: TimeDelta = TimeDelta::days(397);
 /// A certificate older than this is replaced at the next start.
 const RENEW_AFTER: Duration = Duration::from_secs(300 * 24 * 3600);
-
-/// A certificate and its key, both PEM.
-pub(super) struct Pair {
-    pub(super) certificate: Vec<u8>,
-    pub(super) key: Vec<u8>,
-}
 
 /// The certificate in `folder`, or a new self-signed one for this machine and `listen`.
 ///
@@ -52,7 +43,7 @@ pub(super) struct Pair {
 ///
 /// # Errors
 /// When a file cannot be read or written, or one of a pair that is not ours is missing.
-pub(super) fn load_or_make(folder: &Path, listen: SocketAddr) -> anyhow::Result<Pair> {
+pub fn load_or_make(folder: &Path, listen: SocketAddr) -> anyhow::Result<Pair> {
     let found = Found::read(folder, listen.ip())?;
     if found.key.as_ref().is_some_and(|key| found.is_our_key(key)) {
         close(&folder.join(KEY))?;
@@ -111,7 +102,7 @@ impl Found {
             (Some(certificate), Some(key)) => {
                 let pair = Pair { certificate: certificate.clone(), key: key.clone() };
                 // A key that does not belong to our certificate is ours too when a crash parted them.
-                let is_due = self.is_ours && self.is_our_key(key) && (self.is_old || pair.server_config().is_err());
+                let is_due = self.is_ours && self.is_our_key(key) && (self.is_old || pair.certified_key().is_err());
                 Ok(if is_due { Next::Make(Some(pair.key)) } else { Next::Take(pair) })
             }
             (_, key) => Ok(Next::Make(key.clone())),
@@ -134,30 +125,6 @@ impl Found {
     }
 }
 
-impl Pair {
-    /// What a server presents: this certificate, with HTTP/2 and HTTP/1.1 to choose from.
-    pub(super) fn server_config(&self) -> anyhow::Result<Arc<ServerConfig>> {
-        let chain = chain(&self.certificate).context("read the certificate: cert.pem must be PEM")?;
-        if chain.is_empty() {
-            bail!("cert.pem holds no certificate: it must be PEM");
-        }
-        let mut config = together(chain, &self.key)?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Arc::new(config))
-    }
-}
-
-/// The certificates in a PEM text.
-fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
-    CertificateDer::pem_slice_iter(pem).collect()
-}
-
-fn together(chain: Vec<CertificateDer<'static>>, key: &[u8]) -> anyhow::Result<ServerConfig> {
-    let key = PrivateKeyDer::from_pem_slice(key).context("read the certificate's key: key.pem must be PEM")?;
-    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key);
-    config.context("use the certificate: cert.pem and key.pem must belong together, or be removed together")
-}
-
 /// Takes from others what a copy of the folder may have given them.
 fn close(key: &Path) -> anyhow::Result<()> {
     let doing = || format!("run `chmod 0600 {}`: others can read the key", key.display());
@@ -168,15 +135,6 @@ fn close(key: &Path) -> anyhow::Result<()> {
     fs::set_permissions(key, fs::Permissions::from_mode(0o600)).with_context(doing)
 }
 
-/// The content of a file, if there is one.
-fn read(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
-    match fs::read(path) {
-        Ok(content) => Ok(Some(content)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
-    }
-}
-
 fn make(listen: IpAddr, key: Option<Vec<u8>>) -> anyhow::Result<Pair> {
     let mut params = CertificateParams::new(names(listen)).context("name the certificate")?;
     // No authority: the one certificate that a client is told to trust is the server's own, and some
@@ -184,11 +142,7 @@ fn make(listen: IpAddr, key: Option<Vec<u8>>) -> anyhow::Result<Pair> {
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    // A day's grace, for clients whose clock is behind.
-    let (begin, end) = (Utc::now() - TimeDelta::days(1), Utc::now() + VALID);
-    let byte = |number: u32| u8::try_from(number).unwrap_or(1);
-    params.not_before = rcgen::date_time_ymd(begin.year(), byte(begin.month()), byte(begin.day()));
-    params.not_after = rcgen::date_time_ymd(end.year(), byte(end.month()), byte(end.day()));
+    valid_from_today(&mut params, VALID);
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, "Flightbell");
     let key = match key {
@@ -251,32 +205,6 @@ fn age(path: &Path) -> Option<Duration> {
     SystemTime::now().duration_since(fs::metadata(path).ok()?.modified().ok()?).ok()
 }
 
-/// Removes files that a kill left half written, since one of them may hold a key.
-fn clear_away(folder: &Path) -> std::io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-/// Writes a file that only its owner can read, whole or not at all.
-fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let written = (|| {
-        // A new name, for a file that only we can read.
-        let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder)?;
-        file.write_all(content)?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        // The next file is written only when this one is there for good.
-        fs::File::open(folder)?.sync_all()
-    })();
-    written.with_context(|| format!("write {}", path.display()))
-}
-
 #[cfg(test)]
-#[path = "certificate_tests.rs"]
+#[path = "self_signed_tests.rs"]
 mod tests;

@@ -1,6 +1,6 @@
 use std::net::Ipv4Addr;
 
-use super::*;
+use super::{super::files::UNFINISHED, *};
 
 #[test]
 fn a_certificate_is_made_once_and_its_key_is_private() {
@@ -24,7 +24,7 @@ fn a_certificate_of_the_operator_is_taken_as_it_is() {
     fs::write(folder.path().join("key.pem"), "mine too").expect("write");
     let pair = load_or_make(folder.path(), SocketAddr::from(([127, 0, 0, 1], 8443))).expect("read");
     assert_eq!((pair.certificate.as_slice(), pair.key.as_slice()), (&b"mine"[..], &b"mine too"[..]));
-    let error = pair.server_config().expect_err("no certificate at all");
+    let error = pair.certified_key().expect_err("no certificate at all");
     assert!(format!("{error:#}").contains("cert.pem"), "{error:#}");
 }
 
@@ -39,7 +39,7 @@ fn only_a_certificate_of_ours_is_ever_replaced() {
     age();
     let second = load().expect("made anew");
     assert_ne!(first.certificate, second.certificate);
-    second.server_config().expect("a certificate and its key");
+    second.certified_key().expect("a certificate and its key");
 
     // The operator's own, put over ours.
     fs::write(at("cert.pem"), "mine").expect("write");
@@ -60,13 +60,13 @@ fn old(folder: &Path) {
 /// Whether the next start serves, and takes what it made at the start after it.
 fn starts(folder: &Path) {
     let pair = load_or_make(folder, LISTEN).expect("a certificate");
-    pair.server_config().expect("a certificate and its key");
+    pair.certified_key().expect("a certificate and its key");
     let again = load_or_make(folder, LISTEN).expect("read");
     assert_eq!((again.certificate, again.key), (pair.certificate.clone(), pair.key));
     old(folder);
     let renewed = load_or_make(folder, LISTEN).expect("renewed");
     assert_ne!(renewed.certificate, pair.certificate, "it is renewed no more");
-    renewed.server_config().expect("a certificate and its key");
+    renewed.certified_key().expect("a certificate and its key");
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn a_key_of_the_operator_is_never_overwritten() {
     fs::write(at("key.pem"), &theirs.key).expect("write");
     fs::write(at("key.new"), "the next one").expect("write");
     let refused = |pair: anyhow::Result<Pair>| {
-        let error = pair.and_then(|pair| pair.server_config()).expect_err("refused");
+        let error = pair.and_then(|pair| pair.certified_key()).expect_err("refused");
         assert!(format!("{error:#}").contains("cert.pem"), "{error:#}");
         assert_eq!(fs::read(at("key.pem")).expect("the key"), theirs.key);
         assert_eq!(fs::read(at("key.new")).expect("the key"), b"the next one");

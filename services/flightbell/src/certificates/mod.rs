@@ -1,0 +1,23 @@
+//! Certificates: self-signed ones of an entry ([`self_signed`]), and those that an authority of one's own signs
+//! ([`authority`]), in folders that hold `cert.pem` and `key.pem`.
+
+pub mod authority;
+mod files;
+mod pair;
+pub mod self_signed;
+
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
+use rcgen::CertificateParams;
+
+pub use pair::Pair;
+
+const CERTIFICATE: &str = "cert.pem";
+const KEY: &str = "key.pem";
+
+/// Makes a certificate valid for `time` from now on, with a day's grace for clients whose clock is behind.
+fn valid_from_today(params: &mut CertificateParams, time: TimeDelta) {
+    let byte = |number: u32| u8::try_from(number).unwrap_or(1);
+    let midnight = |day: DateTime<Utc>| rcgen::date_time_ymd(day.year(), byte(day.month()), byte(day.day()));
+    params.not_before = midnight(Utc::now() - TimeDelta::days(1));
+    params.not_after = midnight(Utc::now() + time);
+}
