@@ -9,10 +9,10 @@ LOCAL = NO_PROXY=localhost,127.0.0.0/8,::1
 BUILT = $${CARGO_TARGET_DIR:-target}/debug
 SERVERS = $(BUILT)/with-servers --
 
-.PHONY: help deps deps-test build demo test lint bench sqlx doctor clean
+.PHONY: help deps deps-test build demo test lint check-k8s bench sqlx doctor clean
 
 help: ## Lists these commands
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## Installs what is missing: system packages, Kafka's jars
 	@packaging/deps.sh
@@ -40,6 +40,9 @@ lint: ## Checks format, lints, documentation, licences, advisories, dependencies
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	@packaging/lint-tools.sh
 	@packaging/each-crate-alone.sh
+
+check-k8s: ## Checks manifests, images and scripts on real tools and a real API server (needs Go 1.26; no cluster)
+	@k8s/check/check.sh
 
 sqlx: deps ## Refreshes the offline data of the SQL checks (needs sqlx-cli)
 	$(CARGO) build --locked -p testkit --bins

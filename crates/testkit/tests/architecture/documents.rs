@@ -119,7 +119,8 @@ fn the_table_of_metrics_names_what_the_code_counts_and_nothing_else() {
 
 /// The targets of the Makefile.
 fn targets(makefile: &str) -> BTreeSet<String> {
-    let is_name = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let is_name = |name: &str| !name.is_empty() && name.bytes().all(is_plain);
     let named = makefile.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name);
     named.filter(|name| is_name(name)).map(str::to_owned).collect()
 }
@@ -241,6 +242,8 @@ fn every_file_and_program_that_is_named_is_there() {
         let document = document.display();
         let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         let links = links.filter(|link| !link.contains("://") && !link.starts_with('#'));
+        // What follows a # is a place in the file.
+        let links = links.filter_map(|link| link.split('#').next());
         let parents = ["services/", "crates/", "packaging/", "migrations/", "docs/", "proto/"];
         let paths = quoted(&text).filter(|word| parents.iter().any(|parent| word.starts_with(parent)));
         // A link begins in its document's folder, a path in a sentence at the root.
