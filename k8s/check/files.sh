@@ -45,7 +45,7 @@ quietly() {
 
 # By the first line and not by the name: many scripts have no ending.
 is_shell_script() {
-    LC_ALL=C head -c 200 "$1" 2>/dev/null | head -1 | grep -qaE '^(#!.*\b(ba|da)?sh\b|# shellcheck shell=)'
+    LC_ALL=C head -c 200 "$1" 2>/dev/null | head -1 | grep -qaE '^(#!.*\b(bash|dash|sh)\b|# shellcheck shell=)'
 }
 
 part_shell() {

@@ -38,13 +38,17 @@ struct Gateway {
 impl Gateway {
     /// A gateway before a user-manager at `service`, and a data-collector that does not run.
     async fn before(service: SocketAddr) -> Self {
-        let folder = folder();
+        Self::with(service, folder(), &[]).await
+    }
+
+    /// The same with the certificate in `folder`, and more options.
+    async fn with(service: SocketAddr, folder: testkit::Folder, options: &[&str]) -> Self {
         let certificates = folder.path().display().to_string();
         let (plain, admin) = (testkit::free_addr(), testkit::free_addr().to_string());
         let (at, service, away) = (plain.to_string(), service.to_string(), testkit::free_addr().to_string());
         let arguments = ["gateway", "--listen", "127.0.0.1:0", "--listen-http", &at, "--certificates"];
         let arguments =
-            [&arguments[..], &[&certificates, "--user-manager", &service, "--data-collector", &away]].concat();
+            [&arguments[..], &[&certificates, "--user-manager", &service, "--data-collector", &away], options].concat();
         let mut program = program::start("flightbell", &arguments, &[("ADMIN_ADDR", admin.clone())]).await;
         let base = program.says("ready ").await;
         let client = client(&folder.path().join("cert.pem")).await;
@@ -255,6 +259,60 @@ async fn plain_http_is_redirected_with_method_and_path() {
         assert!(answer.contains(&expected), "{answer}");
     }
     assert!(send("GET / HTTP/1.0\r\n\r\n").await.starts_with("http/1.0 400"));
+    gateway.program.stop().await;
+}
+
+#[tokio::test]
+async fn a_redirect_names_the_port_that_callers_reach_where_it_is_another_than_ours() {
+    let (addr, _runtime) = service(anywhere()).await;
+    let gateway = Gateway::with(addr, folder(), &["--https-port", "443"]).await;
+    let mut stream = TcpStream::connect(gateway.plain).await.expect("a connection");
+    stream.write_all(b"GET /a HTTP/1.1\r\nHost: air.test\r\nConnection: close\r\n\r\n").await.expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    assert!(answer.to_lowercase().contains("location: https://air.test/a\r\n"), "{answer}");
+    gateway.program.stop().await;
+}
+
+/// Runs `flightbell certs` for this machine and `more`, and answers what it said.
+async fn certs(folder: &testkit::Folder, more: &[&str]) -> String {
+    let folder = folder.path().display().to_string();
+    let names = ["localhost", "127.0.0.1"].iter().chain(more).flat_map(|name| ["--name", name]);
+    let arguments: Vec<_> = ["certs", "--dir", &folder].into_iter().chain(names).collect();
+    let (code, said) = crate::commands::run(&arguments, &[]).await;
+    assert_eq!(code, 0, "{said}");
+    said
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_renewed_while_the_gateway_runs_is_presented_without_a_failed_request() {
+    let folder = folder();
+    assert!(certs(&folder, &[]).await.contains("ca.pem: made"));
+    let authority = folder.path().join("ca.pem");
+    let (addr, _runtime) = service(anywhere()).await;
+    let gateway = Gateway::with(addr, folder, &[]).await;
+    // Who trusts the authority needs nothing new when the certificate is.
+    let trusting = async || client(&authority).await;
+    let port = gateway.addr().port();
+    let ask = async |client: Client, host: &str| client.get(format!("https://{host}:{port}/ping")).send().await;
+    assert!(ask(trusting().await, "localhost").await.expect("trusted").status().is_success());
+    let another = async || {
+        let trusted = reqwest::Certificate::from_pem(&std::fs::read(&authority).expect("the authority"));
+        let client = Client::builder().tls_certs_only([trusted.expect("PEM")]).resolve("air.test", gateway.addr());
+        ask(client.build().expect("a client"), "air.test").await
+    };
+    assert!(another().await.is_err(), "the certificate does not name air.test yet");
+
+    let said = certs(&gateway.folder, &["air.test"]).await;
+    assert!(said.contains("its names have changed") && !said.contains("ca.pem"), "{said}");
+    let renewed = async || {
+        assert!(ask(trusting().await, "localhost").await.is_ok(), "no request fails meanwhile");
+        another().await.is_ok()
+    };
+    testkit::wait_for("the renewed certificate", PATIENCE, renewed).await;
+    let metrics = gateway.admin("/metrics").await;
+    assert!(metrics.contains("tls_certificate_expiry_timestamp_seconds "), "{metrics}");
+    assert!(certs(&gateway.folder, &["air.test"]).await.contains("unchanged"));
     gateway.program.stop().await;
 }
 
