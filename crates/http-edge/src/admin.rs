@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use runtime::{Process, ServiceRuntime, listen::Listen, metrics::render, readiness::Report};
+use runtime::{Process, ServiceRuntime, listen::Listen, metrics, readiness::Report};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -29,7 +29,7 @@ pub async fn serve(process: &Process, addr: SocketAddr) -> anyhow::Result<Socket
         _ => "flightbell",
     };
     let (listener, addr) = Listen::At(addr).bind(process, "probes and metrics").await.context("bind ADMIN_ADDR")?;
-    let router = probes(runtimes.clone(), Audience::Operators).merge(metrics(runtimes));
+    let router = probes(runtimes.clone(), Audience::Operators).merge(metrics_of(runtimes));
     let limits = ConnectionLimits::of_the_admin_port();
     tokio::spawn(serve_connections_within(limits, listener, None, with_problems(router), CancellationToken::new()));
     Ok(addr)
@@ -52,7 +52,7 @@ pub(crate) fn probes(runtimes: Vec<ServiceRuntime>, audience: Audience) -> Route
 }
 
 /// `/metrics` of `runtimes`.
-pub(crate) fn metrics(runtimes: Vec<ServiceRuntime>) -> Router {
+pub(crate) fn metrics_of(runtimes: Vec<ServiceRuntime>) -> Router {
     Router::new().route("/metrics", get(metrics_page)).with_state(Arc::new(runtimes))
 }
 
@@ -75,11 +75,10 @@ struct ServiceReport {
 
 async fn readyz(runtimes: Arc<[ServiceRuntime]>, audience: Audience) -> Response {
     let services = runtimes.iter().map(|runtime| async {
-        let mut report = runtime.readiness.report().await;
+        let mut report = runtime.report().await;
         if audience == Audience::Public {
             report = report.without_details();
         }
-        report.ready &= !runtime.tasks.stopping().is_cancelled();
         ServiceReport { service: runtime.service, report }
     });
     let services = futures::future::join_all(services).await;
@@ -97,8 +96,16 @@ async fn readyz(runtimes: Arc<[ServiceRuntime]>, audience: Audience) -> Response
 }
 
 async fn metrics_page(State(runtimes): State<Arc<Vec<ServiceRuntime>>>) -> Response {
-    match render(runtimes.iter().map(|runtime| &runtime.registry)) {
+    let reports = runtimes.iter().map(|runtime| async { (runtime.service, runtime.report().await) });
+    // A check that hangs is given up and counts as down, so that the page is there before Prometheus gives up.
+    let reports = futures::future::join_all(reports).await;
+    match page(&runtimes, &reports) {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => Problem::internal("render the metrics", &error).into_response(),
     }
+}
+
+fn page(runtimes: &[ServiceRuntime], reports: &[(&str, Report)]) -> prometheus::Result<String> {
+    let health = metrics::health(reports.iter().map(|(service, report)| (*service, report)))?;
+    metrics::render(runtimes.iter().map(|runtime| &runtime.registry).chain([&health]))
 }

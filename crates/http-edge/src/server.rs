@@ -60,7 +60,7 @@ fn app(runtime: &ServiceRuntime, routes: Routes) -> anyhow::Result<Router> {
     let all = Router::new()
         .nest(&format!("/{}", runtime.service), own.clone())
         .merge(own)
-        .merge(admin::metrics(vec![runtime.clone()]));
+        .merge(admin::metrics_of(vec![runtime.clone()]));
     with_middleware(runtime, all, ANSWER_LIMIT, RouteTable::of_service(runtime.service, routes.access))
 }
 

@@ -16,7 +16,7 @@ use crate::{
     clock::Clock,
     config::{ConfigError, RuntimeConfig},
     metrics,
-    readiness::{Criticality, HealthPart, Readiness},
+    readiness::{Criticality, HealthPart, Readiness, Report},
     tasks::Tasks,
     telemetry::Telemetry,
 };
@@ -61,6 +61,13 @@ impl ServiceRuntime {
             tracing::error!("register build_info: {error}");
         }
         Self { service, registry, readiness: Readiness::default(), tasks: Tasks::new(stopping), clock }
+    }
+
+    /// How the service is. One that stops is not ready, however its parts are.
+    pub async fn report(&self) -> Report {
+        let mut report = self.readiness.report().await;
+        report.ready &= !self.tasks.stopping().is_cancelled();
+        report
     }
 }
 

@@ -38,6 +38,7 @@ type Answer = Option<String>;
 /// The answers of one run of the checks, by the part's name and its check.
 struct Answers {
     asked_at: Instant,
+    answered_at: Instant,
     by_name: HashMap<String, (Check, Answer)>,
 }
 
@@ -136,14 +137,16 @@ impl Readiness {
         Report { ready, parts }
     }
 
-    /// What `checks` answer, by name: the answers of a run that is not older than a second, or of one
-    /// made now.
+    /// What `checks` answer, by name: the answers of a run that is not older than a second or was under way when the
+    /// caller came, or of one made now. So nobody waits for more than one run, however many ask while a check hangs.
     async fn answers(&self, checks: Vec<(String, Check)>) -> HashMap<String, Answer> {
         if checks.is_empty() {
             return HashMap::new();
         }
+        let came_at = Instant::now();
         let mut shared = self.answers.lock().await;
-        let fresh = shared.as_ref().filter(|answers| answers.asked_at.elapsed() < CHECKS_HOLD);
+        let fresh =
+            shared.as_ref().filter(|answers| answers.asked_at.elapsed() < CHECKS_HOLD || answers.answered_at > came_at);
         let known = fresh.and_then(|answers| answers.to(&checks));
         if let Some(known) = known {
             return known;
@@ -159,7 +162,7 @@ impl Readiness {
         });
         let by_name: HashMap<_, _> = futures::future::join_all(asked).await.into_iter().collect();
         let answers = by_name.iter().map(|(name, (_, answer))| (name.clone(), answer.clone())).collect();
-        *shared = Some(Answers { asked_at, by_name });
+        *shared = Some(Answers { asked_at, answered_at: Instant::now(), by_name });
         answers
     }
 
@@ -253,6 +256,16 @@ mod tests {
         let readiness = Readiness::default();
         readiness.check("postgres", Criticality::Required, std::future::pending::<Result<(), String>>);
         assert!(!readiness.report().await.ready);
+    }
+
+    #[tokio::test]
+    async fn callers_who_come_while_a_check_hangs_wait_for_that_run_alone() {
+        let readiness = Readiness::default();
+        readiness.check("postgres", Criticality::Required, std::future::pending::<Result<(), String>>);
+        let begun = Instant::now();
+        let reports = futures::future::join_all((0..20).map(|_| readiness.report())).await;
+        assert!(reports.iter().all(|report| !report.ready));
+        assert!(begun.elapsed() < CHECK_LIMIT * 2, "{:?}", begun.elapsed());
     }
 
     #[tokio::test]

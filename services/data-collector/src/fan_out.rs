@@ -1,16 +1,34 @@
 //! Brings each reading to the interests that watch it, a page at a time, in constant memory.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use kafka::Producer;
-use runtime::fault;
+use runtime::{fault, periodic::Periodic};
 
 use crate::{
     message::{Messages, record},
+    metrics::Metrics,
     store::{Store, fan_out},
 };
 
 /// Interests in a page. A crash repeats at most one.
 pub const PAGE: i64 = 5_000;
+
+/// How often what waits is counted, and how long that may take.
+const COUNT_INTERVAL: Duration = Duration::from_secs(15);
+const COUNT_LIMIT: Duration = Duration::from_secs(15);
+
+/// Counts what waits, in every replica: it is to be seen as well when nobody fans out.
+pub fn count(store: Store, metrics: Metrics) -> Periodic {
+    Periodic::new("count of readings that wait", COUNT_INTERVAL, COUNT_LIMIT, move || {
+        let (store, metrics) = (store.clone(), metrics.clone());
+        async move {
+            metrics.fan_outs(&store.waiting_fan_outs().await.context("count readings that wait")?);
+            Ok(())
+        }
+    })
+}
 
 /// What the fan-out works with.
 #[derive(Clone)]

@@ -122,6 +122,7 @@ pub async fn start(config: Config, runtime: &ServiceRuntime) -> anyhow::Result<R
     let interval = TimeDelta::from_std(config.collect_interval).context("read the interval")?;
     let wake = Wake::default();
 
+    let counting = fan_out::count(store.clone(), metrics.clone());
     let fan_out = FanOut { store: store.clone(), producer: fan_out, topic: topic.clone() };
     let relay = Relay { producer: at_once, topic, clock: runtime.clock, interval };
     let collector = Collector {
@@ -142,7 +143,7 @@ pub async fn start(config: Config, runtime: &ServiceRuntime) -> anyhow::Result<R
     runner.spawn_batches(EVALUATION, Evaluations::settings(), Evaluations(relay.clone()));
     runner.spawn_batches(REMOVAL, Removals::settings(), Removals(relay));
     let cleaning = idempotency::clean_up(store.pool().clone(), SteadyClock::new(idempotency::STEADY_TIME));
-    periodic::spawn(runtime, runner.upkeep().into_iter().chain([cleaning]));
+    periodic::spawn(runtime, runner.upkeep().into_iter().chain([cleaning, counting]));
     retention::spawn(runtime, &database, store, retention_days);
     let listener = runner.listen(wake::listener(wake.clone()));
     runtime.tasks.spawn("notifications", listener.run(runtime.clone(), database.clone()));

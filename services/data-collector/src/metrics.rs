@@ -3,11 +3,15 @@
 use std::{collections::BTreeSet, sync::Arc, sync::Mutex, sync::PoisonError, time::Duration};
 
 use chrono::{DateTime, Utc};
-use events::FlightCount;
-use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use events::{FlightCount, Metric};
+use prometheus::{Gauge, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use runtime::metrics::LATENCY_BUCKETS;
 
-use crate::core::credits::Bucket;
+use crate::{core::credits::Bucket, store::fan_out::Waiting};
+
+/// The label of a reading whose number is known, and of one whose number is not.
+const KNOWN: &str = "known";
+const UNKNOWN: &str = "unknown";
 
 /// The collector's metrics. Clones share them.
 #[derive(Clone)]
@@ -18,6 +22,10 @@ pub struct Metrics {
     lasts_until: IntGaugeVec,
     breakers: IntGaugeVec,
     flights: IntGaugeVec,
+    leading: IntGauge,
+    readings: IntCounterVec,
+    fan_outs_waiting: IntGauge,
+    fan_outs_oldest: Gauge,
     /// The airports that have a label now, so that those no interest names any more can lose theirs.
     labelled: Arc<Mutex<BTreeSet<String>>>,
 }
@@ -54,14 +62,37 @@ impl Metrics {
                 Opts::new("flights_fetched_last_collection", "Flights or aircraft in an airport's last collection."),
                 &["airport_code"],
             )?,
+            leading: IntGauge::new("collection_leader", "Whether this replica is the one that collects.")?,
+            readings: IntCounterVec::new(
+                Opts::new("readings_total", "Readings that were stored, by whether their number is known."),
+                &["metric", "value"],
+            )?,
+            fan_outs_waiting: IntGauge::new(
+                "fan_outs_waiting",
+                "Readings that have not reached all their interests; beyond 100,000 they are not counted.",
+            )?,
+            fan_outs_oldest: Gauge::new(
+                "fan_outs_oldest_age_seconds",
+                "Age of the oldest reading that has not reached all its interests; 0 without one.",
+            )?,
             labelled: Arc::default(),
         };
+        for metric in Metric::ALL {
+            for value in [KNOWN, UNKNOWN] {
+                // A series that starts at zero can be alerted on before the first event.
+                metrics.readings.with_label_values(&[metric.as_str(), value]).reset();
+            }
+        }
         registry.register(Box::new(metrics.calls.clone()))?;
         registry.register(Box::new(metrics.duration.clone()))?;
         registry.register(Box::new(metrics.credits.clone()))?;
         registry.register(Box::new(metrics.lasts_until.clone()))?;
         registry.register(Box::new(metrics.breakers.clone()))?;
         registry.register(Box::new(metrics.flights.clone()))?;
+        registry.register(Box::new(metrics.leading.clone()))?;
+        registry.register(Box::new(metrics.readings.clone()))?;
+        registry.register(Box::new(metrics.fan_outs_waiting.clone()))?;
+        registry.register(Box::new(metrics.fan_outs_oldest.clone()))?;
         Ok(metrics)
     }
 
@@ -89,6 +120,23 @@ impl Metrics {
         self.flights.with_label_values(&[airport]).set(flight_count.get());
     }
 
+    /// Whether this replica collects.
+    pub fn leading(&self, leads: bool) {
+        self.leading.set(leads.into());
+    }
+
+    /// A reading was stored: its transaction is committed.
+    pub fn reading_stored(&self, metric: Metric, flight_count: Option<FlightCount>) {
+        let value = if flight_count.is_some() { KNOWN } else { UNKNOWN };
+        self.readings.with_label_values(&[metric.as_str(), value]).inc();
+    }
+
+    /// What waits to be fanned out.
+    pub fn fan_outs(&self, waiting: &Waiting) {
+        self.fan_outs_waiting.set(waiting.count);
+        self.fan_outs_oldest.set(waiting.oldest_age.as_secs_f64());
+    }
+
     /// Forgets the airports that no interest names any more, so that labels do not pile up.
     pub fn keep_airports(&self, watched: &BTreeSet<&str>) {
         let mut labelled = self.labelled.lock().unwrap_or_else(PoisonError::into_inner);
@@ -97,5 +145,29 @@ impl Metrics {
             // Removing one that is not there is no fault.
             keep || self.flights.remove_label_values(&[airport]).is_err()
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_reading_and_the_leader_start_at_zero() {
+        let registry = Registry::new();
+        let metrics = Metrics::register(&registry).expect("a fresh registry");
+        let text = || runtime::metrics::render([&registry].into_iter()).expect("text");
+        assert!(text().contains("\ncollection_leader 0\n"), "{}", text());
+        for metric in Metric::ALL {
+            for value in [KNOWN, UNKNOWN] {
+                let line = format!("readings_total{{metric=\"{metric}\",value=\"{value}\"}} 0\n");
+                assert!(text().contains(&line), "{line} is missing: {}", text());
+            }
+        }
+        metrics.reading_stored(Metric::Live, Some(FlightCount::ZERO));
+        metrics.reading_stored(Metric::Live, None);
+        metrics.reading_stored(Metric::Live, None);
+        assert!(text().contains("readings_total{metric=\"live\",value=\"known\"} 1\n"), "zero is known: {}", text());
+        assert!(text().contains("readings_total{metric=\"live\",value=\"unknown\"} 2\n"), "{}", text());
     }
 }

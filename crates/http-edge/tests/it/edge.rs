@@ -156,6 +156,7 @@ async fn a_body_that_does_not_arrive_is_not_waited_for() {
 async fn the_admin_port_says_when_the_start_is_complete_and_why_a_part_is_down_and_refuses_in_our_form() {
     let mut process = runtime::Process::start(&config()).expect("started");
     let runtime = process.runtime("test", Clock::system());
+    process.runtime("neighbour", Clock::system());
     let addr = http_edge::admin::serve(&process, SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("served");
     let send = |method: &str, path: &str| {
         let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
@@ -165,10 +166,27 @@ async fn the_admin_port_says_when_the_start_is_complete_and_why_a_part_is_down_a
         let response = send("GET", "/readyz").await.expect("answered");
         (response.status().as_u16(), response.text().await.expect("text"))
     };
+    // Beside what the services count, the page says of each of them what /readyz does, without the words.
+    let says = async |lines: &[&str]| {
+        let response = send("GET", "/metrics").await.expect("answered");
+        assert_eq!(response.status().as_u16(), 200);
+        let text = response.text().await.expect("text");
+        let about = |line: &&str| line.starts_with("service_ready{") || line.starts_with("health_part_up{");
+        assert_eq!(text.lines().filter(about).collect::<Vec<_>>(), lines, "{text}");
+        assert!(text.matches("# TYPE service_ready gauge").count() == 1 && !text.contains("ada"), "{text}");
+    };
     let (status, words) = ready().await;
     assert!(status == 503 && words.contains("start"), "{status} {words}");
+    says(&[
+        "health_part_up{part=\"start\",service=\"neighbour\"} 0",
+        "health_part_up{part=\"start\",service=\"test\"} 0",
+        "service_ready{service=\"neighbour\"} 0",
+        "service_ready{service=\"test\"} 0",
+    ])
+    .await;
     process.started();
     assert_eq!(ready().await.0, 200);
+    says(&["service_ready{service=\"neighbour\"} 1", "service_ready{service=\"test\"} 1"]).await;
     for (method, path, expected) in
         [("GET", "/", 404), ("POST", "/operator/accept-dead-letters", 404), ("POST", "/readyz", 405)]
     {
@@ -185,7 +203,10 @@ async fn the_admin_port_says_when_the_start_is_complete_and_why_a_part_is_down_a
     let answer: Value = serde_json::from_str(&ready().await.1).expect("JSON");
     let parts = answer["services"][0]["parts"].as_array().expect("parts");
     assert!(parts.contains(&json!({"name": "postgres", "up": false, "detail": REFUSAL})), "{answer}");
+    let down = "health_part_up{part=\"postgres\",service=\"test\"} 0";
+    says(&[down, "service_ready{service=\"neighbour\"} 1", "service_ready{service=\"test\"} 0"]).await;
     process.stopping().cancel();
+    says(&[down, "service_ready{service=\"neighbour\"} 0", "service_ready{service=\"test\"} 0"]).await;
     process.run().await.expect("a clean end");
 }
 
@@ -219,6 +240,26 @@ async fn metrics_are_hidden_behind_the_prefix_and_name_patterns_only() {
     let counted = "http_requests_total{endpoint=\"/things/{id}\",method=\"POST\",service=\"echo\",status=\"200\"} 2";
     assert!(text.contains(counted), "{text}");
     assert!(!text.contains("secret"), "{text}");
+}
+
+#[tokio::test]
+async fn a_check_that_hangs_does_not_keep_the_metrics_from_whoever_reads_them() {
+    let runtime = ServiceRuntime::new("echo", CancellationToken::new(), Clock::system());
+    runtime.readiness.check("kafka", Criticality::Optional, std::future::pending::<Result<(), String>>);
+    let (router, openapi) = OpenApiRouter::with_openapi(Api::openapi()).split_for_parts();
+    let routes = Routes { router, openapi, access: &[] };
+    let addr = serve(&runtime, Listen::on_loopback().expect("a port"), routes).await.expect("served");
+    let (client, begun) = (testkit::http_client(), std::time::Instant::now());
+    let read = (0..5).map(|_| async {
+        let response = client.get(format!("http://{addr}/metrics")).send().await.expect("answered");
+        (response.status().as_u16(), response.text().await.expect("text"))
+    });
+    for (status, text) in futures::future::join_all(read).await {
+        assert!(status == 200 && text.contains("health_part_up{part=\"kafka\",service=\"echo\"} 0\n"), "{text}");
+        assert!(text.contains("service_ready{service=\"echo\"} 1\n"), "an optional part: {text}");
+    }
+    let took = begun.elapsed();
+    assert!(took < std::time::Duration::from_secs(9), "Prometheus waits for 10 s, and this took {took:?}");
 }
 
 #[tokio::test]

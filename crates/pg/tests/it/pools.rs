@@ -350,14 +350,13 @@ async fn the_metrics_show_who_holds_connections_and_who_waits_for_one() {
     let first = pg::begin_as(&pools.requests, &who).await.expect("begun");
     let second = pg::begin_as(&pools.requests, &who).await.expect("begun");
     assert_eq!((connections("in_use"), connections("idle")), (Some(2), Some(0)));
-    let third = tokio::spawn({
-        let pool = pools.requests.clone();
-        async move { pg::begin_as(&pool, &Principal::Anonymous).await.expect("begun").commit().await }
-    });
+    let mut third = JoinSet::new();
+    let pool = pools.requests.clone();
+    third.spawn(async move { pg::begin_as(&pool, &Principal::Anonymous).await.expect("begun").commit().await });
     let waits = async || requests("database_callers_waiting", "") == Some(1);
     testkit::wait_for("a caller who waits", Duration::from_secs(10), waits).await;
     first.commit().await.expect("committed");
-    third.await.expect("a task").expect("committed");
+    third.join_next().await.expect("a task").expect("joined").expect("committed");
     second.commit().await.expect("committed");
     let rest = (connections("in_use"), connections("idle"), requests("database_callers_waiting", ""));
     assert_eq!(rest, (Some(0), Some(2), Some(0)));

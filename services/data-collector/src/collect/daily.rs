@@ -110,11 +110,12 @@ impl Collector {
         for (direction, day, listed) in &found.days {
             flights::store_day(&mut transaction, &need.airport, *direction, *day, listed, now).await?;
         }
+        let mut stored = Vec::new();
         let only_probed = days == DaySelection::Probe && found.days.is_empty();
         if !only_probed {
             let metrics = if asked.is_empty() { &watch.requested } else { &watch.metrics };
             let metrics: Vec<_> = metrics.iter().copied().filter(|of| Kind::of(*of) == Kind::Daily).collect();
-            self.store_readings(&mut transaction, known, need, &metrics, found, now).await?;
+            stored = self.store_readings(&mut transaction, known, need, &metrics, found, now).await?;
             // The users who wait are served when the silence ends, as if nothing had been asked.
             if !found.refused {
                 collection::forget_requests(&mut transaction, &need.airport, &metrics).await?;
@@ -125,6 +126,9 @@ impl Collector {
             }
         }
         transaction.commit().await?;
+        for (metric, flight_count) in stored {
+            self.metrics.reading_stored(metric, flight_count);
+        }
         Ok(())
     }
 
@@ -229,7 +233,7 @@ impl Collector {
     }
 
     /// A reading for each of `metrics`, which are about finished days: the count where all its
-    /// directions are held for one day, else that it is unknown.
+    /// directions are held for one day, else that it is unknown. Answers what was stored.
     async fn store_readings(
         &self,
         connection: &mut PgConnection,
@@ -238,7 +242,7 @@ impl Collector {
         metrics: &[Metric],
         found: &Found,
         now: DateTime<Utc>,
-    ) -> Result<(), CollectError> {
+    ) -> Result<Vec<(Metric, Option<FlightCount>)>, CollectError> {
         let yesterday = day::yesterday(known.situation.now);
         let newest = if found.published.contains(&yesterday) { yesterday } else { day::before(yesterday) };
         let held_on = |direction: Direction| {
@@ -246,6 +250,7 @@ impl Collector {
             let before = need.directions.iter().filter(|(known, _)| *known == direction).filter_map(|(_, held)| *held);
             now.chain(before).max()
         };
+        let mut stored = Vec::with_capacity(metrics.len());
         for metric in metrics.iter().copied() {
             let needed = directions(metric);
             let whole = needed.iter().all(|direction| held_on(*direction) == Some(newest));
@@ -261,8 +266,9 @@ impl Collector {
             let source = self.source.as_str();
             let reading = NewReading { airport, metric, flight_count, window, observed_at: now, source };
             readings::insert(connection, &reading).await?;
+            stored.push((metric, flight_count));
         }
-        Ok(())
+        Ok(stored)
     }
 }
 

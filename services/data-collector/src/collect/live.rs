@@ -93,6 +93,9 @@ impl Collector {
             }
         }
         transaction.commit().await?;
+        for counted in counted {
+            self.metrics.reading_stored(Metric::Live, counted.flight_count);
+        }
         Ok(())
     }
 

@@ -140,7 +140,7 @@ impl Collector {
     /// Never: a database that is away is tried again.
     pub async fn run(self: Arc<Self>, term: LeaseTerm) -> anyhow::Result<()> {
         let stopping = self.runtime.tasks.stopping().clone();
-        let _leading = Leading::begin(&self.part);
+        let _leading = Leading::begin(&self.part, &self.metrics);
         let mut last_logged = budget_report::LastLogged::default();
         let mut failures = 0;
         while !stopping.is_cancelled() {
@@ -269,19 +269,25 @@ impl Collector {
     }
 }
 
-/// Says on the part that this replica leads, until it is dropped: work is dropped when the lease is lost.
-struct Leading<'a>(&'a HealthPart);
+/// Says on the part and in the metrics that this replica leads, until it is dropped: work is dropped when the lease is
+/// lost.
+struct Leading<'a> {
+    part: &'a HealthPart,
+    metrics: &'a Metrics,
+}
 
 impl<'a> Leading<'a> {
-    fn begin(part: &'a HealthPart) -> Self {
+    fn begin(part: &'a HealthPart, metrics: &'a Metrics) -> Self {
         part.down("not planned yet");
-        Self(part)
+        metrics.leading(true);
+        Self { part, metrics }
     }
 }
 
 impl Drop for Leading<'_> {
     fn drop(&mut self) {
-        self.0.up_with(NOT_COLLECTING);
+        self.metrics.leading(false);
+        self.part.up_with(NOT_COLLECTING);
     }
 }
 

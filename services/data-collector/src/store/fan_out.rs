@@ -5,13 +5,16 @@
 //! ends a transaction whose owner is silent for 30 s. Beside it, a shared lock on the series keeps the
 //! removal of an interest from being told before a page that still holds it.
 
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 use events::Metric;
 use runtime::trace::RequestContext;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::{
-    Reading,
+    Reading, Store,
     interests::{forget_contexts, thresholds},
     metric, optional_flight_count,
 };
@@ -40,6 +43,18 @@ pub struct Recipient {
     /// What made or changed the interest, as long as no number has been sent since.
     pub context: RequestContext,
 }
+
+/// What waits to be fanned out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// How many readings have not reached all their interests, [`COUNTED`] at most.
+    pub count: i64,
+    /// How long ago the oldest of them was stored; zero without one.
+    pub oldest_age: Duration,
+}
+
+/// How many readings are counted, so that a count stays cheap after days without Kafka.
+const COUNTED: i64 = 100_000;
 
 /// Claims a reading that is to go out and reads its next page; none when nothing is to be done, or
 /// others are at it. Of one series only the oldest reading is taken.
@@ -151,4 +166,51 @@ pub async fn wait_for_pages(connection: &mut PgConnection, airport: &str, metric
     .execute(&mut *savepoint)
     .await?;
     savepoint.rollback().await
+}
+
+impl Store {
+    /// What waits to be fanned out, by the database's clock.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn waiting_fan_outs(&self) -> sqlx::Result<Waiting> {
+        let row = sqlx::query!(
+            r#"SELECT now() AS "now!",
+                      (SELECT count(*) FROM (SELECT 1 FROM fan_outs LIMIT (SELECT $1::bigint)) counted) AS "count!",
+                      (SELECT reading_id FROM fan_outs ORDER BY reading_id LIMIT 1) AS oldest"#,
+            COUNTED,
+        )
+        .fetch_one(self.pool())
+        .await?;
+        Ok(Waiting { count: row.count, oldest_age: row.oldest.map(|oldest| age(oldest, row.now)).unwrap_or_default() })
+    }
+}
+
+/// How long ago this id of a reading was made. The id tells real time, which `observed_at` does not in a replay. Zero
+/// where that is ahead of `now`, and for an id that tells no time.
+fn age(reading_id: Uuid, now: DateTime<Utc>) -> Duration {
+    let made_at = reading_id.get_timestamp().and_then(|made_at| {
+        let (seconds, nanoseconds) = made_at.to_unix();
+        DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanoseconds)
+    });
+    made_at.and_then(|made_at| (now - made_at).to_std().ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::{NoContext, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn an_id_tells_how_old_a_reading_is_and_no_age_is_negative() {
+        let made_at = 1_795_000_000;
+        let id = Uuid::new_v7(Timestamp::from_unix(NoContext, made_at, 250_000_000));
+        let at = |milliseconds| DateTime::from_timestamp_millis(milliseconds).expect("a time");
+        assert_eq!(age(id, at(1_795_000_090_750)), Duration::from_millis(90_500));
+        assert_eq!(age(id, at(1_795_000_000_250)), Duration::ZERO);
+        assert_eq!(age(id, at(1_794_999_999_000)), Duration::ZERO, "a clock that was ahead");
+        assert_eq!(age(Uuid::from_u128(u128::MAX), at(0)), Duration::ZERO);
+        assert_eq!(age(Uuid::nil(), at(1_795_000_000_000)), Duration::ZERO);
+    }
 }

@@ -342,6 +342,36 @@ async fn anonymous_access_has_the_smaller_budget_and_no_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn readings_that_are_stored_are_counted_by_metric_and_by_whether_they_are_known() {
+    let env = TestEnv::at_speed(60).await;
+    env.person("ada@example.org");
+    env.scripted.set_aircraft("a", PARIS.0, PARIS.1, 3);
+    env.scripted.set_flight_count("KSFO", Direction::Arrival, env.yesterday(), 5);
+    for endpoint in [Endpoint::States, Endpoint::Arrivals] {
+        env.opensky.fail(endpoint, Failure::Status(500));
+    }
+    let app = env.start_with(|config| config.collect_interval = Duration::from_secs(60)).await;
+    app.watch("ada@example.org", "LFPG", "live", Some(1), None).await;
+    app.watch("ada@example.org", "KSFO", "arrivals", Some(1), None).await;
+    app.wait_reading("LFPG", "live", |reading| reading["value"] == 3).await;
+    app.wait_reading("KSFO", "arrivals", |reading| reading["value"] == 5).await;
+    let registry = app.runtime.registry.clone();
+    app.stop().await;
+    let text = runtime::metrics::render([&registry].into_iter()).expect("metrics");
+    let stored: Vec<(String, bool, i64)> =
+        sqlx::query_as("SELECT metric, value IS NOT NULL, count(*) FROM readings GROUP BY 1, 2")
+            .fetch_all(&env.database.pool)
+            .await
+            .expect("counts");
+    assert_eq!(stored.len(), 4, "known and unknown ones of both: {stored:?}");
+    for (metric, is_known, count) in stored {
+        let value = if is_known { "known" } else { "unknown" };
+        let line = format!("readings_total{{metric=\"{metric}\",value=\"{value}\"}} {count}\n");
+        assert!(text.contains(&line), "{line} is missing: {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_replica_collects_and_another_takes_over() {
     let env = TestEnv::at_speed(60).await;
     env.person("ada@example.org");
@@ -356,6 +386,8 @@ async fn one_replica_collects_and_another_takes_over() {
     second.wait_reading("LFPO", "live", |_| true).await;
     let says = async |app: &App| app.part("opensky credits").await.expect("a part");
     assert_eq!(says(&second).await, (true, "this replica does not collect".to_owned()), "only one plans");
+    let leads = |app: &App| app.metrics().contains("\ncollection_leader 1\n");
+    assert!(leads(&first) && second.metrics().contains("\ncollection_leader 0\n"), "{}", second.metrics());
     let (up, said) = says(&first).await;
     assert!(up && said.contains("states: "), "{said}");
     assert_eq!(
@@ -363,7 +395,10 @@ async fn one_replica_collects_and_another_takes_over() {
         1,
         "the first has led all the time"
     );
+    let stopped = first.runtime.registry.clone();
     first.stop().await;
+    let stopped = runtime::metrics::render([&stopped].into_iter()).expect("metrics");
+    assert!(stopped.contains("\ncollection_leader 0\n"), "{stopped}");
     let before = env.scalar("SELECT last_seq FROM series WHERE airport_code = 'LFPG'").await;
     wait_for("the second to collect", async || {
         let now = env.scalar("SELECT last_seq FROM series WHERE airport_code = 'LFPG'").await;
@@ -372,6 +407,7 @@ async fn one_replica_collects_and_another_takes_over() {
     .await;
     let (up, said) = says(&second).await;
     assert!(up && said.contains("states: "), "{said}");
+    assert!(leads(&second), "{}", second.metrics());
     second.stop().await;
 }
 

@@ -2,10 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-use uuid::Uuid;
+use data_collector::store::{Store, fan_out::Waiting};
+use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::support::{TestEnv, wait_for};
 
@@ -122,4 +123,51 @@ async fn a_reading_reaches_a_hundred_thousand_interests_in_constant_memory() {
     let different: BTreeSet<_> = records.iter().map(|record| record.key).collect();
     assert_eq!((records.len(), different.len()), (100_000, 100_000));
     app.stop().await;
+}
+
+/// Stores a reading that was made so long ago and waits: its metric is one of a newer version.
+async fn leave(env: &TestEnv, seq: i64, age: Duration) {
+    let made_at = SystemTime::UNIX_EPOCH.elapsed().expect("a time") - age;
+    let id = Uuid::new_v7(Timestamp::from_unix(NoContext, made_at.as_secs(), made_at.subsec_nanos()));
+    sqlx::query(
+        "WITH stored AS (
+             INSERT INTO readings (id, airport_code, metric, seq, window_begin, window_end, observed_at, source)
+             VALUES ($1, 'LFPG', 'helicopters', $2, $3, $3, $3, 'a test')
+         )
+         INSERT INTO fan_outs (reading_id, airport_code, metric, seq) VALUES ($1, 'LFPG', 'helicopters', $2)",
+    )
+    .bind(id)
+    .bind(seq)
+    .bind(env.clock.now())
+    .execute(&env.database.pool)
+    .await
+    .expect("a reading");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_replica_tells_how_many_readings_wait_and_the_age_of_the_oldest_in_real_time() {
+    let env = TestEnv::new().await;
+    without_collection(&env).await;
+    let store = Store::new(env.database.pool.clone());
+    let waiting = async || store.waiting_fan_outs().await.expect("a count");
+    let nothing = Waiting { count: 0, oldest_age: Duration::ZERO };
+    assert_eq!(waiting().await, nothing);
+    // The clock of the tests is days away from the system's.
+    leave(&env, 2, Duration::from_secs(10)).await;
+    leave(&env, 1, Duration::from_secs(3600)).await;
+    let (first, second) = (env.start().await, env.start().await);
+    for app in [&first, &second] {
+        wait_for("a count", async || app.metrics().contains("\nfan_outs_waiting 2\n").then_some(())).await;
+        let text = app.metrics();
+        let age = text.lines().find_map(|line| line.strip_prefix("fan_outs_oldest_age_seconds ")).expect("an age");
+        let age: f64 = age.parse().expect("a number");
+        assert!((3590.0..3900.0).contains(&age), "{age}");
+    }
+    sqlx::query("DELETE FROM fan_outs").execute(&env.database.pool).await.expect("removed");
+    leave(&env, 3, Duration::ZERO).await;
+    assert!(waiting().await.oldest_age < Duration::from_secs(60));
+    sqlx::query("DELETE FROM fan_outs").execute(&env.database.pool).await.expect("removed");
+    assert_eq!(waiting().await, nothing);
+    first.stop().await;
+    second.stop().await;
 }
