@@ -1,7 +1,8 @@
 #!/bin/bash
 # Brings what this machine lacks: system packages by its package manager, Kafka's jars by Maven.
 #   deps.sh         what building and running need
-#   deps.sh test    that, and what the browser test needs: Chromium, node and playwright-core
+#   deps.sh test    that, and what two tests need: Chromium, node and playwright-core for the one in a browser,
+#                   Prometheus (2.42 or newer) for the one that asks it what dashboards and rules ask
 # Debian is where this is tried; Ubuntu and macOS take the same path, untried.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -9,7 +10,7 @@ kafka_version=4.3.1
 kafka_cache=${XDG_CACHE_HOME:-$HOME/.cache}/flightbell/kafka-$kafka_version
 # Where root keeps what the servers' user cannot reach in root's home.
 shared_cache=/var/cache/flightbell/kafka-$kafka_version
-want_browser=${1:-}
+for_tests=${1:-}
 
 say() { printf '==> %s\n' "$*"; }
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -51,11 +52,12 @@ missing_debian() {
     has_postgres || echo postgresql
     has_java || echo openjdk-17-jre-headless
     has_kafka || has mvn || echo maven
-    [ "$want_browser" = test ] || return 0
+    [ "$for_tests" = test ] || return 0
     has chromium || echo chromium
     has node || echo nodejs
     has npm || echo npm
     has curl || echo curl
+    has prometheus || echo prometheus
 }
 
 install_debian() {
@@ -68,7 +70,31 @@ install_debian() {
     as_root mkdir -p /etc/postgresql-common
     [ -e /etc/postgresql-common/createcluster.conf ] ||
         echo 'create_main_cluster = false' | as_root tee /etc/postgresql-common/createcluster.conf >/dev/null
+    if printf '%s\n' "${packages[@]}" | grep -qx prometheus; then without_prometheus_service; fi
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${packages[@]}"
+    if [ "$(trap -p EXIT)" ]; then end_prometheus_policy; fi
+}
+
+# The package would start a server on port 9090, now and at every start of the machine; the test runs one of its own.
+# So Debian's switch for that (policy-rc.d) refuses the start of this service alone while packages are installed, and
+# then the service is disabled, not masked: who wants it later enables it as any other. A Prometheus that was there
+# before is left as it is, and so is a policy that was there: a container's refuses every start.
+without_prometheus_service() {
+    policy=
+    trap end_prometheus_policy EXIT
+    [ ! -e /usr/sbin/policy-rc.d ] || return 0
+    policy=/usr/sbin/policy-rc.d
+    # shellcheck disable=SC2016 # $1 is an argument of the policy, not of this script.
+    printf '%s\n' '#!/bin/sh' 'case $1 in prometheus | prometheus.service) exit 101 ;; esac' |
+        as_root tee "$policy" >/dev/null
+    as_root chmod 755 "$policy"
+}
+
+end_prometheus_policy() {
+    trap - EXIT
+    [ -z "$policy" ] || as_root rm -f "$policy"
+    # Nothing to disable where the installation failed.
+    [ ! -e /etc/init.d/prometheus ] || as_root update-rc.d prometheus disable
 }
 
 install_macos() {
@@ -77,7 +103,9 @@ install_macos() {
     has_postgres || packages+=(postgresql@17)
     has_java || packages+=(openjdk@21)
     has_kafka || has mvn || packages+=(maven)
-    [ "$want_browser" != test ] || has node || packages+=(node)
+    [ "$for_tests" != test ] || has node || packages+=(node)
+    # A formula starts nothing by itself.
+    [ "$for_tests" != test ] || has prometheus || packages+=(prometheus)
     brew list openssl@3 >/dev/null 2>&1 || packages+=(openssl@3)
     if [ ${#packages[@]} = 0 ]; then return; fi
     say "installing packages: ${packages[*]}"
@@ -154,5 +182,5 @@ if ! has cargo; then
     exit 1
 fi
 bring_kafka
-if [ "$want_browser" = test ]; then bring_browser_driver; fi
+if [ "$for_tests" = test ]; then bring_browser_driver; fi
 say "everything that is needed is here"

@@ -1,18 +1,26 @@
 //! Log lines and traces of a process.
 
-use std::io::IsTerminal;
+use std::{fmt, io::IsTerminal};
 
 use anyhow::Context;
-use opentelemetry::trace::TracerProvider;
+use opentelemetry::trace::{TraceContextExt, TracerProvider};
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::{
     Resource,
     propagation::TraceContextPropagator,
     trace::{Sampler, SdkTracerProvider},
 };
-use tracing::Subscriber;
+use tracing::{Event, Subscriber, dispatcher};
 use tracing_subscriber::{
-    EnvFilter, Layer, filter::Targets, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt,
+    EnvFilter, Layer,
+    filter::Targets,
+    fmt::{
+        FmtContext, FormatEvent, FormatFields,
+        format::{Format, Json, Writer},
+    },
+    layer::SubscriberExt,
+    registry::LookupSpan,
+    util::SubscriberInitExt,
 };
 
 use crate::config::{LogFormat, RuntimeConfig};
@@ -33,9 +41,16 @@ impl Telemetry {
                 // Colours are for eyes; a file is also read by programs.
                 if std::io::stderr().is_terminal() { lines.boxed() } else { lines.with_ansi(false).boxed() }
             }
-            LogFormat::Json => tracing_subscriber::fmt::layer().with_writer(std::io::stderr).json().boxed(),
+            LogFormat::Json => {
+                let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).json();
+                lines.map_event_format(WithTraceId).boxed()
+            }
         };
-        let provider = config.traces_endpoint.as_deref().map(|at| provider(at, config.traces_share)).transpose()?;
+        let provider = match (config.traces_endpoint.as_deref(), config.log_format) {
+            (Some(at), _) => Some(provider(at, config.traces_share)?),
+            (None, LogFormat::Json) => Some(provider_of_ids()),
+            (None, LogFormat::Text) => None,
+        };
         let traces = provider.as_ref().map(|provider| {
             opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
             tracing_opentelemetry::layer().with_tracer(provider.tracer("flightbell"))
@@ -83,6 +98,35 @@ fn provider(endpoint: &str, share: f64) -> anyhow::Result<SdkTracerProvider> {
         .with_sampler(sampler)
         .with_resource(Resource::builder().with_service_name("flightbell").build())
         .build())
+}
+
+/// Gives lines their trace ids where nothing is exported. A trace that begins here is not sampled, so it is not carried
+/// on; that of a caller is.
+fn provider_of_ids() -> SdkTracerProvider {
+    SdkTracerProvider::builder().with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOff))).build()
+}
+
+/// Lines of JSON, each with the id of its span's trace at the top, where programs look that lead from a line to a
+/// trace. Has no effect on lines outside of spans.
+struct WithTraceId(Format<Json>);
+
+impl<S, N> FormatEvent<S, N> for WithTraceId
+where
+    S: Subscriber + for<'s> LookupSpan<'s>,
+    N: for<'w> FormatFields<'w> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let trace = context.parent_span().and_then(|span| {
+            let of_span = |dispatch: &_| tracing_opentelemetry::get_otel_context(&span.id(), dispatch);
+            let trace = dispatcher::get_default(of_span)?.span().span_context().clone();
+            trace.is_valid().then(|| trace.trace_id())
+        });
+        let Some(trace) = trace else { return self.0.format_event(context, writer, event) };
+        let mut line = String::new();
+        self.0.format_event(context, Writer::new(&mut line), event)?;
+        let fields = line.strip_prefix('{').ok_or(fmt::Error)?;
+        write!(writer, "{{\"trace_id\":\"{trace}\",{fields}")
+    }
 }
 
 #[cfg(test)]
