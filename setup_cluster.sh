@@ -10,7 +10,7 @@
 #   ./setup_cluster.sh down      deletes the cluster of `up` with its data
 #
 # Options:
-#   --overlay NAME|PATH    which overlay [default: the one deployed there, or kind]
+#   --overlay NAME|PATH    which overlay [default: the one deployed there; on the cluster of `up` kind]
 #   --tag TAG              the images' tag [up: made of the source; deploy: what the overlay says]
 #   --context NAME         which cluster, as the kubeconfig calls it [default: the current one; up and down: kind's]
 #   --env-file FILE        credentials: TELEGRAM_BOT_TOKEN, OPEN_SKY_CLIENT_ID, ... [default: .env beside this script]
@@ -30,6 +30,8 @@
 # Running a command again changes nothing that is as it should be, and goes on where an interrupted run stopped.
 # shellcheck disable=SC2034,SC2154 # Variables are shared with the parts in k8s/setup.
 set -euo pipefail
+# Programs keep things in the home folder; where HOME is not set, bash knows it all the same.
+if [ -z "${HOME-}" ]; then HOME=$(cd ~ && pwd) && export HOME; fi
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 for part in say tools credentials secrets certificates local_cluster deploy check; do
     # shellcheck source=/dev/null
@@ -169,6 +171,9 @@ deploy_here() {
     no_problems
     recorded=$(kube get namespace "$namespace" --ignore-not-found \
         --output=jsonpath='{.metadata.annotations.flightbell/overlay}')
+    if [ -z "$overlay$recorded" ] && [ "$context" != "$KIND_CONTEXT" ]; then
+        fail "nothing was deployed to $context yet, so name what is to be: --overlay production, for example"
+    fi
     overlay=${overlay:-${recorded:-kind}}
     find_overlay
     render
@@ -184,6 +189,10 @@ deploy_here() {
         fail "passwords are rotated here with the component postgres only; nothing was changed" \
             "Of other servers: change the role's password there and the address in $env_file," \
             "and then run ./setup_cluster.sh secrets"
+    fi
+    if [ "$rotate_certificate" = true ] && ! needs_secret flightbell-tls; then
+        fail "cert-manager makes the certificate here; nothing was changed" \
+            "To renew it: cmctl renew flightbell --namespace $namespace"
     fi
     choose_tag
     check_certs_program
@@ -201,7 +210,9 @@ check_kinds() {
     local pair kind crd
     for pair in Gateway:gateways.gateway.networking.k8s.io Kafka:kafkas.kafka.strimzi.io \
         Cluster:clusters.postgresql.cnpg.io ScaledObject:scaledobjects.keda.sh \
-        Certificate:certificates.cert-manager.io PodMonitor:podmonitors.monitoring.coreos.com; do
+        Certificate:certificates.cert-manager.io PodMonitor:podmonitors.monitoring.coreos.com \
+        PrometheusRule:prometheusrules.monitoring.coreos.com EnvoyProxy:envoyproxies.gateway.envoyproxy.io \
+        Database:databases.postgresql.cnpg.io ObjectStore:objectstores.barmancloud.cnpg.io; do
         kind=${pair%%:*} crd=${pair#*:}
         if grep -q "^$kind " "$work/objects" &&
             [ -z "$(kube get crd "$crd" --ignore-not-found --output=name)" ]; then

@@ -5,6 +5,8 @@
 # Neither a cluster nor a container engine is needed. Programs are built once, outside the checkout (k8s/lab/build).
 # FLIGHTBELL_CHECK_KEEP names an empty or new folder to keep the rendered manifests in.
 set -euo pipefail
+# Programs keep things in the home folder; where HOME is not set, bash knows it all the same.
+if [ -z "${HOME-}" ]; then HOME=$(cd ~ && pwd) && export HOME; fi
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 k8s=$root/k8s
@@ -59,7 +61,11 @@ run_part() {
 }
 
 main() {
-    local part parts=("$@") rendered=
+    local part program parts=("$@") rendered=
+    # Before a quarter of an hour of building is spent.
+    for program in go git "${CARGO:-cargo}"; do
+        command -v "$program" >/dev/null || fail "$program is missing; the check needs Go 1.26, git and Rust"
+    done
     if [ ${#parts[@]} = 0 ]; then parts=(tools render schemas lint prometheus shell server tests); fi
     for part in "${parts[@]}"; do
         declare -F "part_$part" >/dev/null || { sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2; }

@@ -45,7 +45,7 @@ part_schemas() {
 lint() {
     local config=$2/plain.yaml
     if grep -q '^kind: NetworkPolicy$' "$1"; then config=$2/isolated.yaml; fi
-    kube-linter lint --config "$config" "$1" >"$1.lint" 2>&1
+    kube-linter lint --fail-if-no-objects-found --fail-on-invalid-resource --config "$config" "$1" >"$1.lint" 2>&1
 }
 
 part_lint() {

@@ -7,7 +7,12 @@ ENVOY_GATEWAY=v1.9.2
 IMAGES="user-manager data-collector alert-system notifier flightbell"
 
 kind_cluster_exists() {
-    kind get clusters 2>/dev/null | grep -qx "$KIND_CLUSTER"
+    local clusters
+    clusters=$(kind get clusters 2>"$work/kind.log") || {
+        cat "$work/kind.log" >&2
+        fail "kind does not tell which clusters there are"
+    }
+    grep -qx "$KIND_CLUSTER" <<<"$clusters"
 }
 
 # $kept/being-made tells a cluster whose making was cut off, which kind cannot complete.
@@ -17,6 +22,10 @@ make_kind_cluster() {
     if kind_cluster_exists; then
         if [ -f "$kept/being-made" ]; then
             note "its making was interrupted: it is made anew"
+            if [ -n "$(kube get namespace flightbell --output=name --request-timeout=20s 2>/dev/null)" ]; then
+                fail "but the namespace flightbell is in it, so it was completed by other means" \
+                    "To keep it: rm $kept/being-made. To begin anew: ./setup_cluster.sh down."
+            fi
             kind delete cluster --name "$KIND_CLUSTER" || fail "kind could not delete what is left of it"
         else
             check_kind_cluster
@@ -26,11 +35,14 @@ make_kind_cluster() {
     fi
     mkdir -p "$kept"
     : >"$kept/being-made"
-    kind create cluster --name "$KIND_CLUSTER" --config "$root/kind-config.yaml" --wait 180s ||
+    kind create cluster --name "$KIND_CLUSTER" --config "$root/kind-config.yaml" --wait 180s || {
+        # kind usually removes what it could not complete.
+        kind_cluster_exists || rm -f "$kept/being-made"
         fail "kind could not make the cluster" \
             "Port 80 or 443 taken: kind-config.yaml says how to use others." \
             "Too many open files: sudo sysctl fs.inotify.max_user_watches=524288 fs.inotify.max_user_instances=512" \
             "Then: ./setup_cluster.sh up"
+    }
     rm -f "$kept/being-made"
 }
 
@@ -147,6 +159,7 @@ install_envoy_gateway() {
 delete_kind_cluster() {
     check_kind
     no_problems
+    find_engine || fail "$engine_problem"
     context=$KIND_CONTEXT
     find_kept_folder
     if ! kind_cluster_exists; then

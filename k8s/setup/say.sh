@@ -50,11 +50,13 @@ make_work_folder() {
 
 finish() {
     local status=$? child
+    # Nothing may end this before the files are gone.
+    trap '' INT TERM HUP
     trap - EXIT
-    remove_checked_person
     for child in ${children-}; do
         kill "$child" 2>/dev/null || true
     done
     rm -rf "$work"
+    remove_checked_person
     exit "$status"
 }

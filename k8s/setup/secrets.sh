@@ -185,10 +185,10 @@ check_credentials() {
         fi
     fi
     if needs_secret kafka-client && ! secret_in_cluster_has kafka-client sasl-password; then
-        if ! is_given KAFKA_SASL_USERNAME || ! is_given KAFKA_SASL_PASSWORD; then
+        if ! is_given KAFKA_SASL_USERNAME || ! is_given KAFKA_SASL_PASSWORD || ! is_given KAFKA_CA_FILE; then
             fail "the brokers want an account, and the Secret kafka-client is not there" \
-                "Put KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and, for an authority of your own," \
-                "KAFKA_CA_FILE (the path of its certificate) into $env_file, or make the Secret."
+                "Put KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and KAFKA_CA_FILE (the path of the certificate of the" \
+                "brokers' authority) into $env_file, or make the Secret."
         fi
     fi
 }

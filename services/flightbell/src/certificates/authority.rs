@@ -20,6 +20,7 @@ use super::{
 
 const AUTHORITY: &str = "ca.pem";
 const AUTHORITY_KEY: &str = "ca-key.pem";
+const LOCK: &str = ".lock";
 
 /// How long an authority is valid. People trust it by hand, so it lives for long.
 const AUTHORITY_VALID: TimeDelta = TimeDelta::days(3650);
@@ -115,6 +116,9 @@ impl fmt::Display for Reason {
 /// When a file cannot be read or written, or the authority cannot be used any more.
 pub fn bring_up_to_date(folder: &Path, names: &[ServerName], now: DateTime<Utc>) -> anyhow::Result<Outcome> {
     fs::create_dir_all(folder).with_context(|| format!("make the folder {}", folder.display()))?;
+    // Of two runs at once each would write half of what the other does.
+    let lock = fs::File::create(folder.join(LOCK)).and_then(|lock| lock.lock().map(|()| lock));
+    let _lock = lock.with_context(|| format!("lock {}", folder.join(LOCK).display()))?;
     clear_away(folder)?;
     let (authority, is_new_authority) = match Authority::read(folder)? {
         Some(authority) => (authority, false),
@@ -155,8 +159,9 @@ fn reason(
     };
     let Some(certificate) = chain.first().and_then(parsed) else { return Ok(Some(Reason::Missing)) };
     let authority = chain_of(&authority.certificate)?;
-    let key = authority.first().and_then(parsed).context("read ca.pem")?;
-    if certificate.verify_signature(Some(key.public_key())).is_err() {
+    let key = authority.first().and_then(parsed).context("read ca.pem: it holds no certificate")?;
+    // An authority that was made anew with a kept key has another name, by which clients look for it.
+    if certificate.issuer() != key.subject() || certificate.verify_signature(Some(key.public_key())).is_err() {
         return Ok(Some(Reason::OtherAuthority));
     }
     if names_in(&certificate) != *names {
@@ -198,7 +203,14 @@ impl Authority {
             content.with_context(|| format!("read {}: it must be PEM", path.display()))
         };
         match (text(AUTHORITY)?, text(AUTHORITY_KEY)?) {
-            (Some(certificate), Some(key)) => Ok(Some(Self { certificate, key })),
+            (Some(certificate), Some(key)) => {
+                let (chain, pair) = (chain_of(&certificate)?, KeyPair::from_pem(&key).context("read ca-key.pem")?);
+                let authority = chain.first().and_then(parsed).context("read ca.pem: it holds no certificate")?;
+                if authority.public_key().subject_public_key.data.as_ref() != pair.public_key_raw() {
+                    bail!("ca-key.pem is not the key of ca.pem: put back the one that is, or remove both");
+                }
+                Ok(Some(Self { certificate, key }))
+            }
             // A key alone is what a kill left, or what somebody kept: the authority is made with it.
             (None, _) => Ok(None),
             (Some(_), None) => {
@@ -346,6 +358,21 @@ mod tests {
         fs::remove_file(ours.path().join(AUTHORITY_KEY)).expect("removed");
         let error = run(ours.path(), &["localhost"], Utc::now()).expect_err("refused");
         assert!(error.to_string().contains("ca-key.pem is missing"), "{error}");
+    }
+
+    #[test]
+    fn an_authority_that_is_made_anew_signs_anew_and_a_key_of_another_is_refused() {
+        let (ours, theirs) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        for folder in [&ours, &theirs] {
+            run(folder.path(), &["localhost"], Utc::now()).expect("made");
+        }
+        fs::remove_file(ours.path().join(AUTHORITY)).expect("removed");
+        let anew = run(ours.path(), &["localhost"], Utc::now()).expect("made");
+        assert_eq!((anew.is_new_authority, anew.renewed), (true, Some(Reason::OtherAuthority)));
+        assert_eq!(run(ours.path(), &["localhost"], Utc::now()).expect("read").renewed, None);
+        fs::copy(theirs.path().join(AUTHORITY_KEY), ours.path().join(AUTHORITY_KEY)).expect("copied");
+        let error = run(ours.path(), &["localhost"], Utc::now()).expect_err("refused").to_string();
+        assert!(error.contains("ca-key.pem is not the key of ca.pem"), "{error}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::rendered::{file, renders};
+use crate::rendered::{self, file, renders};
 
 fn images(value: &Value, found: &mut BTreeSet<String>) {
     match value {
@@ -36,7 +36,7 @@ fn every_image_of_ours_is_a_target_of_the_dockerfile_and_none_has_a_tag_that_mov
         for image in found {
             let (name, tag) = image.rsplit_once(':').unwrap_or_else(|| panic!("{}: {image} has no tag", render.name));
             assert!(tag != "latest" && !tag.contains('/'), "{}: {image}", render.name);
-            if let Some(target) = name.strip_prefix("flightbell/") {
+            if let Some(target) = rendered::ours(name) {
                 assert!(targets.contains(target), "the Dockerfile has no target {target}");
                 assert_eq!(tag, env!("CARGO_PKG_VERSION"), "{}: {image}", render.name);
                 ours.insert(target.to_owned());
@@ -44,6 +44,18 @@ fn every_image_of_ours_is_a_target_of_the_dockerfile_and_none_has_a_tag_that_mov
         }
     }
     assert_eq!(ours.len(), 5, "{ours:?}");
+}
+
+#[test]
+fn images_of_ours_come_from_a_registry_that_is_named_or_are_there_already() {
+    for render in renders().into_iter().filter(|render| ["kind", "production", "rehearsal"].contains(&&*render.name)) {
+        for program in render.programs() {
+            let image = program.container["image"].as_str().expect("an image");
+            let is_there = program.container["imagePullPolicy"] == "Never";
+            let is_named = image.split('/').next().is_some_and(|registry| registry.contains('.'));
+            assert!(is_there || is_named, "{}: whose {image} would a node fetch?", render.name);
+        }
+    }
 }
 
 #[test]

@@ -9,3 +9,4 @@ mod images;
 mod kafka;
 mod network;
 mod rendered;
+mod security;

@@ -19,6 +19,12 @@ pub fn documents(text: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(text).expect("YAML")
 }
 
+/// The last part of the name of an image of ours, at whichever registry.
+pub fn ours(image: &str) -> Option<&str> {
+    let (registry, name) = image.rsplit_once("flightbell/")?;
+    (registry.is_empty() || registry.ends_with('/')).then_some(name)
+}
+
 /// All objects of one overlay, or of one combination of components.
 pub struct Render {
     pub name: String,
@@ -78,7 +84,7 @@ impl<'a> Program<'a> {
     fn of(render: &'a Render, workload: &'a Value) -> Option<Self> {
         let containers = workload["spec"]["template"]["spec"]["containers"].as_array().expect("containers");
         let [container] = containers.as_slice() else { return None };
-        let image = container["image"].as_str()?.split(':').next()?.strip_prefix("flightbell/")?;
+        let image = ours(container["image"].as_str()?.split(':').next()?)?;
         let maps = container["envFrom"].as_array().map_or(&[][..], Vec::as_slice).iter();
         let names = maps.map(|source| source["configMapRef"]["name"].as_str().expect("a ConfigMap"));
         let shared = names.flat_map(|name| render.config_map(name)).collect();

@@ -17,7 +17,7 @@ fn without_postgres(stage: &Stage) {
 #[test]
 fn it_changes_the_current_cluster_and_says_which_one_that_is() {
     let stage = stage_with_cluster("production");
-    let run = stage.succeed(&["deploy", "--tag", "1.2.3", "--entry", "10.0.0.1:443"]);
+    let run = stage.succeed(&["deploy", "--overlay", "kind", "--tag", "1.2.3", "--entry", "10.0.0.1:443"]);
     assert!(run.said.contains("cluster production") && run.said.contains("https://127.0.0.1:6443"), "{}", run.said);
     assert!(!run.called("kind") && !run.called("docker build"), "{:?}", run.calls);
     for call in run.calls_of("kubectl") {
@@ -33,7 +33,7 @@ fn it_changes_the_current_cluster_and_says_which_one_that_is() {
 #[test]
 fn without_a_tag_the_overlay_says_which_release_runs() {
     let stage = stage_with_cluster("production");
-    let run = stage.succeed(&["deploy"]);
+    let run = stage.succeed(&["deploy", "--overlay", "kind"]);
     assert!(run.called("applied Job/migrate-0-1-0"));
     assert!(run.said.contains("say where the entry is"), "{}", run.said);
     assert!(!run.calls.iter().any(|call| call.contains("https://localhost")), "{:?}", run.calls_of("curl"));
@@ -58,7 +58,7 @@ fn without_postgresql_of_its_own_every_missing_address_is_named() {
     without_postgres(&stage);
     stage.write("root/.env", "TELEGRAM_BOT_TOKEN=1:a\nUSER_MANAGER_DATABASE_URL=postgres://a:b@c/d\n");
     let words = "Missing: DATA_COLLECTOR_DATABASE_URL ALERT_SYSTEM_DATABASE_URL NOTIFIER_DATABASE_URL";
-    stage.fail(&["deploy"], &[words]).changed_nothing();
+    stage.fail(&["deploy", "--overlay", "kind"], &[words]).changed_nothing();
 }
 
 #[test]
@@ -70,12 +70,12 @@ fn addresses_of_outside_servers_come_from_env_and_are_kept() {
         .map(|service| format!("{service}_DATABASE_URL='{}'\n", address(&service.to_lowercase())))
         .concat();
     stage.write("root/.env", &format!("TELEGRAM_BOT_TOKEN=1:a\n{env}"));
-    stage.succeed(&["deploy"]);
+    stage.succeed(&["deploy", "--overlay", "kind"]);
     assert_eq!(stage.secret("alert-system", "database-url"), Some(address("alert_system")));
     assert_eq!(stage.secret("migrate", "notifier-database-url"), Some(address("notifier")));
     assert!(!stage.path("stage/objects/Secret/postgres").exists());
     stage.remove("root/.env");
-    let run = stage.succeed(&["deploy"]);
+    let run = stage.succeed(&["deploy", "--overlay", "kind"]);
     assert!(!run.called("applied Secret"), "{:?}", run.calls_of("applied"));
 }
 
@@ -83,7 +83,10 @@ fn addresses_of_outside_servers_come_from_env_and_are_kept() {
 fn an_overlay_that_does_not_build_says_why_and_changes_nothing() {
     let stage = stage_with_cluster("production");
     stage.write("stage/kustomize-says", "error: nobody has to sign in yet: switch on the line open-entry\n");
-    let run = stage.fail(&["deploy"], &["switch on the line open-entry", "cannot be built", "nothing was changed"]);
+    let run = stage.fail(
+        &["deploy", "--overlay", "kind"],
+        &["switch on the line open-entry", "cannot be built", "nothing was changed"],
+    );
     run.changed_nothing();
     stage
         .fail(&["deploy", "--overlay", "nonsense"], &["there is no overlay nonsense", "Overlays: kind"])
@@ -94,14 +97,18 @@ fn an_overlay_that_does_not_build_says_why_and_changes_nothing() {
 fn a_secret_that_nobody_makes_is_asked_for() {
     let stage = stage_with_cluster("production");
     stage.replace("stage/rendered.yaml", "secretName: user-manager", "secretName: made-by-hand");
-    stage.fail(&["deploy"], &["needs the Secret made-by-hand in the namespace flightbell"]).changed_nothing();
+    stage
+        .fail(&["deploy", "--overlay", "kind"], &["needs the Secret made-by-hand in the namespace flightbell"])
+        .changed_nothing();
 }
 
 #[test]
 fn a_tag_that_cannot_be_part_of_a_name_is_refused() {
     let stage = stage_with_cluster("production");
     for tag in ["V1", "1_2", "-1", "1.", "a-tag-that-is-far-too-long-for-the-name-of-a-pod"] {
-        stage.fail(&["deploy", "--tag", tag], &["cannot be part of a Job's name"]).changed_nothing();
+        stage
+            .fail(&["deploy", "--overlay", "kind", "--tag", tag], &["cannot be part of a Job's name"])
+            .changed_nothing();
     }
 }
 
@@ -109,9 +116,11 @@ fn a_tag_that_cannot_be_part_of_a_name_is_refused() {
 fn a_program_that_can_make_certificates_must_be_there_before_anything_is_changed() {
     let stage = stage_with_cluster("production");
     stage.remove("root/target/debug/flightbell");
-    stage.fail(&["deploy"], &["the program flightbell is not there", "FLIGHTBELL=<path>"]).changed_nothing();
+    stage
+        .fail(&["deploy", "--overlay", "kind"], &["the program flightbell is not there", "FLIGHTBELL=<path>"])
+        .changed_nothing();
     let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/setup_cluster/stand_ins/flightbell");
-    let run = stage.run_with(&["deploy", "--name", "flightbell.test"], &[("FLIGHTBELL", program)]);
+    let run = stage.run_with(&["deploy", "--overlay", "kind", "--name", "flightbell.test"], &[("FLIGHTBELL", program)]);
     assert_eq!(run.code, 0, "{}", run.said);
     let calls = run.calls_of("flightbell certs --dir");
     assert!(calls.len() == 1 && calls[0].contains("--name localhost --name 127.0.0.1 --name ::1"), "{calls:?}");
@@ -125,16 +134,26 @@ fn an_engine_that_cannot_run_the_image_gives_way_to_a_program_that_was_built() {
     let stage = stage_with_cluster("production");
     stage.write("stage/images", "docker.io/flightbell/flightbell:0.1.0\n");
     stage.write("stage/images-do-not-run", "");
-    let run = stage.succeed(&["deploy"]);
+    let run = stage.succeed(&["deploy", "--overlay", "kind"]);
     assert!(!run.calls.iter().any(|call| call.starts_with("docker run") && call.contains("--volume")));
     assert_eq!(run.calls_of("flightbell certs --dir").len(), 1);
+}
+
+#[test]
+fn a_cluster_to_which_nothing_was_deployed_wants_the_overlay_named() {
+    let stage = stage_with_cluster("production");
+    stage.fail(&["deploy"], &["name what is to be: --overlay production"]).changed_nothing();
+    stage.succeed(&["deploy", "--overlay", "kind"]);
+    stage.succeed(&["deploy"]);
 }
 
 #[test]
 fn without_a_cluster_the_ways_to_one_are_told() {
     let stage = Stage::new();
     stage.remove("stage/current-context");
-    stage.fail(&["deploy"], &["names no current cluster", "./setup_cluster.sh up"]).changed_nothing();
+    stage
+        .fail(&["deploy", "--overlay", "kind"], &["names no current cluster", "./setup_cluster.sh up"])
+        .changed_nothing();
 }
 
 #[test]

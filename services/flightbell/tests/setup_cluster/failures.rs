@@ -21,6 +21,26 @@ fn a_cluster_that_cannot_be_made_is_made_anew_the_next_time() {
 }
 
 #[test]
+fn a_cluster_that_was_completed_by_other_means_is_not_deleted() {
+    let stage = Stage::new();
+    stage.succeed(&["up"]);
+    stage.write("home/.local/share/flightbell/cluster/being-made", "");
+    let run = stage.fail(&["up"], &["was completed by other means", "being-made", "./setup_cluster.sh down"]);
+    assert!(!run.called("kind delete"));
+}
+
+#[test]
+fn a_kind_that_cannot_tell_its_clusters_is_not_taken_for_one_without() {
+    let stage = Stage::new();
+    stage.succeed(&["up"]);
+    stage.write("stage/kind-is-blind", "");
+    for command in ["up", "down"] {
+        let run = stage.fail(&[command], &["cannot connect to the engine", "kind does not tell which clusters"]);
+        assert!(!run.called("kind create") && !run.called("kind delete"));
+    }
+}
+
+#[test]
 fn an_interrupted_run_says_how_to_go_on_and_can_be_repeated() {
     let stage = Stage::new();
     stage.write("stage/interrupt", "");
@@ -85,11 +105,14 @@ fn a_migration_that_fails_leaves_the_services_as_they_are_and_is_made_anew_the_n
     stage.succeed(&["up"]);
     let before = stage.read("stage/objects/Deployment/user-manager");
     stage.write("stage/fails-job", "migrate-0-0-9\n");
-    let run = stage.fail(&["deploy", "--tag", "0.0.9"], &["the job migrate-0-0-9 failed", "a line of the log of"]);
+    let run = stage.fail(
+        &["deploy", "--overlay", "kind", "--tag", "0.0.9"],
+        &["the job migrate-0-0-9 failed", "a line of the log of"],
+    );
     assert!(!run.called("applied Deployment"), "{:?}", run.calls_of("applied"));
     assert_eq!(stage.read("stage/objects/Deployment/user-manager"), before);
     stage.remove("stage/fails-job");
-    let run = stage.succeed(&["deploy", "--tag", "0.0.9"]);
+    let run = stage.succeed(&["deploy", "--overlay", "kind", "--tag", "0.0.9"]);
     run.in_order(&[
         "kubectl --context kind-flightbell --namespace flightbell delete job migrate-0-0-9",
         "applied Job/migrate-0-0-9",

@@ -68,9 +68,9 @@ fn deploy_needs_neither_kind_nor_an_engine() {
     stage.succeed(&["up"]);
     stage.remove("bin/kind");
     stage.remove("bin/docker");
-    stage.succeed(&["deploy"]);
+    stage.succeed(&["deploy", "--overlay", "kind"]);
     stage.remove("bin/kubectl");
-    stage.fail(&["deploy"], &["kubectl is missing"]);
+    stage.fail(&["deploy", "--overlay", "kind"], &["kubectl is missing"]);
 }
 
 #[test]
