@@ -259,6 +259,7 @@ stop_node() {
         timeout 40 nsenter "--net=/run/netns/$ns" -- \
             kubectl delete pods --all -A --grace-period=1 >/dev/null 2>&1 || true
     fi
+    for name in "${outside_servers[@]}"; do stop_outside "$name"; done
     stop kubelet
     stop kube-proxy
     if alive containerd; then stop_containers; fi

@@ -4,11 +4,11 @@
 #
 # The place for further roles of a service, such as one for requests and one for background work.
 set -euo pipefail
-passwords=/run/flightbell/postgres
+passwords=${PASSWORDS:-/run/flightbell/postgres}
 services=(user-manager data-collector alert-system notifier)
 
 PGPASSWORD=$(<"$passwords/postgres-password")
-export PGHOST=postgres PGUSER=postgres PGDATABASE=postgres PGPASSWORD PGCONNECT_TIMEOUT=5
+export PGHOST=${PGHOST:-postgres} PGUSER=postgres PGDATABASE=postgres PGPASSWORD PGCONNECT_TIMEOUT=5
 
 until pg_isready --quiet; do
     echo "waiting for PostgreSQL"

@@ -241,3 +241,32 @@ fn the_tree_holds_no_path_of_a_machine() {
         }
     }
 }
+
+/// Whether a text holds what looks like the token of a Telegram bot: its number, and 35 letters, digits, `-` or `_`.
+fn holds_a_token(text: &str) -> bool {
+    let is_secret = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    text.match_indices(':').any(|(at, _)| {
+        let number = text[..at].bytes().rev().take_while(u8::is_ascii_digit).count();
+        (8..=10).contains(&number) && text[at + 1..].bytes().take_while(|byte| is_secret(*byte)).count() == 35
+    })
+}
+
+#[test]
+fn the_tree_holds_no_private_key_and_no_token() {
+    let key = ["-----BEGIN ", "PRIVATE KEY"].concat();
+    let token = ["12345678", ":", &"a".repeat(35)].concat();
+    assert!(holds_a_token(&token) && !holds_a_token("12:34:56 123456789:short"));
+    let mut read = 0;
+    for file in files(".", "") {
+        // Where an operator's own are, which git ignores.
+        let is_ignored = file.ends_with(".env") || file.parent() == Some(&root().join("secrets"));
+        let Ok(text) = fs::read_to_string(&file) else { continue };
+        if is_ignored {
+            continue;
+        }
+        read += 1;
+        let holds_key = text.contains(&key) || text.contains(&key.replace("PRIVATE", "EC PRIVATE"));
+        assert!(!holds_key && !holds_a_token(&text), "{} holds a secret", file.display());
+    }
+    assert!(read > 500, "only {read} files were read");
+}

@@ -47,7 +47,7 @@ pub struct Recipient {
 /// What waits to be fanned out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiting {
-    /// How many readings have not reached all their interests, [`COUNTED`] at most.
+    /// How many readings have not reached all their interests, a hundred thousand at most.
     pub count: i64,
     /// How long ago the oldest of them was stored; zero without one.
     pub oldest_age: Duration,

@@ -69,17 +69,10 @@ impl FromStr for ServerName {
         if let Ok(address) = text.parse::<IpAddr>() {
             return Ok(Self(address.to_string()));
         }
-        let is_label = |label: &str| {
-            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-            (1..=63).contains(&label.len())
-                && label.bytes().all(is_plain)
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-        };
         let below = text.strip_prefix("*.").unwrap_or(text);
         // What ends in a number is an address to every client, and here it is none.
         let is_number = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
-        let is_name = below.split('.').all(is_label) && !below.rsplit('.').next().is_none_or(is_number);
+        let is_name = super::is_dns_name(below) && !below.rsplit('.').next().is_none_or(is_number);
         if is_name && text.len() <= 253 { Ok(Self(text.to_ascii_lowercase())) } else { Err(NotAServerName) }
     }
 }

@@ -21,3 +21,15 @@ fn valid_from_today(params: &mut CertificateParams, time: TimeDelta) {
     params.not_before = midnight(Utc::now() - TimeDelta::days(1));
     params.not_after = midnight(Utc::now() + time);
 }
+
+/// Whether a certificate can hold this as a DNS name: labels of ASCII letters, digits and hyphens.
+fn is_dns_name(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(is_plain)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(is_label)
+}

@@ -179,14 +179,7 @@ fn host_name(name: &[u8]) -> Option<String> {
         return Some(address.to_string());
     }
     let Ok(Host::Domain(name)) = Host::parse(name) else { return None };
-    let is_label = |label: &str| {
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-        (1..=63).contains(&label.len())
-            && label.bytes().all(is_plain)
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    (name.len() <= 253 && name.split('.').all(is_label)).then_some(name)
+    super::is_dns_name(&name).then_some(name)
 }
 
 /// Whether a certificate that was made here has all that one made now would have.
