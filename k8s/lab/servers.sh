@@ -92,7 +92,8 @@ start_kafka() {
             { cat "$folder/format.log" >&2; fail "Kafka's folder cannot be formatted"; }
         touch "$folder/.complete"
     fi
-    start kafka java -Xms96m -Xmx256m -XX:+UseSerialGC -cp "$jars/*" kafka.Kafka "$folder/server.properties"
+    start kafka java -Xms96m -Xmx256m -XX:+UseSerialGC \
+        "-Dlog4j2.configurationFile=$here/../../packaging/kafka/log4j2.properties" -cp "$jars/*" kafka.Kafka "$folder/server.properties"
     until_ok kafka 60 grep -q 'Kafka Server started' "$run/kafka.log"
 }
 
