@@ -279,6 +279,21 @@ wait_for_condition() {
     }
 }
 
+# For every object of a kind, in the order of the overlay.
+wait_for_rollouts() {
+    local name
+    for name in $(objects_of "$1"); do
+        wait_for_rollout "$(printf '%s' "$1" | tr '[:upper:]' '[:lower:]')" "$name"
+    done
+}
+
+wait_for_conditions() {
+    local name
+    for name in $(objects_of "$1"); do
+        wait_for_condition "$2/$name" "$3"
+    done
+}
+
 READY_PODS='{range .items[*]}{.metadata.name}{" "}{.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}'
 
 # Prints what is known of a workload that does not get there, and ends.
@@ -367,15 +382,9 @@ deploy() {
     step "Servers and settings"
     render_for_cluster
     apply_objects "$work/parts/first.yaml" "applied"
-    for name in $(objects_of StatefulSet); do
-        wait_for_rollout statefulset "$name"
-    done
-    for name in $(objects_of Cluster); do
-        wait_for_condition "cluster.postgresql.cnpg.io/$name" Ready
-    done
-    for name in $(objects_of Kafka); do
-        wait_for_condition "kafka.kafka.strimzi.io/$name" Ready
-    done
+    wait_for_rollouts StatefulSet
+    wait_for_conditions Cluster cluster.postgresql.cnpg.io Ready
+    wait_for_conditions Kafka kafka.kafka.strimzi.io Ready
 
     step "Databases"
     for name in $(jobs_like databases); do
@@ -396,13 +405,7 @@ deploy() {
 
     step "Services${tag:+, tag $tag}"
     apply_objects "$work/parts/deployments.yaml" "applied"
-    for name in $(objects_of Deployment); do
-        wait_for_rollout deployment "$name"
-    done
-    for name in $(objects_of Certificate); do
-        wait_for_condition "certificate.cert-manager.io/$name" Ready
-    done
-    for name in $(objects_of Gateway); do
-        wait_for_condition "gateway.gateway.networking.k8s.io/$name" Programmed
-    done
+    wait_for_rollouts Deployment
+    wait_for_conditions Certificate certificate.cert-manager.io Ready
+    wait_for_conditions Gateway gateway.gateway.networking.k8s.io Programmed
 }

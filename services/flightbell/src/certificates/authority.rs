@@ -5,15 +5,14 @@ use std::{collections::BTreeSet, fmt, fs, net::IpAddr, path::Path, str::FromStr}
 
 use anyhow::{Context, bail};
 use chrono::{DateTime, TimeDelta, Utc};
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
-};
+use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rustls::pki_types::CertificateDer;
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName};
 
 use super::{
-    CERTIFICATE, KEY, Pair,
+    CERTIFICATE, KEY, Pair, SERVER_VALID,
     files::{clear_away, read, write},
+    key_pair, of_a_server,
     pair::{chain, parsed, valid_until},
     valid_from_today,
 };
@@ -24,9 +23,6 @@ const LOCK: &str = ".lock";
 
 /// How long an authority is valid. People trust it by hand, so it lives for long.
 const AUTHORITY_VALID: TimeDelta = TimeDelta::days(3650);
-/// How long a server's certificate is valid: as long as browsers accept one from a public authority
-/// (CA/Browser Forum, Baseline Requirements, until March 2026).
-const SERVER_VALID: TimeDelta = TimeDelta::days(397);
 /// A server's certificate is renewed when it has less than this left: a third of its life.
 const RENEW_BEFORE: TimeDelta = TimeDelta::days(132);
 
@@ -151,10 +147,11 @@ fn reason(
         return Ok(Some(Reason::Missing));
     };
     let Some(certificate) = chain.first().and_then(parsed) else { return Ok(Some(Reason::Missing)) };
-    let authority = chain_of(&authority.certificate)?;
-    let key = authority.first().and_then(parsed).context("read ca.pem: it holds no certificate")?;
+    let authority = authority.parsed()?;
     // An authority that was made anew with a kept key has another name, by which clients look for it.
-    if certificate.issuer() != key.subject() || certificate.verify_signature(Some(key.public_key())).is_err() {
+    if certificate.issuer() != authority.subject()
+        || certificate.verify_signature(Some(authority.public_key())).is_err()
+    {
         return Ok(Some(Reason::OtherAuthority));
     }
     if names_in(&certificate) != *names {
@@ -162,10 +159,6 @@ fn reason(
     }
     let is_near = valid_until(&certificate).is_none_or(|end| end - now < RENEW_BEFORE);
     Ok(is_near.then_some(Reason::NearItsEnd))
-}
-
-fn chain_of(pem: &str) -> anyhow::Result<Vec<rustls::pki_types::CertificateDer<'static>>> {
-    chain(pem.as_bytes()).context("read ca.pem: it must be PEM")
 }
 
 fn names_in(certificate: &X509Certificate<'_>) -> BTreeSet<ServerName> {
@@ -182,27 +175,23 @@ fn names_in(certificate: &X509Certificate<'_>) -> BTreeSet<ServerName> {
     names.map(ServerName).collect()
 }
 
-/// An authority: its certificate and its key, both PEM.
+/// An authority: its certificate and its key.
 struct Authority {
-    certificate: String,
-    key: String,
+    certificate: CertificateDer<'static>,
+    key: KeyPair,
 }
 
 impl Authority {
     fn read(folder: &Path) -> anyhow::Result<Option<Self>> {
-        let text = |name: &str| {
-            let path = folder.join(name);
-            let content = read(&path)?.map(String::from_utf8).transpose();
-            content.with_context(|| format!("read {}: it must be PEM", path.display()))
-        };
-        match (text(AUTHORITY)?, text(AUTHORITY_KEY)?) {
-            (Some(certificate), Some(key)) => {
-                let (chain, pair) = (chain_of(&certificate)?, KeyPair::from_pem(&key).context("read ca-key.pem")?);
-                let authority = chain.first().and_then(parsed).context("read ca.pem: it holds no certificate")?;
-                if authority.public_key().subject_public_key.data.as_ref() != pair.public_key_raw() {
+        match (read(&folder.join(AUTHORITY))?, read(&folder.join(AUTHORITY_KEY))?) {
+            (Some(pem), Some(key)) => {
+                let chain = chain(&pem).context("read ca.pem: it must be PEM")?;
+                let certificate = chain.into_iter().next().context("read ca.pem: it holds no certificate")?;
+                let authority = Self { certificate, key: key_pair(key, AUTHORITY_KEY)? };
+                if authority.parsed()?.public_key().subject_public_key.data.as_ref() != authority.key.public_key_raw() {
                     bail!("ca-key.pem is not the key of ca.pem: put back the one that is, or remove both");
                 }
-                Ok(Some(Self { certificate, key }))
+                Ok(Some(authority))
             }
             // A key alone is what a kill left, or what somebody kept: the authority is made with it.
             (None, _) => Ok(None),
@@ -223,25 +212,24 @@ impl Authority {
         // Of two authorities with one name, a client may try the wrong one.
         let name = format!("Flightbell authority {:08x}", rand::random::<u32>());
         params.distinguished_name.push(DnType::CommonName, name);
-        let key = match read(&folder.join(AUTHORITY_KEY))?.map(String::from_utf8) {
-            Some(pem) => {
-                let pem = pem.context("read ca-key.pem: it must be PEM")?;
-                KeyPair::from_pem(&pem).context("read ca-key.pem")?
-            }
+        let key = match read(&folder.join(AUTHORITY_KEY))? {
+            Some(pem) => key_pair(pem, AUTHORITY_KEY)?,
             None => KeyPair::generate().context("make the authority's key")?,
         };
         let certificate = params.self_signed(&key).context("make the authority")?;
-        let made = Self { certificate: certificate.pem(), key: key.serialize_pem() };
         // In this order, since a certificate without its key would stop the next run.
-        write(&folder.join(AUTHORITY_KEY), made.key.as_bytes())?;
-        write(&folder.join(AUTHORITY), made.certificate.as_bytes())?;
-        Ok(made)
+        write(&folder.join(AUTHORITY_KEY), key.serialize_pem().as_bytes())?;
+        write(&folder.join(AUTHORITY), certificate.pem().as_bytes())?;
+        Ok(Self { certificate: certificate.der().clone(), key })
+    }
+
+    fn parsed(&self) -> anyhow::Result<X509Certificate<'_>> {
+        parsed(&self.certificate).context("read ca.pem: it holds no certificate")
     }
 
     /// A certificate for `names`, with a key of its own.
     fn sign(&self, names: &BTreeSet<ServerName>, now: DateTime<Utc>) -> anyhow::Result<Pair> {
-        let chain = chain_of(&self.certificate)?;
-        let end = chain.first().and_then(parsed).as_ref().and_then(valid_until).context("read ca.pem")?;
+        let end = valid_until(&self.parsed()?).context("read the end of ca.pem")?;
         if end - now < SERVER_VALID {
             bail!(
                 "the authority in ca.pem ends on {}, before a certificate that it would sign now: remove ca.pem and \
@@ -249,17 +237,9 @@ impl Authority {
                 end.format("%Y-%m-%d")
             );
         }
-        let key = KeyPair::from_pem(&self.key).context("read ca-key.pem")?;
-        let issuer = Issuer::from_ca_cert_pem(&self.certificate, key).context("read ca.pem")?;
-        let names: Vec<_> = names.iter().map(ToString::to_string).collect();
-        let mut params = CertificateParams::new(names).context("name the certificate")?;
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let issuer = Issuer::from_ca_cert_der(&self.certificate, &self.key).context("read ca.pem")?;
+        let mut params = of_a_server(names.iter().map(ToString::to_string).collect())?;
         params.use_authority_key_identifier_extension = true;
-        valid_from_today(&mut params, SERVER_VALID);
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, "Flightbell");
         let key = KeyPair::generate().context("make a key")?;
         let certificate = params.signed_by(&key, &issuer).context("sign the certificate")?;
         Ok(Pair { certificate: certificate.pem().into_bytes(), key: key.serialize_pem().into_bytes() })

@@ -6,13 +6,36 @@ mod files;
 mod pair;
 pub mod self_signed;
 
+use anyhow::Context;
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
-use rcgen::CertificateParams;
+use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose};
 
 pub use pair::Pair;
 
 const CERTIFICATE: &str = "cert.pem";
 const KEY: &str = "key.pem";
+
+/// How long a server's certificate is valid: as long as browsers accept one from a public authority
+/// (CA/Browser Forum, Baseline Requirements, until March 2026).
+const SERVER_VALID: TimeDelta = TimeDelta::days(397);
+
+/// What the certificate of a server that is asked by `names` says, whoever signs it.
+fn of_a_server(names: Vec<String>) -> anyhow::Result<CertificateParams> {
+    let mut params = CertificateParams::new(names).context("name the certificate")?;
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    valid_from_today(&mut params, SERVER_VALID);
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "Flightbell");
+    Ok(params)
+}
+
+/// A key as PEM text has it. `name` is that of its file.
+fn key_pair(pem: Vec<u8>, name: &str) -> anyhow::Result<KeyPair> {
+    let pem = String::from_utf8(pem).with_context(|| format!("read the key: {name} must be PEM"))?;
+    KeyPair::from_pem(&pem).with_context(|| format!("read the key in {name}"))
+}
 
 /// Makes a certificate valid for `time` from now on, with a day's grace for clients whose clock is behind.
 fn valid_from_today(params: &mut CertificateParams, time: TimeDelta) {

@@ -10,16 +10,15 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use chrono::TimeDelta;
-use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose};
+use rcgen::KeyPair;
 use rustls::pki_types::CertificateDer;
 use url::Host;
 
 use super::{
     CERTIFICATE, KEY, Pair,
     files::{clear_away, read, write},
+    key_pair, of_a_server,
     pair::{chain, together},
-    valid_from_today,
 };
 
 /// Copies of the certificates that were made here.
@@ -29,9 +28,6 @@ const REMEMBERED: &str = "self-signed.pem";
 /// (RFC 5280, sections 4.2.1.3 and 4.2.1.12). Some browsers offer no way past a certificate without.
 const USAGES: [[u8; 5]; 2] = [[0x06, 0x03, 0x55, 0x1d, 0x0f], [0x06, 0x03, 0x55, 0x1d, 0x25]];
 
-/// How long a certificate is valid: as long as browsers accept one from a public authority
-/// (CA/Browser Forum, Baseline Requirements, until March 2026).
-const VALID: TimeDelta = TimeDelta::days(397);
 /// A certificate older than this is replaced at the next start.
 const RENEW_AFTER: Duration = Duration::from_secs(300 * 24 * 3600);
 
@@ -136,20 +132,11 @@ fn close(key: &Path) -> anyhow::Result<()> {
 }
 
 fn make(listen: IpAddr, key: Option<Vec<u8>>) -> anyhow::Result<Pair> {
-    let mut params = CertificateParams::new(names(listen)).context("name the certificate")?;
     // No authority: the one certificate that a client is told to trust is the server's own, and some
     // clients refuse an authority's in its place.
-    params.is_ca = IsCa::ExplicitNoCa;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    valid_from_today(&mut params, VALID);
-    params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, "Flightbell");
+    let params = of_a_server(names(listen))?;
     let key = match key {
-        Some(pem) => {
-            let pem = String::from_utf8(pem).context("read the key: key.pem must be PEM")?;
-            KeyPair::from_pem(&pem).context("read the key")?
-        }
+        Some(pem) => key_pair(pem, KEY)?,
         None => KeyPair::generate().context("make a key")?,
     };
     let certificate = params.self_signed(&key).context("sign the certificate")?;

@@ -122,7 +122,7 @@ fn a_key_of_the_operator_is_never_overwritten() {
 /// What the program before this one made: no usages.
 fn made_by_an_older_program() -> Pair {
     let key = KeyPair::generate().expect("a key");
-    let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("names");
+    let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("names");
     let certificate = params.self_signed(&key).expect("signed");
     Pair { certificate: certificate.pem().into_bytes(), key: key.serialize_pem().into_bytes() }
 }

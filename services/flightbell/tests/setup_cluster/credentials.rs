@@ -6,11 +6,11 @@ use crate::stage::{Stage, TOKEN};
 fn without_a_token_nothing_is_changed_and_the_way_to_one_is_told() {
     let stage = Stage::new();
     for text in ["", "TELEGRAM_BOT_TOKEN=\n", "# TELEGRAM_BOT_TOKEN=1:a\n", "TELEGRAM_BOT_TOKEN= # later\n"] {
-        stage.write("root/.env", text);
+        stage.write("checkout/.env", text);
         let run = stage.fail(&["up"], &["TELEGRAM_BOT_TOKEN is missing", "@BotFather"]);
         run.changed_nothing();
     }
-    stage.remove("root/.env");
+    stage.remove("checkout/.env");
     stage.fail(&["up"], &["TELEGRAM_BOT_TOKEN is missing"]).changed_nothing();
 }
 
@@ -18,7 +18,7 @@ fn without_a_token_nothing_is_changed_and_the_way_to_one_is_told() {
 fn a_token_that_the_cluster_holds_need_not_be_given_again() {
     let stage = Stage::new();
     stage.succeed(&["up"]);
-    stage.remove("root/.env");
+    stage.remove("checkout/.env");
     stage.succeed(&["up"]);
     assert_eq!(stage.secret("notifier", "telegram-bot-token").as_deref(), Some(TOKEN));
 }
@@ -39,10 +39,10 @@ fn values_arrive_as_they_were_meant() {
         ("TELEGRAM_BOT_TOKEN=1:first\nTELEGRAM_BOT_TOKEN=1:last", "1:last"),
     ] {
         let stage = Stage::new();
-        stage.write("root/.env", line);
+        stage.write("checkout/.env", line);
         stage.succeed(&["up"]);
         assert_eq!(stage.secret("notifier", "telegram-bot-token").as_deref(), Some(expected), "{line}");
-        assert!(!stage.path("root/run").exists() && !std::path::Path::new("run").exists());
+        assert!(!stage.path("checkout/run").exists() && !std::path::Path::new("run").exists());
     }
 }
 
@@ -54,7 +54,7 @@ fn a_line_that_cannot_be_read_is_named_by_its_number_and_not_shown() {
         ("TELEGRAM_BOT_TOKEN='hush\n", "the quotes of TELEGRAM_BOT_TOKEN do not end"),
     ] {
         let stage = Stage::new();
-        stage.write("root/.env", text);
+        stage.write("checkout/.env", text);
         let run = stage.fail(&["up"], &[words]);
         assert!(!run.said.contains("hush"), "{}", run.said);
         run.changed_nothing();
@@ -64,9 +64,9 @@ fn a_line_that_cannot_be_read_is_named_by_its_number_and_not_shown() {
 #[test]
 fn open_sky_credentials_are_given_both_or_not_at_all() {
     let stage = Stage::new();
-    stage.write("root/.env", "TELEGRAM_BOT_TOKEN=1:a\nOPEN_SKY_CLIENT_ID=me\n");
+    stage.write("checkout/.env", "TELEGRAM_BOT_TOKEN=1:a\nOPEN_SKY_CLIENT_ID=me\n");
     stage.fail(&["up"], &["OPEN_SKY_CLIENT_ID is given without OPEN_SKY_CLIENT_SECRET"]).changed_nothing();
-    stage.write("root/.env", "TELEGRAM_BOT_TOKEN=1:a\nOPEN_SKY_CLIENT_ID=me\nOPEN_SKY_CLIENT_SECRET='a b'\n");
+    stage.write("checkout/.env", "TELEGRAM_BOT_TOKEN=1:a\nOPEN_SKY_CLIENT_ID=me\nOPEN_SKY_CLIENT_SECRET='a b'\n");
     stage.succeed(&["up"]);
     assert_eq!(stage.secret("data-collector", "open-sky-client-id").as_deref(), Some("me"));
     assert_eq!(stage.secret("data-collector", "open-sky-client-secret").as_deref(), Some("a b"));
@@ -75,8 +75,8 @@ fn open_sky_credentials_are_given_both_or_not_at_all() {
 #[test]
 fn another_file_of_credentials_can_be_named() {
     let stage = Stage::new();
-    stage.write("root/elsewhere", "TELEGRAM_BOT_TOKEN=1:elsewhere\n");
-    let file = stage.path("root/elsewhere").display().to_string();
+    stage.write("checkout/elsewhere", "TELEGRAM_BOT_TOKEN=1:elsewhere\n");
+    let file = stage.path("checkout/elsewhere").display().to_string();
     stage.succeed(&["up", "--env-file", &file]);
     assert_eq!(stage.secret("notifier", "telegram-bot-token").as_deref(), Some("1:elsewhere"));
     stage.fail(&["up", "--env-file", "/nowhere/env"], &["there is no file /nowhere/env"]).changed_nothing();

@@ -42,9 +42,9 @@ fn without_a_tag_the_overlay_says_which_release_runs() {
 #[test]
 fn changing_secrets_keeps_the_release_and_the_overlay_that_run() {
     let stage = stage_with_cluster("production");
-    let mine = stage.path("root/mine");
+    let mine = stage.path("checkout/mine");
     std::fs::create_dir(&mine).unwrap();
-    stage.write("root/mine/kustomization.yaml", "resources: []\n");
+    stage.write("checkout/mine/kustomization.yaml", "resources: []\n");
     stage.succeed(&["deploy", "--overlay", &mine.display().to_string(), "--tag", "1.2.3"]);
     let run = stage.succeed(&["secrets"]);
     assert!(run.calls.iter().any(|call| *call == format!("kubectl kustomize {}", mine.display())), "{:?}", run.calls);
@@ -56,7 +56,7 @@ fn changing_secrets_keeps_the_release_and_the_overlay_that_run() {
 fn without_postgresql_of_its_own_every_missing_address_is_named() {
     let stage = stage_with_cluster("production");
     without_postgres(&stage);
-    stage.write("root/.env", "TELEGRAM_BOT_TOKEN=1:a\nUSER_MANAGER_DATABASE_URL=postgres://a:b@c/d\n");
+    stage.write("checkout/.env", "TELEGRAM_BOT_TOKEN=1:a\nUSER_MANAGER_DATABASE_URL=postgres://a:b@c/d\n");
     let words = "Missing: DATA_COLLECTOR_DATABASE_URL ALERT_SYSTEM_DATABASE_URL NOTIFIER_DATABASE_URL";
     stage.fail(&["deploy", "--overlay", "kind"], &[words]).changed_nothing();
 }
@@ -69,12 +69,12 @@ fn addresses_of_outside_servers_come_from_env_and_are_kept() {
     let env: String = ["USER_MANAGER", "DATA_COLLECTOR", "ALERT_SYSTEM", "NOTIFIER"]
         .map(|service| format!("{service}_DATABASE_URL='{}'\n", address(&service.to_lowercase())))
         .concat();
-    stage.write("root/.env", &format!("TELEGRAM_BOT_TOKEN=1:a\n{env}"));
+    stage.write("checkout/.env", &format!("TELEGRAM_BOT_TOKEN=1:a\n{env}"));
     stage.succeed(&["deploy", "--overlay", "kind"]);
     assert_eq!(stage.secret("alert-system", "database-url"), Some(address("alert_system")));
     assert_eq!(stage.secret("migrate", "notifier-database-url"), Some(address("notifier")));
     assert!(!stage.path("stage/objects/Secret/postgres").exists());
-    stage.remove("root/.env");
+    stage.remove("checkout/.env");
     let run = stage.succeed(&["deploy", "--overlay", "kind"]);
     assert!(!run.called("applied Secret"), "{:?}", run.calls_of("applied"));
 }
@@ -115,7 +115,7 @@ fn a_tag_that_cannot_be_part_of_a_name_is_refused() {
 #[test]
 fn a_program_that_can_make_certificates_must_be_there_before_anything_is_changed() {
     let stage = stage_with_cluster("production");
-    stage.remove("root/target/debug/flightbell");
+    stage.remove("checkout/target/debug/flightbell");
     stage
         .fail(&["deploy", "--overlay", "kind"], &["the program flightbell is not there", "FLIGHTBELL=<path>"])
         .changed_nothing();

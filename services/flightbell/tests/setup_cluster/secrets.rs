@@ -81,7 +81,7 @@ fn another_token_is_taken_over_and_restarts_who_reads_it_and_nobody_else() {
     let stage = Stage::new();
     stage.succeed(&["up"]);
     let before = stage.read("stage/kustomization.yaml");
-    stage.write("root/.env", "TELEGRAM_BOT_TOKEN=9:new\n");
+    stage.write("checkout/.env", "TELEGRAM_BOT_TOKEN=9:new\n");
     let run = stage.succeed(&["secrets"]);
     assert_eq!(run.calls_of("applied Secret"), ["applied Secret/notifier"]);
     assert_eq!(stage.secret("notifier", "telegram-bot-token").as_deref(), Some("9:new"));

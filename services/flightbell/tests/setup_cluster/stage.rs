@@ -65,33 +65,33 @@ impl Stage {
         let stage = Self { folder: TempDir::new().unwrap() };
         let source = Path::new(env!("CARGO_MANIFEST_DIR"));
         let root = source.join("../..");
-        for folder in ["bin", "stage", "home", "tmp", "root/k8s/overlays/kind", "root/packaging/images"] {
+        for folder in ["bin", "stage", "home", "tmp", "checkout/k8s/overlays/kind", "checkout/packaging/images"] {
             fs::create_dir_all(stage.path(folder)).unwrap();
         }
         for name in ["kind", "docker", "curl", "kubectl"] {
             symlink(source.join("tests/setup_cluster/stand_ins").join(name), stage.path("bin").join(name)).unwrap();
         }
-        fs::create_dir_all(stage.path("root/target/debug")).unwrap();
+        fs::create_dir_all(stage.path("checkout/target/debug")).unwrap();
         let program = source.join("tests/setup_cluster/stand_ins/flightbell");
-        symlink(program, stage.path("root/target/debug/flightbell")).unwrap();
+        symlink(program, stage.path("checkout/target/debug/flightbell")).unwrap();
         stage.link_tools();
         for file in ["setup_cluster.sh", "kind-config.yaml", "packaging/images/build.sh", "Dockerfile"] {
-            fs::copy(root.join(file), stage.path("root").join(file)).unwrap();
+            fs::copy(root.join(file), stage.path("checkout").join(file)).unwrap();
         }
-        fs::create_dir(stage.path("root/k8s/setup")).unwrap();
+        fs::create_dir(stage.path("checkout/k8s/setup")).unwrap();
         for entry in fs::read_dir(root.join("k8s/setup")).unwrap() {
             let entry = entry.unwrap();
-            fs::copy(entry.path(), stage.path("root/k8s/setup").join(entry.file_name())).unwrap();
+            fs::copy(entry.path(), stage.path("checkout/k8s/setup").join(entry.file_name())).unwrap();
         }
         for folder in ["crates", "services", "proto", "migrations", "packaging/kafka"] {
-            fs::create_dir_all(stage.path("root").join(folder)).unwrap();
+            fs::create_dir_all(stage.path("checkout").join(folder)).unwrap();
         }
-        stage.write("root/crates/program.rs", "one");
-        stage.write("root/Cargo.toml", "[workspace.package]\nversion = \"0.1.0\"\n[workspace.lints]\n");
-        stage.write("root/Cargo.lock", "");
-        stage.write("root/.dockerignore", "");
-        stage.write("root/k8s/overlays/kind/kustomization.yaml", "resources: []\n");
-        stage.write("root/.env", DOT_ENV);
+        stage.write("checkout/crates/program.rs", "one");
+        stage.write("checkout/Cargo.toml", "[workspace.package]\nversion = \"0.1.0\"\n[workspace.lints]\n");
+        stage.write("checkout/Cargo.lock", "");
+        stage.write("checkout/.dockerignore", "");
+        stage.write("checkout/k8s/overlays/kind/kustomization.yaml", "resources: []\n");
+        stage.write("checkout/.env", DOT_ENV);
         stage.write("stage/kind-version", "0.33.0");
         stage.write("stage/kubectl-version", "1.36.4");
         stage.write("stage/curl-version", "8.5.0");
@@ -159,7 +159,7 @@ impl Stage {
     pub fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Run {
         let calls = self.path("stage/calls");
         fs::write(&calls, "").unwrap();
-        let Output { status, stdout, stderr } = Command::new(self.path("root/setup_cluster.sh"))
+        let Output { status, stdout, stderr } = Command::new(self.path("checkout/setup_cluster.sh"))
             .args(arguments)
             .env_clear()
             .env("PATH", self.path("bin"))

@@ -85,7 +85,7 @@ fn a_changed_program_is_built_loaded_and_rolled_out_under_a_new_tag() {
     let stage = Stage::new();
     stage.succeed(&["up"]);
     let before = stage.read("stage/objects/Deployment/user-manager");
-    stage.write("root/crates/program.rs", "two");
+    stage.write("checkout/crates/program.rs", "two");
     let run = stage.succeed(&["up"]);
     assert_eq!(run.calls_of("docker build").len(), 5);
     assert_eq!(run.calls_of("kind load").len(), 1);
@@ -96,9 +96,9 @@ fn a_changed_program_is_built_loaded_and_rolled_out_under_a_new_tag() {
 #[test]
 fn a_changed_test_builds_nothing() {
     let stage = Stage::new();
-    std::fs::create_dir_all(stage.path("root/crates/a/tests")).unwrap();
+    std::fs::create_dir_all(stage.path("checkout/crates/a/tests")).unwrap();
     stage.succeed(&["up"]);
-    stage.write("root/crates/a/tests/it.rs", "fn changed() {}");
+    stage.write("checkout/crates/a/tests/it.rs", "fn changed() {}");
     let run = stage.succeed(&["up"]);
     assert!(!run.called("docker build"), "{:?}", run.calls_of("docker build"));
 }
@@ -130,8 +130,8 @@ fn podman_takes_the_place_of_docker_where_that_is_missing() {
 #[test]
 fn a_manifest_at_hand_is_taken_in_place_of_a_download_and_held_against_its_checksum() {
     let stage = Stage::new();
-    stage.write("root/envoy.yaml", "kind: Deployment\nmetadata:\n  name: envoy-gateway\n");
-    let manifest = stage.path("root/envoy.yaml").display().to_string();
+    stage.write("checkout/envoy.yaml", "kind: Deployment\nmetadata:\n  name: envoy-gateway\n");
+    let manifest = stage.path("checkout/envoy.yaml").display().to_string();
     let at_hand = ("ENVOY_GATEWAY_MANIFEST", manifest.as_str());
     let run = stage.run_with(&["up"], &[at_hand, ("ENVOY_GATEWAY_SHA256", "0")]);
     assert!(run.code == 1 && run.said.contains("does not have the checksum"), "{}", run.said);
