@@ -27,13 +27,14 @@
 #   ENVOY_GATEWAY_SHA256     its checksum, to be held against
 #   KIND_EXPERIMENTAL_PROVIDER=podman
 #
+# While a run changes a cluster, another one that would do so too ends at once and changes nothing.
 # Running a command again changes nothing that is as it should be, and goes on where an interrupted run stopped.
 # shellcheck disable=SC2034,SC2154 # Variables are shared with the parts in k8s/setup.
 set -euo pipefail
 # Programs keep things in the home folder; where HOME is not set, bash knows it all the same.
 if [ -z "${HOME-}" ]; then HOME=$(cd ~ && pwd) && export HOME; fi
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
-for part in say tools credentials secrets certificates local_cluster deploy check; do
+for part in say lock tools credentials secrets certificates local_cluster deploy check; do
     # shellcheck source=/dev/null
     . "$root/k8s/setup/$part.sh"
 done
@@ -111,6 +112,9 @@ up() {
         wrong_usage "up makes its own cluster: --context belongs to deploy"
     fi
     check_tools_for_up
+    context=$KIND_CONTEXT
+    lock_cluster
+    context=
     overlay=${overlay:-kind}
     find_overlay
     render
@@ -161,6 +165,7 @@ deploy_here() {
     step "The cluster"
     find_context
     check_tools_for_deploy
+    lock_cluster
     server=$(kube version --output=json 2>"$work/kubectl.log" | sed -n '/"serverVersion"/,$p' |
         sed -n 's/.*"gitVersion": *"v\([^"]*\)".*/\1/p' | first_version) || server=
     if [ -z "$server" ]; then

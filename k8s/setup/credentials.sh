@@ -1,5 +1,6 @@
 # shellcheck shell=bash disable=SC2034,SC2154 # Variables are shared with setup_cluster.sh.
-# What the operator gives: keys of .env, or of the environment, which wins. .env is read, never run. Sourced.
+# What the operator gives: keys of .env, or of the environment, which wins. .env is read, never run. Sourced, by
+# setup_cluster.sh and by packaging/compose/secrets.sh.
 
 # Keys that are read; others are left alone.
 CREDENTIALS="TELEGRAM_BOT_TOKEN OPEN_SKY_CLIENT_ID OPEN_SKY_CLIENT_SECRET"
@@ -13,7 +14,7 @@ read_credentials() {
     mkdir -p "$work/given"
     if [ -f "$env_file" ]; then
         read_env_file
-    elif [ -n "$env_file_given" ]; then
+    elif [ -n "${env_file_given-}" ]; then
         fail "there is no file $env_file"
     fi
     for key in $CREDENTIALS; do
@@ -99,6 +100,10 @@ need_telegram_token() {
     if is_given TELEGRAM_BOT_TOKEN || secret_in_cluster_has notifier telegram-bot-token; then
         return
     fi
+    ask_for_telegram_token
+}
+
+ask_for_telegram_token() {
     fail "TELEGRAM_BOT_TOKEN is missing; nothing was changed" \
         "Write to @BotFather in Telegram: /newbot, then a name. It answers with a token. Put it into $env_file:" \
         "TELEGRAM_BOT_TOKEN=<the token>"

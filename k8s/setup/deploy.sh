@@ -325,6 +325,35 @@ explain() {
 
 # ---- Applying
 
+# Deployments for which the overlay says no number of replicas, since an autoscaler does.
+deployments_without_replicas() {
+    awk '
+        function tell() { if (name != "" && !has_replicas) print name }
+        /^---/ { tell(); name = part = ""; has_replicas = 0; next }
+        /^[a-zA-Z]/ { part = $1 }
+        part == "metadata:" && /^  name: / { name = $2 }
+        part == "spec:" && /^  replicas: / { has_replicas = 1 }
+        END { tell() }
+    ' "$work/parts/deployments.yaml"
+}
+
+# When the overlay leaves a number of replicas to an autoscaler, the next apply gives up the field, and the API server
+# would put 1 into it until the autoscaler looks. So another manager takes the field over first, with the number that is
+# there. Where that is refused the number has just changed, and thus is not ours any more.
+hand_replicas_over() {
+    local name replicas
+    for name in $(deployments_without_replicas); do
+        replicas=$(ns get deployment "$name" --ignore-not-found --output=jsonpath='{.spec.replicas}') ||
+            fail "the cluster does not answer"
+        if [ -n "$replicas" ]; then
+            printf 'apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: %s\nspec:\n  replicas: %s\n' \
+                "$name" "$replicas" >"$work/replicas.yaml"
+            ns apply --server-side --field-manager=setup-cluster-replicas --filename "$work/replicas.yaml" \
+                >"$work/apply.log" 2>&1 || warn "replicas of $name: $(sed -n 1p "$work/apply.log")"
+        fi
+    done
+}
+
 # A Job that failed, or that says something else than before, is made anew: its pods cannot be changed.
 clear_job() {
     local job=$1
@@ -404,6 +433,7 @@ deploy() {
     done
 
     step "Services${tag:+, tag $tag}"
+    hand_replicas_over
     apply_objects "$work/parts/deployments.yaml" "applied"
     wait_for_rollouts Deployment
     wait_for_conditions Certificate certificate.cert-manager.io Ready

@@ -161,7 +161,7 @@ delete_kind_cluster() {
     no_problems
     find_engine || fail "$engine_problem"
     context=$KIND_CONTEXT
-    find_kept_folder
+    lock_cluster
     if ! kind_cluster_exists; then
         note "there is no cluster $KIND_CLUSTER"
         return

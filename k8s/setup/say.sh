@@ -41,11 +41,30 @@ confirm() {
 # What is secret on its way to the cluster lies in here as files, so that it is never an argument of a process.
 make_work_folder() {
     umask 077
-    work=$(mktemp -d "${TMPDIR:-/tmp}/flightbell.XXXXXX") || fail "no temporary folder can be made"
+    remove_left_work_folders
+    work=$(mktemp -d "${TMPDIR:-/tmp}/flightbell.$$.XXXXXX") || fail "no temporary folder can be made"
     work=$(cd "$work" && pwd -P)
     trap finish EXIT
     trap 'trap - INT; printf "\ninterrupted: run the same command again to go on\n" >&2; exit 130' INT
     trap 'exit 143' TERM
+}
+
+# Those of this user's runs that were killed. A folder has the number of its process in its name.
+remove_left_work_folders() {
+    local folder process
+    for folder in "${TMPDIR:-/tmp}"/flightbell.[0-9]*.??????; do
+        process=${folder##*/flightbell.}
+        process=${process%.*}
+        case $process in *[!0-9]*) continue ;; esac
+        if [ -d "$folder" ] && [ ! -L "$folder" ] && [ -O "$folder" ] && ! is_running "$process"; then
+            rm -rf "$folder"
+        fi
+    done
+}
+
+# Whether the process $1 is there, and is another. Its number may have been given to another program meanwhile.
+is_running() {
+    [ "$1" != "$$" ] && kill -0 "$1" 2>/dev/null
 }
 
 finish() {
@@ -57,6 +76,11 @@ finish() {
         kill "$child" 2>/dev/null || true
     done
     rm -rf "$work"
-    remove_checked_person
+    if [ -n "${checked_person-}" ]; then
+        remove_checked_person
+    fi
+    if [ -n "${lock-}" ]; then
+        unlock_cluster
+    fi
     exit "$status"
 }

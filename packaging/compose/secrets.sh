@@ -1,23 +1,18 @@
 #!/bin/bash
 # Makes the secrets of compose.yaml in ./secrets: random passwords, the URLs of the databases, the token of the Telegram
-# bot, and OpenSky's credentials where there are any. Running it again keeps every password;
-# the token and the credentials are replaced when the environment or .env names others.
+# bot, and OpenSky's credentials where there are any. Running it again keeps every password; the token and the
+# credentials are replaced when the environment or .env names others. The code that reads .env is setup_cluster.sh's.
 #   TELEGRAM_BOT_TOKEN                           needed the first time, from the environment or .env
 #   OPEN_SKY_CLIENT_ID, OPEN_SKY_CLIENT_SECRET   both or neither
+# shellcheck disable=SC2034,SC2154 # Variables are shared with the parts in k8s/setup.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 folder=$root/secrets
-
-# A setting from the environment, or else from .env. The file is read, not run.
-setting() {
-    local key=$1 value=${!1:-}
-    if [ -z "$value" ] && [ -e "$root/.env" ]; then
-        value=$(sed -nE "s/^(export )?$key=//p" "$root/.env" | tail -n 1)
-        value=${value%$'\r'}
-        if [[ $value =~ ^\"(.*)\"$ || $value =~ ^\'(.*)\'$ ]]; then value=${BASH_REMATCH[1]}; fi
-    fi
-    printf '%s' "$value"
-}
+env_file=$root/.env
+for part in say credentials; do
+    # shellcheck source=/dev/null
+    . "$root/k8s/setup/$part.sh"
+done
 
 # Whole or not at all: a file that an interrupted run had begun would be kept by the next one.
 put() {
@@ -32,25 +27,20 @@ password() {
 
 same() { [ -e "$folder/$1" ] && [ "$(<"$folder/$1")" = "$2" ]; }
 
-# What an operator gives, taken over when it is new.
-given() {
+# What is to stand in a file, taken over when it is new.
+take_over() {
     if [ -n "$2" ] && ! same "$1" "$2"; then put "$1" "$2"; fi
 }
 
-refuse() {
-    echo "$1" >&2
-    exit 1
+# What an operator gives, in a file.
+take_over_given() {
+    if is_given "$2"; then take_over "$1" "$(<"$work/given/$2")"; fi
 }
 
-token=$(setting TELEGRAM_BOT_TOKEN)
-client_id=$(setting OPEN_SKY_CLIENT_ID)
-client_secret=$(setting OPEN_SKY_CLIENT_SECRET)
-if [ -z "$token" ] && ! [ -s "$folder/telegram-bot-token" ]; then
-    refuse "TELEGRAM_BOT_TOKEN is missing: get one from @BotFather in Telegram (/newbot), put the line
-TELEGRAM_BOT_TOKEN=... into $root/.env or set it in the environment, and run this again"
-fi
-if [ "${client_id:+set}" != "${client_secret:+set}" ]; then
-    refuse "OPEN_SKY_CLIENT_ID and OPEN_SKY_CLIENT_SECRET must be set together, or neither for anonymous access"
+make_work_folder
+read_credentials
+if ! is_given TELEGRAM_BOT_TOKEN && ! [ -s "$folder/telegram-bot-token" ]; then
+    ask_for_telegram_token
 fi
 
 # Compose mounts the files with their owner and mode, and the containers' users are others than who runs this. So the
@@ -64,11 +54,11 @@ password grafana-admin-password
 for service in user-manager data-collector alert-system notifier; do
     password "$service-password"
     name=${service//-/_}
-    given "$service-database-url" "postgres://$name:$(<"$folder/$service-password")@postgres:5432/$name"
+    take_over "$service-database-url" "postgres://$name:$(<"$folder/$service-password")@postgres:5432/$name"
 done
-given telegram-bot-token "$token"
-given open-sky-client-id "$client_id"
-given open-sky-client-secret "$client_secret"
+take_over_given telegram-bot-token TELEGRAM_BOT_TOKEN
+take_over_given open-sky-client-id OPEN_SKY_CLIENT_ID
+take_over_given open-sky-client-secret OPEN_SKY_CLIENT_SECRET
 
 if [ -s "$folder/open-sky-client-id" ] && [ -s "$folder/open-sky-client-secret" ]; then
     echo "OpenSky's credentials are used with: docker compose -f compose.yaml -f packaging/compose/opensky.yaml up -d"

@@ -76,6 +76,12 @@ impl MigrationError {
         }
     }
 
+    /// Whether it stays so until another version of the program comes, so that repeating cannot help.
+    #[must_use]
+    pub const fn is_of_this_version(&self) -> bool {
+        matches!(self, Self::Newer { .. } | Self::Unknown(_) | Self::Changed(_))
+    }
+
     fn of(error: MigrateError, migrations: &Migrator) -> Self {
         match error {
             MigrateError::VersionMissing(version) => unknown(version, migrations),

@@ -17,8 +17,9 @@ const HTTP_PORT: u16 = 5000;
     version,
     about = "Watches airports for people: a message when a threshold is crossed, and only then",
     after_help = "Exit codes: 0 after a clean end, 1 when something failed, 2 for arguments or settings that cannot \
-                  be used, 130 when a second Ctrl-C cut a stop short. `doctor` exits with 1 when it found something \
-                  that must be mended.\nSettings come from the environment: see the README."
+                  be used, 3 when a database needs another version of `migrate`, 130 when a second Ctrl-C cut a stop \
+                  short. `doctor` exits with 1 when it found something that must be mended.\nSettings come from the \
+                  environment: see the README."
 )]
 pub struct Cli {
     /// What to do.

@@ -34,7 +34,10 @@ pub async fn run(services: ServiceList) -> ExitCode {
     // Whatever the umask lets others do: nothing that this process or its servers make can be changed by them.
     let umask = rustix::process::umask(Mode::empty());
     rustix::process::umask(umask | Mode::WGRP | Mode::WOTH);
-    runtime::exit_code(run_command(cli::parse(services), services).await)
+    let ended = run_command(cli::parse(services), services).await;
+    let needs_other_version = ended.as_ref().is_err_and(anyhow::Error::is::<migrate::OtherVersionNeeded>);
+    let code = runtime::exit_code(ended);
+    if needs_other_version { ExitCode::from(migrate::EXIT_OTHER_VERSION) } else { code }
 }
 
 async fn run_command(command: Command, services: ServiceList) -> anyhow::Result<()> {

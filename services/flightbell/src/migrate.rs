@@ -11,6 +11,9 @@ use sqlx::migrate::Migrator;
 
 use crate::{cli, services::ServiceList};
 
+/// The exit code of `flightbell migrate` when repeating cannot help: a database was migrated by a newer version, or has
+/// migrations that are not those of this program. `podFailurePolicy` of the Job in `k8s/base/migrate.yaml` names it.
+pub const EXIT_OTHER_VERSION: u8 = 3;
 /// The key of a database where one service is meant, as the services themselves call it.
 const DATABASE_URL: &str = "DATABASE_URL";
 /// How long a database may be away, or be migrated by another process, before this gives up.
@@ -24,19 +27,40 @@ struct Target {
     database: Database,
 }
 
+/// Each database that is not up to date, and why, where at least one of them needs another version of this program.
+#[derive(Debug)]
+pub struct OtherVersionNeeded(String);
+
+impl std::fmt::Display for OtherVersionNeeded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for OtherVersionNeeded {}
+
 /// Migrates the databases of the services that are named, or of all.
 ///
 /// # Errors
-/// Settings that cannot be used; or each database that is not up to date, and why. The others are.
+/// Settings that cannot be used; or each database that is not up to date, and why. The others are. It is
+/// [`OtherVersionNeeded`] when repeating cannot help.
 pub async fn run(args: cli::Migrate, services: ServiceList, vars: &dyn Vars) -> anyhow::Result<()> {
     let mut failures = Vec::new();
+    let mut needs_other_version = false;
     for target in targets(&args, services, vars)? {
         match migrate(&target).await {
             Ok(applied) => say(&target, &applied),
-            Err(error) => failures.push(format!("{}: {error}", target.service)),
+            Err(error) => {
+                needs_other_version |= error.is_of_this_version();
+                failures.push(format!("{}: {error}", target.service));
+            }
         }
     }
-    if failures.is_empty() { Ok(()) } else { bail!("migrate {}", failures.join("\nerror: migrate ")) }
+    if failures.is_empty() {
+        return Ok(());
+    }
+    let failures = format!("migrate {}", failures.join("\nerror: migrate "));
+    if needs_other_version { Err(OtherVersionNeeded(failures).into()) } else { bail!(failures) }
 }
 
 async fn migrate(target: &Target) -> Result<Vec<i64>, MigrationError> {

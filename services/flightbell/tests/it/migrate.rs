@@ -1,10 +1,11 @@
 //! `flightbell migrate`, and programs that are older than their databases.
 
-use flightbell::SERVICES;
+use flightbell::{SERVICES, migrate::EXIT_OTHER_VERSION};
 use sqlx::{
     AssertSqlSafe, Executor as _, SqlSafeStr as _,
     migrate::{Migration, MigrationType, Migrator},
 };
+use tokio::process::Command;
 
 use crate::{commands::run, deployment::folder, program};
 
@@ -60,7 +61,7 @@ async fn what_a_newer_version_migrated_is_refused_at_once_by_every_service_and_c
     let mut of_all = environment(&databases);
     let words = "was migrated by a newer version (it has migration 9000";
     let (code, said) = run(&["migrate"], &of_all).await;
-    assert_eq!(code, 1, "{said}");
+    assert_eq!(code, i32::from(EXIT_OTHER_VERSION), "{said}");
     assert_eq!(said.matches(words).count(), SERVICES.len(), "each is named: {said}");
 
     let shared = [
@@ -89,7 +90,7 @@ async fn what_a_newer_version_migrated_is_refused_at_once_by_every_service_and_c
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_arguments_and_databases_that_are_away_end_migrate_with_their_own_codes() {
+async fn wrong_arguments_and_databases_in_disorder_end_migrate_with_their_own_codes() {
     let (code, said) = run(&["migrate", "cook"], &[]).await;
     assert_eq!(code, 2, "{said}");
     assert!(said.contains("there is no service \"cook\" with a database: there are user-manager,"), "{said}");
@@ -102,4 +103,31 @@ async fn wrong_arguments_and_databases_that_are_away_end_migrate_with_their_own_
     // One that fails does not keep the others back.
     assert!(said.contains("migrate user-manager: ") && said.contains("already exists"), "{said}");
     assert!(said.contains("notifier: applied migrations"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_that_was_applied_in_another_form_ends_migrate_as_a_newer_version_does() {
+    let changed = testkit::empty_database().await;
+    let fresh = testkit::empty_database().await;
+    let environment =
+        [("NOTIFIER_DATABASE_URL", changed.url.clone()), ("USER_MANAGER_DATABASE_URL", fresh.url.clone())];
+    let (code, said) = run(&["migrate", "notifier"], &environment).await;
+    assert_eq!(code, 0, "{said}");
+    changed.pool.execute("UPDATE _sqlx_migrations SET checksum = '\\x00' WHERE version = 1").await.expect("changed");
+    let (code, said) = run(&["migrate", "notifier", "user-manager"], &environment).await;
+    assert_eq!(code, i32::from(EXIT_OTHER_VERSION), "{said}");
+    assert!(said.contains("migration 1 was applied in another form"), "{said}");
+    assert!(said.contains("user-manager: applied migrations"), "{said}");
+}
+
+/// This one takes the whole minute for which `migrate` waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_away_ends_migrate_with_the_code_of_what_is_worth_repeating() {
+    let mut migrate = Command::new(program::binary("flightbell").await);
+    migrate.args(["migrate", "notifier"]).env_clear().env("DATABASE_URL", "postgres://a@127.0.0.1:1/a");
+    let ended = tokio::time::timeout(2 * program::PATIENCE, migrate.kill_on_drop(true).output()).await;
+    let output = ended.expect("it ends").expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("migrate notifier: "), "{said}");
 }

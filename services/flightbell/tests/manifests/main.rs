@@ -7,6 +7,7 @@ mod alerts;
 mod environment;
 mod images;
 mod kafka;
+mod migrate;
 mod network;
 mod rendered;
 mod security;

@@ -80,6 +80,20 @@ fn addresses_of_outside_servers_come_from_env_and_are_kept() {
 }
 
 #[test]
+fn replicas_that_the_overlay_leaves_to_an_autoscaler_stay_as_they_are() {
+    let stage = stage_with_cluster("production");
+    let deploy = ["deploy", "--overlay", "kind"];
+    let run = stage.succeed(&deploy);
+    assert!(!run.called("handed over"), "nothing runs yet");
+    assert!(!stage.succeed(&deploy).called("handed over"), "the overlay says the numbers");
+    let notifier = "  name: notifier\n  namespace: flightbell\nspec:\n";
+    stage.replace("stage/rendered.yaml", &format!("{notifier}  replicas: 2\n"), notifier);
+    let run = stage.succeed(&deploy);
+    assert_eq!(run.calls_of("handed over"), ["handed over Deployment/notifier with 2"]);
+    run.in_order(&["handed over Deployment/notifier", "applied Deployment/notifier"]);
+}
+
+#[test]
 fn an_overlay_that_does_not_build_says_why_and_changes_nothing() {
     let stage = stage_with_cluster("production");
     stage.write("stage/kustomize-says", "error: nobody has to sign in yet: switch on the line open-entry\n");

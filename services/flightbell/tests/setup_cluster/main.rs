@@ -2,9 +2,11 @@
 
 #![cfg(test)]
 
+mod compose;
 mod credentials;
 mod deploy;
 mod failures;
+mod lock;
 mod secrets;
 mod stage;
 mod tools;

@@ -11,7 +11,7 @@ use std::{
 use tempfile::TempDir;
 
 /// What the script may use of the machine beside the stand-ins.
-const TOOLS: [&str; 30] = [
+const TOOLS: [&str; 33] = [
     "awk",
     "base64",
     "bash",
@@ -31,11 +31,14 @@ const TOOLS: [&str; 30] = [
     "mkdir",
     "mktemp",
     "mv",
+    "od",
     "rm",
+    "rmdir",
     "sed",
     "sh",
     "sha256sum",
     "shasum",
+    "sleep",
     "sort",
     "tail",
     "touch",
@@ -43,6 +46,12 @@ const TOOLS: [&str; 30] = [
     "uname",
     "wc",
 ];
+/// The script.
+const SETUP_CLUSTER: &str = "setup_cluster.sh";
+/// The one that does for Compose what `setup_cluster.sh` does with Secrets, and reads `.env` with the same code.
+pub const COMPOSE_SECRETS: &str = "packaging/compose/secrets.sh";
+/// The lock of the cluster that `up` makes.
+pub const LOCK: &str = "home/.local/share/flightbell/cluster/.lock";
 /// A token with what shells and YAML stumble over.
 pub const TOKEN: &str = "123456:AA \"b'c #d=$HOME\\e";
 /// That token, as it stands in `.env`.
@@ -65,7 +74,15 @@ impl Stage {
         let stage = Self { folder: TempDir::new().unwrap() };
         let source = Path::new(env!("CARGO_MANIFEST_DIR"));
         let root = source.join("../..");
-        for folder in ["bin", "stage", "home", "tmp", "checkout/k8s/overlays/kind", "checkout/packaging/images"] {
+        for folder in [
+            "bin",
+            "stage",
+            "home",
+            "tmp",
+            "checkout/k8s/overlays/kind",
+            "checkout/packaging/images",
+            "checkout/packaging/compose",
+        ] {
             fs::create_dir_all(stage.path(folder)).unwrap();
         }
         for name in ["kind", "docker", "curl", "kubectl"] {
@@ -75,7 +92,7 @@ impl Stage {
         let program = source.join("tests/setup_cluster/stand_ins/flightbell");
         symlink(program, stage.path("checkout/target/debug/flightbell")).unwrap();
         stage.link_tools();
-        for file in ["setup_cluster.sh", "kind-config.yaml", "packaging/images/build.sh", "Dockerfile"] {
+        for file in [SETUP_CLUSTER, COMPOSE_SECRETS, "kind-config.yaml", "packaging/images/build.sh", "Dockerfile"] {
             fs::copy(root.join(file), stage.path("checkout").join(file)).unwrap();
         }
         fs::create_dir(stage.path("checkout/k8s/setup")).unwrap();
@@ -157,19 +174,29 @@ impl Stage {
 
     /// Runs the script with more in its environment.
     pub fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Run {
-        let calls = self.path("stage/calls");
-        fs::write(&calls, "").unwrap();
-        let Output { status, stdout, stderr } = Command::new(self.path("checkout/setup_cluster.sh"))
+        self.run_script(SETUP_CLUSTER, arguments, environment)
+    }
+
+    /// A script of the checkout on this machine, not started yet.
+    pub fn command(&self, script: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.path("checkout").join(script));
+        command
             .args(arguments)
             .env_clear()
             .env("PATH", self.path("bin"))
             .env("HOME", self.path("home"))
             .env("TMPDIR", self.path("tmp"))
             .env("STAGE", self.path("stage"))
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a script of the checkout, and leaves nothing of it in its temporary folder.
+    pub fn run_script(&self, script: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Run {
+        let calls = self.path("stage/calls");
+        fs::write(&calls, "").unwrap();
+        let mut command = self.command(script, arguments);
+        let Output { status, stdout, stderr } = command.envs(environment.iter().copied()).output().unwrap();
         let said = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
         let left: Vec<_> = fs::read_dir(self.path("tmp")).unwrap().collect();
         assert!(left.is_empty(), "left in the temporary folder: {left:?}\n{said}");
