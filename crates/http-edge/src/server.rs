@@ -11,7 +11,8 @@ use runtime::{ServiceRuntime, listen::Listen};
 use utoipa::openapi::OpenApi;
 
 use super::{
-    PathParam, Problem, RouteAccess, RouteTable, bounded, route_differences, serve_connections, with_middleware,
+    ConnectionLimits, PathParam, Problem, RouteAccess, RouteTable, bounded, route_differences,
+    serve_connections_within, with_middleware,
 };
 use crate::admin;
 
@@ -33,7 +34,7 @@ pub struct Routes {
 }
 
 /// Serves `routes` with and without the service's prefix, beside `/ping`, the API's description and
-/// the admin routes, until the service stops. Answers the address.
+/// the admin routes, until the service stops and its lame duck is over. Answers the address.
 ///
 /// # Errors
 /// When a call does not say what it needs, or the address cannot be bound.
@@ -41,8 +42,9 @@ pub async fn serve(runtime: &ServiceRuntime, listen: Listen, routes: Routes) -> 
     let app = app(runtime, routes)?;
     let (listener, addr) = listen.bind(runtime.service, "HTTP").await?;
     let stopping = runtime.tasks.stopping().clone();
+    let limits = ConnectionLimits { lame_duck: runtime.lame_duck, ..ConnectionLimits::of_a_service() };
     runtime.tasks.spawn("http", async move {
-        serve_connections(listener, None, app, stopping).await;
+        serve_connections_within(limits, listener, None, app, stopping).await;
         Ok(())
     });
     Ok(addr)

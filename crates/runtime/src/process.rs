@@ -50,17 +50,20 @@ pub struct ServiceRuntime {
     pub tasks: Tasks,
     /// The time.
     pub clock: Clock,
+    /// How long servers of HTTP go on answering once the service stops, so that callers move to another replica.
+    pub lame_duck: Duration,
 }
 
 impl ServiceRuntime {
-    /// A runtime that stops with `stopping`.
+    /// A runtime that stops with `stopping`, without a lame duck.
     #[must_use]
     pub fn new(service: &'static str, stopping: CancellationToken, clock: Clock) -> Self {
         let registry = Registry::new();
         if let Err(error) = metrics::register_build_info(&registry, service) {
             tracing::error!("register build_info: {error}");
         }
-        Self { service, registry, readiness: Readiness::default(), tasks: Tasks::new(stopping), clock }
+        let (readiness, tasks) = (Readiness::default(), Tasks::new(stopping));
+        Self { service, registry, readiness, tasks, clock, lame_duck: Duration::ZERO }
     }
 
     /// How the service is. One that stops is not ready, however its parts are.
@@ -75,6 +78,7 @@ impl ServiceRuntime {
 pub struct Process {
     telemetry: Telemetry,
     stopping: CancellationToken,
+    lame_duck: Duration,
     forced_exit_hooks: ForcedExitHooks,
     runtimes: Vec<ServiceRuntime>,
     starting: Mutex<Vec<HealthPart>>,
@@ -93,7 +97,14 @@ impl Process {
         let stopping = CancellationToken::new();
         let forced_exit_hooks = ForcedExitHooks::default();
         watch_signals(stopping.clone(), forced_exit_hooks.clone())?;
-        Ok(Self { telemetry, stopping, forced_exit_hooks, runtimes: Vec::new(), starting: Mutex::default() })
+        Ok(Self {
+            telemetry,
+            stopping,
+            lame_duck: config.lame_duck,
+            forced_exit_hooks,
+            runtimes: Vec::new(),
+            starting: Mutex::default(),
+        })
     }
 
     /// Does `hook` should a second signal cut the stop short. It may not wait for anything.
@@ -104,7 +115,8 @@ impl Process {
     /// A runtime for one service of this process. `/readyz` says that it is starting until
     /// [`Process::started`], or [`Process::run`].
     pub fn runtime(&mut self, service: &'static str, clock: Clock) -> ServiceRuntime {
-        let runtime = ServiceRuntime::new(service, self.stopping.clone(), clock);
+        let mut runtime = ServiceRuntime::new(service, self.stopping.clone(), clock);
+        runtime.lame_duck = self.lame_duck;
         let part = runtime.readiness.part("start", Criticality::Required, "is not complete yet");
         self.starting.lock().unwrap_or_else(PoisonError::into_inner).push(part);
         self.runtimes.push(runtime.clone());

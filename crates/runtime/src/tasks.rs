@@ -9,8 +9,9 @@ use std::{
 use anyhow::{Context, anyhow};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// How long the tasks of a process may take to finish what is in flight.
-pub const STOP_LIMIT: Duration = Duration::from_secs(18);
+/// How long the tasks of a process may take to finish what is in flight: longer than a server's lame duck and drain
+/// together.
+pub const STOP_LIMIT: Duration = Duration::from_secs(19);
 
 /// How long a task of [`Tasks::spawn_droppable`] may take to end by itself.
 const GRACE: Duration = Duration::from_secs(5);

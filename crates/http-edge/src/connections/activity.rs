@@ -35,6 +35,8 @@ pub(super) struct Activity {
     state: Mutex<State>,
     /// Whether the connection speaks another protocol than HTTP from now on, such as WebSocket.
     is_upgraded: AtomicBool,
+    /// Cancelled when the first request has come over HTTP/2.
+    http_2: CancellationToken,
     /// Cancelled when an upgraded connection is to break: its socket belongs to a handler then.
     broken: CancellationToken,
     /// Cancelled when the socket has been closed.
@@ -67,7 +69,10 @@ impl Activity {
     /// A request has come; it is being worked on until the answer is dropped.
     pub(super) fn begin(self: &Arc<Self>, version: Version) -> Running {
         let mut state = self.state();
-        state.latest = Some(Asked { version, at: Instant::now() });
+        let latest = state.latest.replace(Asked { version, at: Instant::now() });
+        if latest.is_none() && version == Version::HTTP_2 {
+            self.http_2.cancel();
+        }
         state.running += 1;
         state.asked += 1;
         Running { activity: self.clone(), is_answered: false }
@@ -75,6 +80,16 @@ impl Activity {
 
     pub(super) fn latest(&self) -> Option<Asked> {
         self.state().latest
+    }
+
+    /// Ends when a request has come over HTTP/2, and never on a connection of HTTP/1.
+    pub(super) async fn asked_over_http_2(&self) {
+        self.http_2.cancelled().await;
+    }
+
+    /// Whether its caller has asked something, and may ask more.
+    pub(super) fn is_used(&self) -> bool {
+        self.latest().is_some() && !self.is_upgraded()
     }
 
     /// Whether nothing is under way, so that the connection can be closed without harm.

@@ -4,6 +4,11 @@
 //! and some memory. So there is a bound to how many connections there are, and each step has its time: the handshake,
 //! the first request's head, every later head, and each piece of an answer. Bodies have theirs further in.
 //!
+//! HTTP/1.1 has no way to say that a connection which rests is about to be closed: a request that is on its way just
+//! then is lost. So a server that stops can first be a lame duck for a while: it answers as before, also on new
+//! connections, and each answer asks its caller to use another connection for the next request (`Connection: close`),
+//! which finds a server that stays. HTTP/2 can say it (GOAWAY), and does at once.
+//!
 //! A connection that is upgraded to another protocol, such as WebSocket, belongs to the handler from then on. It keeps
 //! its place, and is still closed when its caller takes nothing or when we stop.
 
@@ -16,7 +21,8 @@ use axum::{
     Router,
     body::Body,
     extract::{ConnectInfo, Request},
-    response::IntoResponse,
+    http::{HeaderValue, header},
+    response::{IntoResponse, Response},
 };
 use hyper::{StatusCode, Version, body::Incoming};
 use hyper_util::{
@@ -30,7 +36,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -60,7 +66,13 @@ pub struct ConnectionLimits {
     /// The time for taking a piece of an answer. An answer that takes its time to come, such as a
     /// stream of events, is not meant: only what the caller lets lie.
     pub answer: Duration,
-    /// The time for what is under way when we stop. An upgraded connection has half of it.
+    /// How long, once we stop, connections of HTTP/1 that rest are left open and new ones are accepted, so
+    /// that callers move to another server without a lost request. Each answer meanwhile ends its
+    /// connection; the period ends as soon as no connection is left on which anything was asked. Zero where
+    /// nobody takes over, and where nobody needs it: gRPC is HTTP/2, which announces its end, and the admin
+    /// port lives as long as the process.
+    pub lame_duck: Duration,
+    /// The time for what is under way when we stop, after the lame duck. An upgraded connection has half of it.
     pub drain: Duration,
     /// HTTP/2 alone, on connections that may rest for ever: callers are other services of ours.
     pub is_grpc: bool,
@@ -75,6 +87,7 @@ impl ConnectionLimits {
             connections_of_an_address: usize::MAX,
             head: Duration::from_secs(30),
             answer: Duration::from_secs(30),
+            lame_duck: Duration::ZERO,
             drain: Duration::from_secs(10),
             is_grpc: false,
         }
@@ -137,8 +150,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How often the log says that callers are refused.
 const REFUSALS_LOGGED: Duration = Duration::from_secs(60);
 
-/// Serves `app` within the limits of a service, over TLS where `tls` says how, until `stopping`. Then
-/// requests that are under way may take ten more seconds.
+/// Serves `app` within the limits of a service, over TLS where `tls` says how, until `stopping`, without a lame
+/// duck. Then requests that are under way may take ten more seconds.
 pub async fn serve_connections(
     listener: TcpListener,
     tls: Option<Arc<rustls::ServerConfig>>,
@@ -148,8 +161,8 @@ pub async fn serve_connections(
     serve_connections_within(ConnectionLimits::of_a_service(), listener, tls, app, stopping).await;
 }
 
-/// Serves `app` within `limits`, over TLS where `tls` says how, until `stopping`. A caller for whom there
-/// is no place reads 503 with `Retry-After`; over TLS its connection is closed.
+/// Serves `app` within `limits`, over TLS where `tls` says how, until `stopping` and the lame duck after it. A caller for
+/// whom there is no place reads 503 with `Retry-After`; over TLS its connection is closed.
 pub async fn serve_connections_within(
     limits: ConnectionLimits,
     listener: TcpListener,
@@ -161,12 +174,13 @@ pub async fn serve_connections_within(
     let slots = Slots::new(limits.connections, limits.connections_of_an_address);
     let mut refusals = Refusals::new();
     let mut connections = JoinSet::new();
-    let mut last_call = pin!(last_call(&stopping));
+    let no_more = CancellationToken::new();
+    let mut lame_duck = pin!(lame_duck(&stopping, limits, &slots));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             Some(_) = connections.join_next() => continue,
-            () = last_call.as_mut() => break,
+            () = lame_duck.as_mut() => break,
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -178,7 +192,7 @@ pub async fn serve_connections_within(
                     refusals.refuse(stream, tls.is_none() && !limits.is_grpc, &mut connections);
                     continue;
                 };
-                let caller = Caller { peer, slot, stopping: stopping.clone(), limits };
+                let caller = Caller { peer, slot, stopping: stopping.clone(), no_more: no_more.clone(), limits };
                 connections.spawn(accept_connection(stream, tls.clone(), app.clone(), caller));
             }
             Err(error) => {
@@ -189,6 +203,7 @@ pub async fn serve_connections_within(
         }
     }
     drop(listener);
+    no_more.cancel();
     let drained = timeout(limits.drain, async { while connections.join_next().await.is_some() {} });
     if drained.await.is_err() {
         tracing::warn!("cut off {} connections that did not end in time", connections.len());
@@ -252,11 +267,29 @@ async fn last_call(stopping: &CancellationToken) {
     sleep(LAST_CALL).await;
 }
 
+/// Ends with the lame duck that `stopping` begins: not before the last call, and afterwards as soon as nobody uses a
+/// connection any more.
+async fn lame_duck(stopping: &CancellationToken, limits: ConnectionLimits, slots: &Slots) {
+    stopping.cancelled().await;
+    let end = Instant::now() + limits.lame_duck;
+    sleep(LAST_CALL).await;
+    let unused = async {
+        // A look costs little, and there are few.
+        while slots.are_used() {
+            sleep(LAST_CALL).await;
+        }
+    };
+    // Whether time or callers have run out is all the same.
+    drop(timeout_at(end, unused).await);
+}
+
 /// What belongs to one connection.
 struct Caller {
     peer: SocketAddr,
     slot: Slot,
     stopping: CancellationToken,
+    /// Cancelled when the lame duck is over.
+    no_more: CancellationToken,
     limits: ConnectionLimits,
 }
 
@@ -266,7 +299,7 @@ async fn accept_connection(stream: TcpStream, tls: Option<TlsAcceptor>, app: Rou
     let shaken = tokio::select! {
         biased;
         shaken = timeout(caller.limits.head, tls.accept(stream)) => shaken,
-        () = caller.stopping.cancelled() => return,
+        () = caller.no_more.cancelled() => return,
         () = caller.slot.gives_way.cancelled() => return,
     };
     match shaken {
@@ -281,19 +314,23 @@ async fn serve_connection<S>(stream: S, app: Router, caller: Caller)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Caller { peer, slot, stopping, limits } = caller;
+    let Caller { peer, slot, stopping, no_more, limits } = caller;
     let activity = &slot.activity;
     let answering = {
-        let activity = activity.clone();
+        let (activity, stopping) = (activity.clone(), stopping.clone());
         tower::service_fn(move |request: Request<Incoming>| {
-            let running = activity.begin(request.version());
+            let version = request.version();
+            let running = activity.begin(version);
+            let stopping = stopping.clone();
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
             let answer = app.clone().oneshot(request);
             async move {
-                let response = answer.await?;
+                let mut response: Response = answer.await?;
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                     running.upgraded();
+                } else if version != Version::HTTP_2 && stopping.is_cancelled() {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(response.map(|body| running.answered(body)))
             }
@@ -302,7 +339,7 @@ where
     let builder = builder(limits);
     let answering = TowerToHyperService::new(answering);
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), answering));
-    let (mut last_call, mut overdue) = (pin!(last_call(&stopping)), pin!(overdue(activity, limits)));
+    let (mut told, mut overdue) = (pin!(told_to_end(activity, &stopping, &no_more)), pin!(overdue(activity, limits)));
     let mut looks = interval(limits.head.min(limits.answer) / 8);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ending: Option<Instant> = None;
@@ -319,7 +356,7 @@ where
                 return;
             }
             () = slot.gives_way.cancelled() => return,
-            () = last_call.as_mut(), if ending.is_none() => {}
+            () = told.as_mut(), if ending.is_none() => {}
             () = overdue.as_mut(), if ending.is_none() => {}
             _ = looks.tick() => {
                 // What is left of a connection that ends may be an answer that the caller does not take.
@@ -337,6 +374,20 @@ where
         }
         ending = Some(Instant::now());
         connection.as_mut().graceful_shutdown();
+    }
+}
+
+/// Ends when a connection is to end because we stop: of HTTP/2 after the last call, since its caller is told in time,
+/// and otherwise with the lame duck. One that was accepted just before has a moment for its first request.
+async fn told_to_end(activity: &Activity, stopping: &CancellationToken, no_more: &CancellationToken) {
+    let begun = Instant::now();
+    let announced = async {
+        last_call(stopping).await;
+        activity.asked_over_http_2().await;
+    };
+    tokio::select! {
+        () = announced => {}
+        () = no_more.cancelled() => sleep_until(begun + LAST_CALL).await,
     }
 }
 

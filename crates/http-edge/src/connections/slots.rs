@@ -74,6 +74,11 @@ impl Slots {
         Some(Slot { slots: self.clone(), id, activity, gives_way })
     }
 
+    /// Whether a connection is open over which something was asked. Those that were upgraded do not count.
+    pub(super) fn are_used(&self) -> bool {
+        self.taken().holders.values().any(|holder| holder.activity.is_used())
+    }
+
     /// Closes the oldest connection in which nothing is under way.
     pub(super) fn make_room(&self) {
         let mut taken = self.taken();

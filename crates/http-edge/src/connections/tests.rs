@@ -1,3 +1,4 @@
+mod lame_duck;
 mod upgrades;
 
 use std::{
@@ -17,6 +18,7 @@ const HURRIED: ConnectionLimits = ConnectionLimits {
     connections_of_an_address: 100,
     head: Duration::from_secs(2),
     answer: Duration::from_secs(2),
+    lame_duck: Duration::ZERO,
     drain: Duration::from_secs(3),
     is_grpc: false,
 };
@@ -152,6 +154,7 @@ async fn a_request_that_has_arrived_when_we_stop_is_answered() {
         for (stream, which) in [(kept, "kept"), (waiting, "new")] {
             let answer = until_closed(stream).await;
             assert!(answer.ends_with("pong"), "{which} in round {round}: {answer:?}");
+            assert!(answer.contains("connection: close\r\n"), "{which} in round {round}: {answer:?}");
         }
         server.ends().await;
     }

@@ -18,7 +18,7 @@ mod settings_tests;
 pub use mask::without_password;
 pub use overlay::Overlay;
 pub use problems::ConfigError;
-pub use process::{LogFormat, RuntimeConfig};
+pub use process::{LONGEST_LAME_DUCK, LogFormat, RuntimeConfig};
 pub use reader::Reader;
 pub use settings::{Misspelt, Origin, Setting, Settings};
 pub use vars::{ProcessEnv, Vars};

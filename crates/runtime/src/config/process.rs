@@ -1,16 +1,23 @@
 //! What every process takes from the environment.
 
-use std::{fmt, net::SocketAddr, str::FromStr};
+use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
 
 use url::Url;
 
 use super::{Reader, without_password};
+
+/// The longest lame duck in seconds: with what a server then drains it fits into the time in which a process stops
+/// ([`crate::tasks::STOP_LIMIT`]).
+pub const LONGEST_LAME_DUCK: u64 = 8;
 
 /// What every process takes from the environment.
 #[derive(Clone, Debug)]
 pub struct RuntimeConfig {
     /// Where `/livez`, `/readyz` and `/metrics` are served.
     pub admin_addr: SocketAddr,
+    /// How long, once the process stops, HTTP is still answered so that callers move to another replica. Zero
+    /// where nobody takes over.
+    pub lame_duck: Duration,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines appear, in the syntax of `tracing_subscriber::EnvFilter`.
@@ -65,6 +72,7 @@ impl RuntimeConfig {
         }
         Self {
             admin_addr: reader.or("ADMIN_ADDR", SocketAddr::from(([0, 0, 0, 0], 9090))),
+            lame_duck: Duration::from_secs(reader.number("LAME_DUCK_SECONDS", 0, 0, LONGEST_LAME_DUCK)),
             log_format: reader.or("LOG_FORMAT", LogFormat::default()),
             log_filter,
             traces_endpoint: traces_endpoint(reader),

@@ -82,7 +82,8 @@ fn each_setting_is_shown_with_its_origin() {
     reader.unlisted("OF_ANOTHER_PART");
     let settings = reader.settings();
     let expected = "environment: PORT=1 RUST_LOG=debug; given by up: ADMIN_ADDR=127.0.0.1:0; \
-                    default: DAYS=7 LOG_FORMAT=text OTEL_TRACES_SAMPLER_ARG=1 URL=http://host/api; \
+                    default: DAYS=7 LAME_DUCK_SECONDS=0 LOG_FORMAT=text OTEL_TRACES_SAMPLER_ARG=1 \
+                    URL=http://host/api; \
                     not set: OTEL_EXPORTER_OTLP_ENDPOINT";
     assert_eq!(settings.to_string(), expected);
     assert_eq!(settings.get("PORT").expect("a port").origin, Origin::Environment);

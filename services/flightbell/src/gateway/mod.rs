@@ -5,6 +5,7 @@
 mod forwarded;
 mod presented;
 mod proxy;
+mod retry;
 mod websocket;
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
@@ -107,12 +108,16 @@ pub async fn serve(
         let source = HeaderValue::from_str(source).context("name the source in a header")?;
         app = app.layer(map_response_with_state(source, with_source));
     }
-    let stopping = runtime.tasks.stopping().clone();
+    let (limits, stopping) = (limits(runtime), runtime.tasks.stopping().clone());
     runtime.tasks.spawn("https", async move {
-        serve_connections_within(ConnectionLimits::of_the_entry(), listener, Some(tls), app, stopping).await;
+        serve_connections_within(limits, listener, Some(tls), app, stopping).await;
         Ok(())
     });
     Ok(addr)
+}
+
+fn limits(runtime: &ServiceRuntime) -> ConnectionLimits {
+    ConnectionLimits { lame_duck: runtime.lame_duck, ..ConnectionLimits::of_the_entry() }
 }
 
 async fn with_source(State(source): State<HeaderValue>, mut response: Response) -> Response {
@@ -133,9 +138,9 @@ pub async fn serve_redirect(
     let (listener, addr) = bind(listen, "HTTP", "--listen-http").await?;
     log_bound(runtime.service, "redirects to HTTPS", addr);
     let app = Router::new().fallback(any(async move |request: Request| redirect(&request, https_port)));
-    let stopping = runtime.tasks.stopping().clone();
+    let (limits, stopping) = (limits(runtime), runtime.tasks.stopping().clone());
     runtime.tasks.spawn("redirect", async move {
-        serve_connections_within(ConnectionLimits::of_the_entry(), listener, None, app, stopping).await;
+        serve_connections_within(limits, listener, None, app, stopping).await;
         Ok(())
     });
     Ok(addr)

@@ -2,7 +2,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     extract::Request,
     http::{
         HeaderMap, HeaderName, StatusCode, Uri, Version, header,
@@ -11,21 +11,27 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http_edge::{Problem, read_body};
+use hyper::body::Incoming;
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::{self, Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
 use runtime::{ServiceRuntime, error::chain_text, readiness::Criticality, tasks::Tasks, trace::RequestContext};
 
 use super::{
     forwarded::{forward, is_unambiguous},
+    retry::{Failure, Retries},
     websocket,
 };
 use crate::services::ServiceAddrs;
 
-/// How long a service may take to take a connection.
-const CONNECT_LIMIT: Duration = Duration::from_secs(3);
-/// How long a service may take to answer: a little longer than it allows itself.
+/// How long a service may take to take a connection. It is in the same network, and one that has vanished does not
+/// answer at all: the next attempt must still come in time.
+const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+/// How long a connection that rests is kept: shorter than the services keep theirs, also while they stop as a lame duck
+/// in a cluster, so that none is used as it closes.
+const REST_LIMIT: Duration = Duration::from_secs(2);
+/// How long a service may take to answer, over all attempts: a little longer than it allows itself.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
 /// Headers that belong to one connection (RFC 9110, section 7.6.1) and are not passed on.
@@ -47,6 +53,8 @@ const HOP_BY_HOP: [HeaderName; 10] = [
 pub struct Upstreams {
     services: Arc<[Service]>,
     client: Client<HttpConnector, Body>,
+    /// Makes a connection for each request. Those that another client keeps may all have broken at once.
+    unpooled: Client<HttpConnector, Body>,
 }
 
 /// A service and where it answers HTTP.
@@ -65,10 +73,10 @@ impl Upstreams {
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
-            // Shorter than the services keep idle connections, so that none is reused as it closes.
-            .pool_idle_timeout(Duration::from_secs(5))
-            .build(connector);
-        Self { services: services.into_iter().map(|(name, at)| Service { name, at }).collect(), client }
+            .pool_idle_timeout(REST_LIMIT)
+            .build(connector.clone());
+        let unpooled = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
+        Self { services: services.into_iter().map(|(name, at)| Service { name, at }).collect(), client, unpooled }
     }
 
     /// Services of this process, by name.
@@ -121,10 +129,11 @@ pub(super) async fn pass_on(
         Ok(outgoing) => outgoing,
         Err(problem) => return problem.into_response(),
     };
+    let retries = Retries::of(outgoing.method(), outgoing.headers(), caller.is_some());
     if caller.is_some() {
         websocket::ask(outgoing.headers_mut());
     }
-    match tokio::time::timeout(ANSWER_LIMIT, upstreams.client.request(outgoing)).await {
+    match tokio::time::timeout(ANSWER_LIMIT, send(upstreams, service, outgoing, retries)).await {
         Ok(Ok(mut response)) => {
             strip_connection_headers(response.headers_mut());
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -141,9 +150,32 @@ pub(super) async fn pass_on(
     }
 }
 
+/// Sends a request, again as often as `retries` allow, until it is answered.
+async fn send(
+    upstreams: &Upstreams,
+    service: &Service,
+    request: Request<Bytes>,
+    mut retries: Retries,
+) -> Result<Response<Incoming>, legacy::Error> {
+    let (parts, body) = request.into_parts();
+    let mut client = &upstreams.client;
+    loop {
+        let request = Request::from_parts(parts.clone(), Body::from(body.clone()));
+        let error = match client.request(request).await {
+            Ok(response) => return Ok(response),
+            Err(error) => error,
+        };
+        let failure = Failure::of(&error);
+        let Some(wait) = retries.after(failure) else { return Err(error) };
+        tracing::debug!("{} is asked again in {wait:?} ({failure:?}): {}", service.name, chain_text(&error));
+        tokio::time::sleep(wait).await;
+        client = &upstreams.unpooled;
+    }
+}
+
 /// The request as the service gets it, read to its end: a service is never held up by a caller who
 /// sends slowly.
-async fn rewritten(at: &Authority, context: &RequestContext, request: Request) -> Result<Request, Problem> {
+async fn rewritten(at: &Authority, context: &RequestContext, request: Request) -> Result<Request<Bytes>, Problem> {
     let (mut parts, body) = request.into_parts();
     if !is_unambiguous(parts.uri.path()) {
         return Err(Problem::new(StatusCode::BAD_REQUEST, "Malformed path"));
@@ -164,7 +196,9 @@ async fn rewritten(at: &Authority, context: &RequestContext, request: Request) -
             parts.headers.insert(HeaderName::from_static(name), value);
         }
     }
-    Ok(Request::from_parts(parts, Body::from(body)))
+    // They belong to the request of the caller, and none of them is sent.
+    parts.extensions.clear();
+    Ok(Request::from_parts(parts, body))
 }
 
 fn uri(at: &Authority, path: PathAndQuery) -> Result<Uri, Problem> {

@@ -1,5 +1,6 @@
 //! The HTTPS entry as a process of its own, in front of a service that tells what reached it.
 
+mod retries;
 mod websockets;
 
 use std::net::SocketAddr;
@@ -43,13 +44,23 @@ impl Gateway {
 
     /// The same with the certificate in `folder`, and more options.
     async fn with(service: SocketAddr, folder: testkit::Folder, options: &[&str]) -> Self {
+        Self::start(service, folder, options, &[]).await
+    }
+
+    async fn start(
+        service: SocketAddr,
+        folder: testkit::Folder,
+        options: &[&str],
+        environment: &[(&str, String)],
+    ) -> Self {
         let certificates = folder.path().display().to_string();
         let (plain, admin) = (testkit::free_addr(), testkit::free_addr().to_string());
         let (at, service, away) = (plain.to_string(), service.to_string(), testkit::free_addr().to_string());
         let arguments = ["gateway", "--listen", "127.0.0.1:0", "--listen-http", &at, "--certificates"];
         let arguments =
             [&arguments[..], &[&certificates, "--user-manager", &service, "--data-collector", &away], options].concat();
-        let mut program = program::start("flightbell", &arguments, &[("ADMIN_ADDR", admin.clone())]).await;
+        let environment = [environment, &[("ADMIN_ADDR", admin.clone())]].concat();
+        let mut program = program::start("flightbell", &arguments, &environment).await;
         let base = program.says("ready ").await;
         let client = client(&folder.path().join("cert.pem")).await;
         Self { program, base, plain, admin, client, folder }

@@ -90,7 +90,7 @@ async fn the_gateway_logs_every_address_that_it_bound() {
     let environment = [("ADMIN_ADDR", "127.0.0.1:0".to_owned())];
     let log = log_of(program::start("flightbell", &arguments, &environment).await, 3).await;
     assert!(
-        log.contains("settings of gateway: environment: ADMIN_ADDR=127.0.0.1:0; default: LOG_FORMAT=text"),
+        log.contains("settings of gateway: environment: ADMIN_ADDR=127.0.0.1:0; default: LAME_DUCK_SECONDS=0 LOG"),
         "{log}"
     );
     for protocol in ["HTTPS", "redirects to HTTPS", "probes and metrics"] {

@@ -20,7 +20,7 @@ pub(super) async fn upgrade(tasks: Tasks, mut request: Request) -> impl IntoResp
 }
 
 /// A connection that has been upgraded.
-async fn upgraded(server: &Server) -> TcpStream {
+pub(super) async fn upgraded(server: &Server) -> TcpStream {
     let mut stream = server.sends(UPGRADE).await;
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {

@@ -48,7 +48,7 @@ async fn live_service() -> (SocketAddr, ServiceRuntime) {
 }
 
 /// Asks `gateway` for a WebSocket under `path`.
-async fn ask(gateway: &Gateway, path: &str, protocol: &str) -> Response {
+pub(super) async fn ask(gateway: &Gateway, path: &str, protocol: &str) -> Response {
     let pem = tokio::fs::read(gateway.folder.path().join("cert.pem")).await.expect("the certificate");
     let certificate = reqwest::Certificate::from_pem(&pem).expect("a certificate");
     let client = Client::builder().tls_certs_only([certificate]).no_proxy().http1_only().build().expect("a client");
