@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod asking;
 mod identity;
 
 use std::{
@@ -37,14 +38,16 @@ use tower::{Service, ServiceExt};
 use tower_http::catch_panic::CatchPanicLayer;
 use url::Url;
 
+pub use self::asking::ask;
 pub use self::identity::{IdentifiedChannel, ServiceIdentity, principal};
 
 use self::identity::identify;
 
 /// How long a caller waits for an answer.
 pub const DEADLINE: Duration = Duration::from_secs(3);
-/// How long a caller waits for a connection.
-const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// How long a caller waits for a connection: a replica that has vanished does not answer at all, and another attempt
+/// must still come in time.
+const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 /// How often an idle connection is asked whether it still stands.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// The largest message that a server of ours takes, in bytes: ours have a few hundred.

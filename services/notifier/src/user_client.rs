@@ -69,8 +69,11 @@ impl UserClient {
         context: &RequestContext,
     ) -> anyhow::Result<Contact> {
         let request = UserRequest { email: email.to_owned(), user_id: user_id.map(|id| id.to_string()) };
-        let answer = self.client.clone().get_contact(grpc_edge::request(request, context)).await;
-        let answer = self.heard(answer)?;
+        let call = || {
+            let (mut client, request) = (self.client.clone(), grpc_edge::request(request.clone(), context));
+            async move { client.get_contact(request).await }
+        };
+        let answer = self.heard(grpc_edge::ask(call).await)?;
         match answer.telegram_chat_id {
             _ if !answer.exists && user_id.is_some() => self.successor(email, context).await,
             _ if !answer.exists => Ok(Contact::Unknown),
@@ -83,8 +86,11 @@ impl UserClient {
     /// user-manager knows its people and that this one was deleted.
     async fn successor(&self, email: &str, context: &RequestContext) -> anyhow::Result<Contact> {
         let request = UserRequest { email: email.to_owned(), user_id: None };
-        let answer = self.client.clone().check_user_exists(grpc_edge::request(request, context)).await;
-        let answer = self.heard(answer)?;
+        let call = || {
+            let (mut client, request) = (self.client.clone(), grpc_edge::request(request.clone(), context));
+            async move { client.check_user_exists(request).await }
+        };
+        let answer = self.heard(grpc_edge::ask(call).await)?;
         Ok(if answer.exists { Contact::Replaced } else { Contact::Unknown })
     }
 

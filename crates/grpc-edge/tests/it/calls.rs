@@ -2,14 +2,16 @@
 
 use std::{
     convert::Infallible,
+    sync::atomic::{AtomicU32, Ordering},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use grpc_edge::{IdentifiedChannel, Served, channel, name_in_readiness, principal, serve};
+use grpc_edge::{DEADLINE, IdentifiedChannel, Served, ask, channel, name_in_readiness, principal, serve};
 use runtime::{ServiceRuntime, clock::Clock, listen::Listen, readiness::Criticality};
+use testkit::Proxy;
 use tokio_util::sync::CancellationToken;
-use tonic::{body::Body, server::NamedService, transport::Endpoint};
+use tonic::{Status, body::Body, server::NamedService, transport::Endpoint};
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse,
     health_check_response::ServingStatus::{NotServing, Serving},
@@ -201,4 +203,53 @@ async fn a_handler_learns_which_service_calls() {
         let answer = client.unary(tonic::Request::new(about("")), path, codec).await.map(drop).expect_err("a status");
         assert_eq!((answer.code(), answer.message()), (tonic::Code::Aborted, expected));
     }
+}
+
+/// Asks for the health of `service`; `attempt` is told before each attempt which one it is, from 1.
+async fn asked(
+    channel: &IdentifiedChannel,
+    service: &str,
+    attempt: impl Fn(u32),
+) -> Result<tonic::Response<HealthCheckResponse>, Status> {
+    let mut made = 0;
+    ask(|| {
+        made += 1;
+        attempt(made);
+        let mut health = HealthClient::new(channel.clone());
+        let request = about(service);
+        async move { health.check(request).await }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_call_whose_connection_broke_is_made_again_and_an_answer_never_is() {
+    let (_runtime, served, _channel) = served().await;
+    let proxy = Proxy::to(served.addr).await;
+    let endpoint = Endpoint::from_shared(format!("http://{}", proxy.addr())).expect("an address");
+    let channel = channel("test", endpoint);
+    asked(&channel, "", |_| ()).await.expect("an answer over a connection that stands");
+    for round in 1..=10 {
+        proxy.cut();
+        let heal = |attempt| {
+            if attempt == 2 {
+                proxy.heal();
+            }
+        };
+        asked(&channel, "", heal).await.unwrap_or_else(|status| panic!("round {round}: {status}"));
+    }
+    let once = |attempt| assert_eq!(attempt, 1, "an answer was asked for again");
+    let unknown = asked(&channel, "test.v1.Other", once).await.expect_err("nobody knows it");
+    assert_eq!(unknown.code(), tonic::Code::NotFound);
+}
+
+#[tokio::test]
+async fn a_call_to_nobody_ends_after_a_few_attempts_and_within_the_deadline() {
+    let endpoint = Endpoint::from_shared(format!("http://{}", testkit::free_addr())).expect("an address");
+    let (channel, made, begun) = (channel("test", endpoint), AtomicU32::new(0), Instant::now());
+    let count = |attempt| made.store(attempt, Ordering::Relaxed);
+    let status = asked(&channel, "", count).await.expect_err("nobody is there");
+    assert_eq!(status.code(), tonic::Code::Unavailable);
+    assert_eq!(made.load(Ordering::Relaxed), 4);
+    assert!(begun.elapsed() < DEADLINE, "{:?}", begun.elapsed());
 }
