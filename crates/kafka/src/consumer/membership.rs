@@ -12,10 +12,14 @@ use runtime::readiness::{Criticality, HealthPart, Readiness};
 use crate::{
     core::membership::{Membership, Standing},
     names::Names,
+    producer::Producer,
 };
 
 /// How often the answer is brought up to date.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long Kafka may take to answer before it counts as away.
+const PROBE_LIMIT: Duration = Duration::from_millis(1500);
 
 /// The membership that the clients of one consumer share, since a client may be replaced.
 pub(super) type SharedMembership = Arc<Mutex<Membership>>;
@@ -24,14 +28,16 @@ pub(super) type SharedMembership = Arc<Mutex<Membership>>;
 pub(super) struct MembershipReport {
     membership: SharedMembership,
     names: Names,
+    /// Another client, which is asked whether Kafka answers.
+    other: Producer,
     part: HealthPart,
 }
 
 impl MembershipReport {
-    pub(super) fn new(membership: SharedMembership, names: &Names, readiness: &Readiness) -> Self {
+    pub(super) fn new(membership: SharedMembership, names: &Names, other: &Producer, readiness: &Readiness) -> Self {
         let part = readiness.part(format!("consumer of {names}"), Criticality::Required, "not started");
         part.up_with("not started");
-        Self { membership, names: names.clone(), part }
+        Self { membership, names: names.clone(), other: other.clone(), part }
     }
 
     /// Keeps the part up to date, and never ends.
@@ -54,9 +60,18 @@ impl MembershipReport {
                 tracing::info!("the consumer of {} is a member of its group again", self.names);
             }
             was_out = is_out;
+            if !matches!(standing, Standing::Member(_)) && !kafka_answers(&self.other, &self.names).await {
+                let mut membership = self.membership.lock().unwrap_or_else(PoisonError::into_inner);
+                membership.kafka_is_away(Instant::now());
+            }
             tokio::time::sleep(INTERVAL).await;
         }
     }
+}
+
+/// Whether Kafka answers another client than the consumer's.
+pub(super) async fn kafka_answers(other: &Producer, names: &Names) -> bool {
+    other.probe(&names.topic, PROBE_LIMIT).await.is_ok()
 }
 
 /// The time that was so long ago.

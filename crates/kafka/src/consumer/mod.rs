@@ -58,8 +58,8 @@ use crate::{
     resets,
 };
 
-/// For how many sessions a client may be outside its group while Kafka answers others. A member that
-/// died delays a rebalance for one session.
+/// For how many sessions a client may be outside its group from the moment that Kafka answers others. A member that
+/// died delays a rebalance for one session, and so do all that a broker knew before it started anew.
 const REJOIN_SESSIONS: u32 = 3;
 /// For how many sessions a consumer may be outside its group and still count as ready.
 const SESSIONS_OF_GRACE: u32 = 2;
@@ -103,7 +103,7 @@ impl Consumer {
         let breaker = DeadLetterBreaker::new(config, &names, &runtime.readiness, metrics.clone());
         let (rejoin_timeout, grace) = (REJOIN_SESSIONS * config.session(), SESSIONS_OF_GRACE * config.session());
         let membership = Arc::new(Mutex::new(Membership::new(rejoin_timeout, grace, Instant::now())));
-        let report = MembershipReport::new(membership.clone(), &names, &runtime.readiness);
+        let report = MembershipReport::new(membership.clone(), &names, dead_letters, &runtime.readiness);
         let (config, dead_letters, made_at) = (config.clone(), dead_letters.clone(), Utc::now());
         Ok(Self { config, names, batch, dead_letters, breaker, metrics, membership, report, made_at })
     }

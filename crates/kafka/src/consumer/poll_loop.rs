@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     BatchLimits,
     context::{Context, Rebalanced},
+    membership::kafka_answers,
     workers::{Finished, Workers, handle},
 };
 use crate::{
@@ -25,8 +26,6 @@ use crate::{
     record::{Record, Source, TopicPartition},
 };
 
-/// How long Kafka may take to answer before it counts as away.
-const PROBE_LIMIT: Duration = Duration::from_millis(1500);
 /// How long the client may take to go back in a partition. It asks no broker.
 const SEEK_LIMIT: Duration = Duration::from_millis(500);
 /// When it is asked again.
@@ -51,13 +50,6 @@ pub(super) struct LoopDeps<'c> {
     pub metrics: &'c ConsumerMetrics,
 }
 
-impl LoopDeps<'_> {
-    /// Whether Kafka answers another client than the consumer's.
-    async fn answers_others(self) -> bool {
-        self.dead_letters.probe(&self.names.topic, PROBE_LIMIT).await.is_ok()
-    }
-}
-
 /// The loop's state between two turns.
 pub(super) struct PollLoop<'c, H> {
     pub(super) client: &'c StreamConsumer<Context>,
@@ -80,7 +72,7 @@ impl<'c, H: Handler + 'static> PollLoop<'c, H> {
     pub(super) async fn run(mut self, stopping: &CancellationToken) -> anyhow::Result<End> {
         while !stopping.is_cancelled() {
             self.take_over_changes();
-            if self.client.context().take_overdue() && self.deps.answers_others().await {
+            if self.client.context().take_overdue() && kafka_answers(self.deps.dead_letters, self.deps.names).await {
                 self.release_all();
                 return Ok(End::Lost);
             }

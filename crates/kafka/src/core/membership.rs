@@ -41,6 +41,13 @@ impl Membership {
         self.is_overdue(now)
     }
 
+    /// Kafka answers nobody at `now`. The time in which a client has to get back begins when it does.
+    pub fn kafka_is_away(&mut self, now: Instant) {
+        if let Some(since) = &mut self.unsteady_since {
+            *since = now;
+        }
+    }
+
     /// The client is replaced at `now`.
     pub fn replaced(&mut self, now: Instant) {
         self.unsteady_since = None;
@@ -98,6 +105,24 @@ mod tests {
         assert!(membership.take_overdue(after(71)));
         assert!(!membership.take_overdue(after(72)), "it may take its time once more");
         assert!(membership.take_overdue(after(101)));
+    }
+
+    #[test]
+    fn a_client_has_its_time_to_come_back_from_the_moment_that_kafka_answers_again() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut membership = Membership::new(REJOIN_TIMEOUT, GRACE, start);
+        membership.note(true, after(0));
+        membership.kafka_is_away(after(5));
+        assert!(!membership.note(false, after(10)));
+        for second in 10..=28 {
+            membership.kafka_is_away(after(second));
+        }
+        // The member that it was has to expire first: joining takes a session, however long the outage was.
+        assert!(!membership.take_overdue(after(40)));
+        assert!(!membership.note(false, after(57)));
+        assert!(membership.take_overdue(after(58)));
+        assert_eq!(membership.standing(after(58)), Standing::Out(Duration::from_secs(48)), "and is out all the while");
     }
 
     #[test]
