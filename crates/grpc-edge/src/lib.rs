@@ -2,6 +2,7 @@
 
 mod asking;
 mod identity;
+mod metrics;
 
 use std::{
     convert::Infallible,
@@ -13,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context;
 use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -41,7 +43,10 @@ use url::Url;
 pub use self::asking::ask;
 pub use self::identity::{IdentifiedChannel, ServiceIdentity, principal};
 
-use self::identity::identify;
+use self::{
+    identity::identify,
+    metrics::{GrpcMetrics, count, learn},
+};
 
 /// How long a caller waits for an answer.
 pub const DEADLINE: Duration = Duration::from_secs(3);
@@ -124,27 +129,32 @@ impl Health {
 /// stops. Health is `NOT_SERVING` until [`Served::set_serving`], while a required part of `/readyz` is
 /// down, and once the service stops. A call that takes longer than [`DEADLINE`], or than its caller
 /// waits, is broken off; of more calls than can be worked on, the last are `UNAVAILABLE` at once.
+/// Every call is counted, except those of the health service.
 ///
 /// # Errors
-/// When the address cannot be bound.
+/// When the address cannot be bound, or the runtime's registry counts another server already.
 pub async fn serve<S>(runtime: &ServiceRuntime, listen: Listen, service: S) -> anyhow::Result<Served>
 where
     S: Service<http::Request<Body>, Error = Infallible, Response: IntoResponse, Future: Send>,
     S: NamedService + Clone + Send + Sync + 'static,
 {
+    let metrics = GrpcMetrics::register(&runtime.registry, runtime.service).context("register the gRPC metrics")?;
     let (listener, addr) = listen.bind(runtime.service, "gRPC").await?;
     let (reporter, health_service) = health_reporter();
     let health = Health { reporter, name: S::NAME, is_serving: Arc::default() };
     health.report(ServingStatus::NotServing).await;
     let too_many = || Status::unavailable(TOO_MANY).into_http::<Body>().into_response();
-    let calls = bounded_or(too_many, Routes::new(service).prepare().into_axum_router(), IN_FLIGHT, usize::MAX);
+    let routes = Routes::new(service).prepare().into_axum_router();
+    let routes = routes.layer(middleware::from_fn_with_state(metrics.clone(), learn));
+    let calls = bounded_or(too_many, routes, IN_FLIGHT, usize::MAX);
     // Health is answered however many calls there are.
     let health_service = health_service.map_request(|request: axum::extract::Request| request.map(Body::new));
     let app = calls
         .route_service(&format!("/{HEALTH_SERVICE}/{{method}}"), health_service)
         .layer(middleware::from_fn_with_state(S::NAME, identify))
         .layer(middleware::from_fn(within_deadline))
-        .layer(CatchPanicLayer::custom(|_| Status::internal("Internal error").into_http::<Body>()));
+        .layer(CatchPanicLayer::custom(|_| Status::internal("Internal error").into_http::<Body>()))
+        .layer(middleware::from_fn_with_state(metrics, count));
     let (following, stopping) = (health.clone().follow(runtime.clone()), runtime.tasks.stopping().clone());
     runtime.tasks.spawn("grpc", async move {
         let limits = ConnectionLimits::of_grpc(DRAIN_LIMIT);
