@@ -354,18 +354,23 @@ hand_replicas_over() {
     done
 }
 
-# A Job that failed, or that says something else than before, is made anew: its pods cannot be changed.
+# A Job that has ended is made anew: a newer release may have passed over its databases since, or a backup been restored,
+# and where all is as it left it, it changes nothing. So is one that says something else than before, since its pods
+# cannot be changed.
 clear_job() {
     local job=$1
-    if ns get job "$job" --ignore-not-found --output=jsonpath='{.status.conditions[*].type}' | grep -q Fail; then
-        note "the job $job failed before: it is made anew"
-    elif ! kube apply --server-side --force-conflicts --field-manager=setup-cluster --dry-run=server \
-        --filename "$work/parts/job-$job.yaml" >"$work/dry-run.log" 2>&1 &&
-        grep -q 'field is immutable' "$work/dry-run.log"; then
+    case $(ns get job "$job" --ignore-not-found --output=jsonpath='{.status.conditions[*].type}') in
+    *Fail*) note "the job $job failed before: it is made anew" ;;
+    *Complete*) note "the job $job runs again" ;;
+    *)
+        if kube apply --server-side --force-conflicts --field-manager=setup-cluster --dry-run=server \
+            --filename "$work/parts/job-$job.yaml" >"$work/dry-run.log" 2>&1 ||
+            ! grep -q 'field is immutable' "$work/dry-run.log"; then
+            return 0
+        fi
         note "the job $job has changed: it is made anew"
-    else
-        return 0
-    fi
+        ;;
+    esac
     delete_job "$job"
 }
 
@@ -417,9 +422,6 @@ deploy() {
 
     step "Databases"
     for name in $(jobs_like databases); do
-        if [ "$change" = true ]; then
-            delete_job "$name"
-        fi
         run_job "$name"
     done
     if [ "$change" = true ]; then
