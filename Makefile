@@ -9,10 +9,10 @@ LOCAL = NO_PROXY=localhost,127.0.0.0/8,::1
 BUILT = $${CARGO_TARGET_DIR:-target}/debug
 SERVERS = $(BUILT)/with-servers --
 
-.PHONY: help deps deps-test build demo test lint check-k8s bench sqlx doctor clean
+.PHONY: help deps deps-test build demo test lint check-k8s rehearse-k8s bench sqlx doctor clean
 
 help: ## Lists these commands
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## Installs what is missing: system packages, Kafka's jars
 	@packaging/deps.sh
@@ -43,6 +43,9 @@ lint: ## Checks format, lints, documentation, licences, advisories, dependencies
 
 check-k8s: ## Checks manifests, images and scripts on real tools and a real API server (needs Go 1.26; no cluster)
 	@k8s/check/check.sh
+
+rehearse-k8s: ## Rehearses operations on a real Kubernetes node and writes REHEARSAL.md (as root, on Linux; needs Go 1.26)
+	@k8s/lab/rehearse
 
 sqlx: deps ## Refreshes the offline data of the SQL checks (needs sqlx-cli)
 	$(CARGO) build --locked -p testkit --bins

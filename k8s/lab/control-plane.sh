@@ -81,6 +81,7 @@ certificates() (
     authority front-ca
     leaf apiserver /CN=kube-apiserver \
         "$server\nsubjectAltName=DNS:localhost,DNS:kubernetes,DNS:kubernetes.default,DNS:$service,IP:10.96.0.1,$names\n"
+    leaf metrics /CN=metrics-server "$server\nsubjectAltName=DNS:metrics-server.kube-system.svc\n"
     leaf kubelet /O=system:nodes/CN=system:node:node1 "$server,clientAuth\nsubjectAltName=DNS:node1,$names\n"
     leaf admin /O=system:masters/CN=admin "$client\n"
     for name in controller-manager scheduler proxy; do leaf "$name" "/CN=system:kube-$name" "$client\n"; done

@@ -5,7 +5,7 @@
 set -euo pipefail
 ns=${LAB_NS:-flightbell-lab}
 node_address=10.77.0.1
-node_servers=(kube-proxy kubelet kube-scheduler kube-controller-manager containerd kube-apiserver etcd)
+node_servers=(metrics-server kube-proxy kubelet kube-scheduler kube-controller-manager containerd kube-apiserver etcd)
 
 inside() { nsenter "--net=/run/netns/$ns" -- "$@"; }
 images() { ctr -a "$socket" -n k8s.io "$@"; }
@@ -145,13 +145,27 @@ Y
         --dry-run=client -o yaml | inside kubectl apply -f - >/dev/null
 }
 
-# The kubelet changes these for the whole machine; `lab down` puts them back.
+# The kubelet changes these for the whole machine. All nodes share one note of what they were, and the last that goes
+# puts them back. A kernel that starts anew forgets both, and so does /run.
+sysctls=/run/flightbell-lab-sysctls
+
 remember_sysctls() {
     local name
-    if [ -f "$run/sysctl" ]; then return; fi
-    for name in vm.overcommit_memory kernel.panic kernel.panic_on_oops; do
-        echo "$name=$(sysctl -n $name)"
-    done >"$run/sysctl"
+    mkdir -p "$sysctls/nodes"
+    if [ ! -f "$sysctls/values" ]; then
+        for name in vm.overcommit_memory kernel.panic kernel.panic_on_oops; do
+            echo "$name=$(sysctl -n $name)"
+        done >"$sysctls/new" && mv "$sysctls/new" "$sysctls/values"
+    fi
+    touch "$sysctls/nodes/$ns"
+}
+
+restore_sysctls() {
+    rm -f "$sysctls/nodes/$ns"
+    if rmdir "$sysctls/nodes" 2>/dev/null; then
+        if [ -f "$sysctls/values" ]; then sysctl -qp "$sysctls/values" >/dev/null; fi
+        rm -rf "$sysctls"
+    fi
 }
 
 own_image() { # NAME USER
@@ -189,6 +203,7 @@ start_node() {
     configure_proxy
     start kube-proxy kube-proxy --config "$run/proxy.yaml"
     until_ok kubelet 60 inside kubectl wait --for=condition=Ready node/node1 --timeout=1s
+    start_metrics
     inside kubectl apply -f "$here/coredns.yaml" >/dev/null
     inside kubectl -n kube-system rollout status deploy/coredns --timeout=90s >&2
 }
@@ -196,6 +211,54 @@ start_node() {
 start_kubelet() {
     start kubelet kubelet --config "$run/kubelet.yaml" --kubeconfig "$run/kubelet.kubeconfig" \
         --root-dir "$run/kubelet" --cert-dir "$run/kubelet-pki" --hostname-override node1 --node-ip $node_address
+}
+
+# `kubectl top` and HorizontalPodAutoscalers ask it, by way of the API server.
+start_metrics() {
+    local admin=$run/admin.kubeconfig pki=$run/pki authority
+    authority=$(base64 -w 0 "$pki/ca.crt")
+    inside kubectl apply -f - >/dev/null <<Y
+apiVersion: v1
+kind: Service
+metadata: {name: metrics-server, namespace: kube-system}
+spec: {ports: [{name: https, port: 443, targetPort: 4443}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: metrics-server, namespace: kube-system, labels: {kubernetes.io/service-name: metrics-server}}
+addressType: IPv4
+ports: [{name: https, port: 4443}]
+endpoints: [{addresses: [$node_address]}]
+---
+apiVersion: apiregistration.k8s.io/v1
+kind: APIService
+metadata: {name: v1beta1.metrics.k8s.io}
+spec:
+  service: {name: metrics-server, namespace: kube-system}
+  group: metrics.k8s.io
+  version: v1beta1
+  caBundle: $authority
+  groupPriorityMinimum: 100
+  versionPriority: 100
+Y
+    start metrics-server metrics-server --kubeconfig "$admin" --authentication-kubeconfig "$admin" \
+        --authorization-kubeconfig "$admin" --secure-port 4443 --tls-cert-file "$pki/metrics.crt" \
+        --tls-private-key-file "$pki/metrics.key" --kubelet-certificate-authority "$pki/ca.crt" \
+        --kubelet-preferred-address-types InternalIP --metric-resolution 10s --kubelet-request-timeout 5s
+}
+
+# Without it nobody looks after the pods, which run on.
+node_kubelet() {
+    node
+    programs api node
+    one_at_a_time
+    [ -e "/run/netns/$ns" ] || fail "the node is not up"
+    case ${1:-} in
+        down) stop kubelet ;;
+        up)
+            start_kubelet
+            until_ok kubelet 60 inside kubectl wait --for=condition=Ready node/node1 --timeout=1s ;;
+    esac
 }
 
 # A node that could not start, or was interrupted while starting, leaves nothing; one that ran before is left running.
@@ -270,7 +333,7 @@ stop_node() {
         while read -r mount; do umount -l "$mount" || true; done
     # The namespace takes bridge, veth pairs and every nftables and iptables rule with it.
     ip netns del "$ns" 2>/dev/null || true
-    if [ -f "$run/sysctl" ]; then sysctl -qp "$run/sysctl" >/dev/null; rm "$run/sysctl"; fi
+    restore_sysctls
 }
 
 node_down() {
@@ -281,5 +344,9 @@ node_down() {
     export PATH=$PATH:/usr/sbin:/sbin
     one_at_a_time
     stop_node
-    if [ "${1:-}" = -r ]; then rm -rf --one-file-system "$run"; fi
+    if [ "${1:-}" = -r ]; then
+        # Nothing is removed that is not a node's folder, wherever LAB_RUN points.
+        [ -d "$run/pki" ] || [ -z "$(ls -A "$run")" ] || fail "$run is no folder of a node: it is left alone"
+        rm -rf --one-file-system "$run"
+    fi
 }

@@ -1,0 +1,153 @@
+//! What pods say of themselves.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use crate::cluster::{Cluster, DEPLOYMENTS};
+
+/// Where each pod answers probes and Prometheus.
+const ADMIN_PORT: u16 = 9090;
+
+/// How long a pod may take to answer: a check of a dependency alone may take two seconds.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+
+/// How often something is looked at that is waited for.
+pub const LOOK: Duration = Duration::from_millis(200);
+
+/// A pod of a Deployment.
+#[derive(Clone, Debug)]
+pub struct Pod {
+    /// Its name.
+    pub name: String,
+    /// The name of its Deployment.
+    pub deployment: String,
+    /// Its Kubernetes id.
+    pub uid: String,
+    /// The image that it runs.
+    pub image: String,
+    /// Whether it takes requests.
+    pub is_ready: bool,
+    /// How often its container was started again.
+    pub restarts: u32,
+    /// Why its container ended before, if it did.
+    pub last_end: Option<String>,
+    address: Option<IpAddr>,
+}
+
+#[derive(Deserialize)]
+struct List {
+    items: Vec<Value>,
+}
+
+impl Pod {
+    fn read(item: &Value) -> Option<Self> {
+        let text = |pointer: &str| item.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        let deployment = text("/metadata/labels/app.kubernetes.io~1name")?;
+        // A pod that is on its way out counts no more.
+        if !DEPLOYMENTS.contains(&deployment.as_str()) || item.pointer("/metadata/deletionTimestamp").is_some() {
+            return None;
+        }
+        let status = |pointer: &str| item.pointer(&format!("/status/containerStatuses/0{pointer}"));
+        Some(Self {
+            name: text("/metadata/name")?,
+            deployment,
+            uid: text("/metadata/uid")?,
+            image: text("/spec/containers/0/image")?,
+            is_ready: status("/ready").and_then(Value::as_bool).unwrap_or_default(),
+            restarts: status("/restartCount")
+                .and_then(Value::as_u64)
+                .and_then(|count| count.try_into().ok())
+                .unwrap_or(0),
+            last_end: status("/lastState/terminated/reason").and_then(Value::as_str).map(str::to_owned),
+            address: text("/status/podIP").and_then(|address| address.parse().ok()),
+        })
+    }
+
+    async fn admin(&self, path: &str) -> anyhow::Result<String> {
+        let address = self.address.context("the pod has no address")?;
+        let client = reqwest::Client::builder().no_proxy().timeout(ANSWER_LIMIT).build()?;
+        Ok(client.get(format!("http://{address}:{ADMIN_PORT}{path}")).send().await?.text().await?)
+    }
+
+    /// What it says about its readiness.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn readyz(&self) -> anyhow::Result<String> {
+        self.admin("/readyz").await
+    }
+}
+
+/// The pods of all Deployments, but those that are ending.
+///
+/// # Errors
+/// When kubectl fails.
+pub async fn pods(cluster: &Cluster) -> anyhow::Result<Vec<Pod>> {
+    let text = cluster.kubectl(&["get", "pods", "--output=json"]).await?;
+    let list: List = serde_json::from_str(&text).context("understand kubectl")?;
+    Ok(list.items.iter().filter_map(Pod::read).collect())
+}
+
+/// How often each pod's container was started again.
+pub fn restarts(pods: &[Pod]) -> BTreeMap<String, u32> {
+    pods.iter().map(|pod| (pod.name.clone(), pod.restarts)).collect()
+}
+
+/// How many records the consumers of a service still have to read, together.
+///
+/// # Errors
+/// When a pod does not answer.
+pub async fn lag(cluster: &Cluster, deployment: &str) -> anyhow::Result<u64> {
+    let mut lag = 0;
+    for pod in pods(cluster).await?.iter().filter(|pod| pod.deployment == deployment) {
+        for line in pod.admin("/metrics").await?.lines().filter(|line| line.starts_with("consumer_lag{")) {
+            let value = line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+            // A gauge of whole records.
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is not negative")]
+            let records = value.unwrap_or_default().max(0.0) as u64;
+            lag += records;
+        }
+    }
+    Ok(lag)
+}
+
+/// Waits until `enough` holds, and tells after how long it did.
+///
+/// # Errors
+/// When it does not within `limit`.
+pub async fn wait_until<F>(what: &str, limit: Duration, mut enough: F) -> anyhow::Result<Duration>
+where
+    F: AsyncFnMut() -> anyhow::Result<bool>,
+{
+    let begun = Instant::now();
+    let mut last = None;
+    while begun.elapsed() < limit {
+        match enough().await {
+            Ok(true) => return Ok(begun.elapsed()),
+            Ok(false) => last = None,
+            Err(error) => last = Some(error),
+        }
+        sleep(LOOK).await;
+    }
+    match last {
+        Some(error) => Err(error.context(format!("wait for {what}"))),
+        None => bail!("waited {limit:?} in vain for {what}"),
+    }
+}
+
+/// Waits until every Deployment has all its pods, ready.
+///
+/// # Errors
+/// When they are not within `limit`.
+pub async fn all_ready(cluster: &Cluster, limit: Duration) -> anyhow::Result<Duration> {
+    wait_until("all pods to be ready", limit, async || {
+        let pods = pods(cluster).await?;
+        Ok(DEPLOYMENTS.iter().all(|name| pods.iter().any(|pod| pod.deployment == *name))
+            && pods.iter().all(|pod| pod.is_ready))
+    })
+    .await
+}

@@ -1,0 +1,214 @@
+//! What all parts of the rehearsal share, and the account that each of them is closed with.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use anyhow::Context;
+use chrono::{DateTime, Utc};
+use reqwest::Client;
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    cluster::Cluster,
+    core::{
+        report::{Figure, Section},
+        told::{self, Differences, Told},
+    },
+    load::{Answers, Load},
+    people::{self, PEOPLE},
+    pods::{self, LOOK, lag, wait_until},
+    sky::{AIRPORTS, HIGH, Sky},
+};
+
+/// How long everything that was read may take until it was told, at a part's end.
+const SETTLE_LIMIT: Duration = Duration::from_secs(90);
+
+/// How many readings of each airport are waited for after the last one was told, so that a repetition would be seen.
+const READINGS_AFTER: usize = 2;
+
+/// How many requests a second people make.
+pub const RATE: u32 = 40;
+
+/// How often an airport changes while people ask: each of eight every 16 s, three readings.
+pub const PACE: Duration = Duration::from_secs(2);
+
+/// The cluster, the stand-ins, and one who asks.
+pub struct Stage {
+    /// The lab's node.
+    pub cluster: Cluster,
+    /// The stand-ins.
+    pub sky: Sky,
+    /// A client that asks as people do.
+    pub client: Client,
+    /// Whom the client trusts.
+    pub authority: String,
+    /// Since when readings count, and behind how many messages.
+    opened: (DateTime<Utc>, usize),
+    /// Readings and messages that earlier parts have accounted for.
+    accounted: Account,
+}
+
+/// Readings and messages.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Account {
+    /// Readings of all airports.
+    pub readings: usize,
+    /// Of those, the ones without a value.
+    pub unknown: usize,
+    /// Messages that had to come, to all people.
+    pub expected: usize,
+    /// How those differ from what came.
+    pub differences: Differences,
+}
+
+/// People ask and airports change.
+pub struct Busy {
+    load: Load,
+    begun: Instant,
+}
+
+impl Stage {
+    /// Before anybody is registered.
+    pub fn new(cluster: Cluster, sky: Sky, client: Client, authority: String) -> Self {
+        Self { cluster, sky, client, authority, opened: (Utc::now(), 0), accounted: Account::default() }
+    }
+
+    /// Counts from now on: everybody is registered, and every airport is calm.
+    ///
+    /// # Errors
+    /// When an airport is not read any more.
+    pub async fn open_account(&mut self) -> anyhow::Result<()> {
+        self.new_readings(1).await?;
+        self.opened = (Utc::now(), self.sky.told().len());
+        Ok(())
+    }
+
+    /// Waits until the last message about an airport says that it is calm again.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub async fn recovered(&self, airport: &str) -> anyhow::Result<()> {
+        let is_last = |told: &[(i64, String, Told)]| {
+            told.iter().rfind(|(_, code, _)| code == airport).is_some_and(|(_, _, told)| *told == Told::Recovered)
+        };
+        wait_until("an airport to be calm again", SETTLE_LIMIT, async || Ok(is_last(&self.sky.told()))).await.map(drop)
+    }
+
+    /// Lets people ask and airports change.
+    ///
+    /// # Errors
+    /// When a client cannot be made.
+    pub fn begin(&self, rate: u32, pace: Duration) -> anyhow::Result<Busy> {
+        self.sky.set_pace(Some(pace));
+        Ok(Busy { load: Load::begin(&self.authority, rate)?, begun: Instant::now() })
+    }
+
+    /// Ends what [`Stage::begin`] began, waits until all is told, and adds the figures of both to a section.
+    ///
+    /// # Errors
+    /// When the API does not answer.
+    pub async fn end(&mut self, busy: Busy, section: &mut Section) -> anyhow::Result<Answers> {
+        let answers = busy.load.end().await;
+        let seconds = busy.begun.elapsed().as_secs();
+        let rate = format!("{} in {seconds} s", answers.asked);
+        section.figures.push(Figure::of("requests", rate));
+        section.figures.push(Figure::none("failed requests", answers.failed()));
+        let failures: Vec<_> = answers.failures.iter().map(|(what, count)| format!("{count} × {what}")).collect();
+        if !failures.is_empty() {
+            section.figures.push(Figure::of("what was seen of them", failures.join(", ")));
+        }
+        let times = [50, 99, 100].map(|percent| format!("{} ms", answers.percentile(percent).as_millis()));
+        section.figures.push(Figure::of("time of an answer: median, 99 %, longest", times.join(", ")));
+        self.settle(section).await?;
+        Ok(answers)
+    }
+
+    /// Stops the changes, waits until everything that was read is told, and adds what was lost or repeated.
+    ///
+    /// # Errors
+    /// When the API does not answer.
+    pub async fn settle(&mut self, section: &mut Section) -> anyhow::Result<()> {
+        self.sky.set_pace(None);
+        let begun = Instant::now();
+        self.new_readings(1).await?;
+        let mut account = self.account().await?;
+        while !account.differences.is_none() && begun.elapsed() < SETTLE_LIMIT {
+            sleep(LOOK).await;
+            account = self.account().await?;
+        }
+        self.new_readings(READINGS_AFTER).await?;
+        let now = self.account().await?;
+        let before = std::mem::replace(&mut self.accounted, now);
+        let (readings, unknown) = (now.readings - before.readings, now.unknown - before.unknown);
+        section
+            .figures
+            .push(Figure::of("readings, and those of them without a value", format!("{readings}, {unknown}")));
+        section.figures.push(Figure::of("alerts that had to be told", now.expected - before.expected));
+        section.figures.push(Figure::none("lost alerts", now.differences.lost));
+        section.figures.push(Figure::none("repeated alerts", now.differences.repeated));
+        Ok(())
+    }
+
+    /// Waits until each airport was read so many times from now on.
+    async fn new_readings(&self, count: usize) -> anyhow::Result<()> {
+        let (since, begun) = (Utc::now(), Instant::now());
+        for airport in AIRPORTS {
+            loop {
+                let readings = people::readings(&self.client, airport).await;
+                let newer = readings.map(|all| all.iter().filter(|reading| reading.observed_at > since).count());
+                match newer {
+                    Ok(newer) if newer >= count => break,
+                    Ok(_) if begun.elapsed() > SETTLE_LIMIT => anyhow::bail!("{airport} is not read any more"),
+                    Err(error) if begun.elapsed() > SETTLE_LIMIT => return Err(error),
+                    _ => sleep(LOOK).await,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything since the beginning.
+    async fn account(&self) -> anyhow::Result<Account> {
+        let mut of_chats: HashMap<(i64, String), Vec<Told>> = HashMap::new();
+        for (chat, airport, what) in self.sky.told().into_iter().skip(self.opened.1) {
+            of_chats.entry((chat, airport)).or_default().push(what);
+        }
+        let mut account = Account::default();
+        for airport in AIRPORTS {
+            let readings = people::readings(&self.client, airport).await?;
+            let counted = readings.iter().filter(|reading| reading.observed_at > self.opened.0);
+            let values: Vec<_> = counted.map(|reading| reading.value).collect();
+            let expected = told::expected(&values, HIGH);
+            account.readings += values.len();
+            account.unknown += values.iter().filter(|value| value.is_none()).count();
+            for number in 0..PEOPLE {
+                let told = of_chats.remove(&(people::chat(number), airport.to_owned())).unwrap_or_default();
+                account.expected += expected.len();
+                account.differences = account.differences.plus(told::compare(&expected, &told));
+            }
+        }
+        // A message to a chat or about an airport that nobody has.
+        account.differences.repeated += of_chats.values().map(Vec::len).sum::<usize>();
+        Ok(account)
+    }
+
+    /// Waits until a service has read all that lies on its topics.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub async fn lag_is_gone(&self, deployment: &str, limit: Duration) -> anyhow::Result<Duration> {
+        let what = format!("{deployment} to have read everything");
+        wait_until(&what, limit, async || Ok(lag(&self.cluster, deployment).await? == 0)).await
+    }
+
+    /// How often each pod's container was started again.
+    ///
+    /// # Errors
+    /// When kubectl fails.
+    pub async fn restarts(&self) -> anyhow::Result<BTreeMap<String, u32>> {
+        let pods = pods::pods(&self.cluster).await.context("count restarts")?;
+        Ok(pods::restarts(&pods))
+    }
+}

@@ -1,0 +1,51 @@
+//! From nothing to the first alert.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::{
+    cluster::Cluster,
+    core::report::{Figure, Section},
+    people::{self, Speaks},
+    sky::{AIRPORTS, BUSY, CALM, Sky},
+    stage::Stage,
+};
+
+/// What is promised, in seconds.
+const FIRST_ALERT: f64 = 60.0;
+
+pub async fn rehearse(cluster: Cluster, tag: &str) -> anyhow::Result<(Stage, Section)> {
+    let mut section = super::section(
+        "From nothing to the first alert",
+        "`setup_cluster.sh deploy` on an empty cluster; then a person registers through HTTPS and watches a busy airport.",
+    );
+    let sky = Sky::start().await?;
+    sky.set(AIRPORTS[0], BUSY)?;
+    let begun = Instant::now();
+    cluster.deploy(tag).await?;
+    let deployed = begun.elapsed();
+    let authority = cluster.authority().await?;
+    let client = people::client(&authority, Speaks::Http1)?;
+    let registered = Instant::now();
+    people::register(&client, 0, &AIRPORTS[..1]).await?;
+    sky.first_message(Duration::from_secs(60)).await?;
+    let (told, all) = (registered.elapsed(), begun.elapsed());
+    section
+        .figures
+        .push(Figure::of("deployed, and the API called as a user", format!("{:.1} s", deployed.as_secs_f64())));
+    section.figures.push(Figure::of("from registering to the message", format!("{:.1} s", told.as_secs_f64())));
+    section.figures.push(Figure::seconds("from nothing to the first alert", all.as_secs_f64(), FIRST_ALERT));
+    // Everybody else begins with a calm sky, so that all are told the same from here on.
+    sky.set(AIRPORTS[0], CALM)?;
+    let mut stage = Stage::new(cluster, sky, client, authority);
+    stage.recovered(AIRPORTS[0]).await?;
+    let registering = Instant::now();
+    people::register_all(&stage.client).await?;
+    let seconds = registering.elapsed().as_secs_f64();
+    let requests = people::PEOPLE as usize * (2 + AIRPORTS.len());
+    section.figures.push(Figure::of("registering everybody", format!("{requests} requests in {seconds:.1} s")));
+    stage.open_account().await?;
+    stage.settle(&mut section).await?;
+    Ok((stage, section))
+}

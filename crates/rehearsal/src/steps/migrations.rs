@@ -1,0 +1,60 @@
+//! The migration Job: twice, and of an older release.
+
+use tokio::time::Instant;
+
+use crate::{
+    core::report::{Figure, Section},
+    stage::{PACE, RATE, Stage},
+};
+
+/// The number of a migration that no release has yet.
+const LATER: i64 = 9_999;
+
+/// How soon an older release has to be refused, in seconds.
+const REFUSED: f64 = 60.0;
+
+pub async fn rehearse(stage: &mut Stage, tag: &str) -> anyhow::Result<Section> {
+    let mut section = super::section(
+        "The migration Job run twice, and an older release's after a newer one",
+        "The Job is deleted and deployed again. Then a database is given the mark of a migration that this release does not \
+         know, as a newer release leaves it, and the Job runs once more.",
+    );
+    let busy = stage.begin(RATE, PACE)?;
+    delete_job(stage).await?;
+    let begun = Instant::now();
+    stage.cluster.deploy(tag).await?;
+    section
+        .figures
+        .push(Figure::of("a second run, with all of `deploy`", format!("{:.1} s", begun.elapsed().as_secs_f64())));
+    let mark = format!(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+         VALUES ({LATER}, 'of a later release', true, '\\x00', 0)"
+    );
+    stage.cluster.sql("notifier", &mark).await?;
+    delete_job(stage).await?;
+    let begun = Instant::now();
+    let refused = stage.cluster.deploy(tag).await;
+    let seconds = begun.elapsed().as_secs_f64();
+    stage.cluster.sql("notifier", &format!("DELETE FROM _sqlx_migrations WHERE version = {LATER}")).await?;
+    let said = refused.as_ref().err().map(ToString::to_string).unwrap_or_default();
+    // What names this machine's folders is left out.
+    let said: Vec<_> =
+        said.lines().filter(|line| line.contains("PodFailurePolicy") || line.starts_with("error:")).collect();
+    let is_clear = said.iter().any(|line| line.contains("migrated by a newer version"));
+    section.figures.push(Figure::check(
+        "an older release is refused, with the reason",
+        is_clear,
+        if is_clear { "yes" } else { "no" },
+    ));
+    section.figures.push(Figure::seconds("refused after", seconds, REFUSED));
+    section.more = format!("`setup_cluster.sh deploy` then says, among others:\n\n```\n{}\n```", said.join("\n"));
+    delete_job(stage).await?;
+    stage.cluster.deploy(tag).await?;
+    stage.end(busy, &mut section).await?;
+    Ok(section)
+}
+
+async fn delete_job(stage: &Stage) -> anyhow::Result<()> {
+    let selector = "--selector=app.kubernetes.io/name=migrate";
+    stage.cluster.kubectl(&["delete", "jobs", selector, "--wait"]).await.map(drop)
+}
