@@ -149,8 +149,10 @@ Y
 # puts them back. A kernel that starts anew forgets both, and so does /run.
 sysctls=/run/flightbell-lab-sysctls
 
-remember_sysctls() {
-    local name
+# In a subshell, which gives the lock back however it ends.
+remember_sysctls() (
+    exec 7>/run/lock/flightbell-lab-sysctls.lock
+    flock 7
     mkdir -p "$sysctls/nodes"
     if [ ! -f "$sysctls/values" ]; then
         for name in vm.overcommit_memory kernel.panic kernel.panic_on_oops; do
@@ -158,15 +160,17 @@ remember_sysctls() {
         done >"$sysctls/new" && mv "$sysctls/new" "$sysctls/values"
     fi
     touch "$sysctls/nodes/$ns"
-}
+)
 
-restore_sysctls() {
+restore_sysctls() (
+    exec 7>/run/lock/flightbell-lab-sysctls.lock
+    flock 7
     rm -f "$sysctls/nodes/$ns"
     if rmdir "$sysctls/nodes" 2>/dev/null; then
         if [ -f "$sysctls/values" ]; then sysctl -qp "$sysctls/values" >/dev/null; fi
         rm -rf "$sysctls"
     fi
-}
+)
 
 own_image() { # NAME USER
     local archive=$run/$1.tar
@@ -312,6 +316,21 @@ stop_shims() {
     done
 }
 
+# What still runs in the node's network: a server that was started but whose number was not noted yet, a shim that does
+# not go, a command of `run`. The namespace would live on with them.
+stop_rest() {
+    local signal pid _
+    # Whoever calls from inside is no server.
+    [ "$(stat -Lc %i "/run/netns/$ns" 2>/dev/null)" != "$(stat -Lc %i /proc/self/ns/net)" ] || return 0
+    for signal in TERM KILL; do
+        for pid in $(ip netns pids "$ns" 2>/dev/null); do kill "-$signal" "$pid" 2>/dev/null || true; done
+        for _ in $(seq 30); do
+            [ -n "$(ip netns pids "$ns" 2>/dev/null)" ] || return 0
+            sleep .1
+        done
+    done
+}
+
 # Every step may find that nothing is left to do: it also cleans up after a node that was cut off half-way.
 stop_node() {
     local name mount
@@ -328,6 +347,7 @@ stop_node() {
     if alive containerd; then stop_containers; fi
     for name in "${node_servers[@]}"; do stop "$name"; done
     stop_shims
+    stop_rest
     remove_cgroups
     awk '{print $2}' /proc/mounts | { grep "^$run/" || true; } | sort -r |
         while read -r mount; do umount -l "$mount" || true; done

@@ -354,9 +354,9 @@ hand_replicas_over() {
     done
 }
 
-# A Job that has ended is made anew: a newer release may have passed over its databases since, or a backup been restored,
-# and where all is as it left it, it changes nothing. So is one that says something else than before, since its pods
-# cannot be changed.
+# A Job that has ended is made anew: a newer release may have passed over its databases since, or a backup been
+# restored, and where all is as it left it, it changes nothing. So is one that says something else than before, since
+# its pods cannot be changed.
 clear_job() {
     local job=$1
     case $(ns get job "$job" --ignore-not-found --output=jsonpath='{.status.conditions[*].type}') in
@@ -422,6 +422,10 @@ deploy() {
 
     step "Databases"
     for name in $(jobs_like databases); do
+        # One that an interrupted run left active may have read the passwords of before.
+        if [ "$change" = true ]; then
+            delete_job "$name"
+        fi
         run_job "$name"
     done
     if [ "$change" = true ]; then

@@ -62,9 +62,10 @@ remove_left_work_folders() {
     done
 }
 
-# Whether the process $1 is there, and is another. Its number may have been given to another program meanwhile.
+# Whether the process $1 is there, and is another. Its number may have been given to another program meanwhile. `kill`
+# may not ask for another user's process; `ps` may, but is not on every machine.
 is_running() {
-    [ "$1" != "$$" ] && kill -0 "$1" 2>/dev/null
+    [ "$1" != "$$" ] && { kill -0 "$1" 2>/dev/null || ps -p "$1" >/dev/null 2>&1; }
 }
 
 finish() {

@@ -78,7 +78,7 @@ impl MigrationError {
 
     /// Whether it stays so until another version of the program comes, so that repeating cannot help.
     #[must_use]
-    pub const fn is_of_this_version(&self) -> bool {
+    pub const fn needs_other_version(&self) -> bool {
         matches!(self, Self::Newer { .. } | Self::Unknown(_) | Self::Changed(_))
     }
 

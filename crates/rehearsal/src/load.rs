@@ -72,7 +72,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Asks `rate` times a second until [`Load::end`]; each request of a client comes after its answer to the one before.
+    /// Asks `rate` times a second until [`Load::end`]. Each client waits for an answer before it asks again.
     ///
     /// # Errors
     /// When the authority cannot be read.

@@ -54,9 +54,10 @@ async fn rehearse() -> anyhow::Result<()> {
     let cluster = cluster::Cluster::new(arguments.checkout, arguments.lab, &arguments.work).await?;
     let mut report = core::report::Report::default();
     // What was measured before something broke is not lost.
-    let ended = steps::all(cluster, old, new, &mut report).await;
+    if let Err(error) = steps::all(cluster, old, new, &mut report).await {
+        report.broke_off = Some(format!("{error:#}"));
+    }
     tokio::fs::write(&arguments.report, report.markdown()).await.context("write the report")?;
-    ended?;
     let misses = report.misses();
     ensure!(misses.is_empty(), "not what it was to be:\n{}", misses.join("\n"));
     Ok(())

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, ensure};
 use chrono::{DateTime, Utc};
-use reqwest::{Certificate, Client, StatusCode};
+use reqwest::{Certificate, Client, ClientBuilder, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -37,6 +37,14 @@ pub enum Speaks {
 /// # Errors
 /// When the certificate cannot be read.
 pub fn client(authority: &str, speaks: Speaks) -> anyhow::Result<Client> {
+    builder(authority, speaks)?.build().context("prepare a client")
+}
+
+/// What makes such a client.
+///
+/// # Errors
+/// When the certificate cannot be read.
+pub fn builder(authority: &str, speaks: Speaks) -> anyhow::Result<ClientBuilder> {
     let entry: SocketAddr = ENTRY.parse().context("read the entry's address")?;
     let builder = Client::builder()
         .no_proxy()
@@ -44,8 +52,7 @@ pub fn client(authority: &str, speaks: Speaks) -> anyhow::Result<Client> {
         .resolve("localhost", entry)
         .retry(reqwest::retry::never())
         .timeout(Duration::from_secs(20));
-    let builder = if speaks == Speaks::Http1 { builder.http1_only() } else { builder };
-    builder.build().context("prepare a client")
+    Ok(if speaks == Speaks::Http1 { builder.http1_only() } else { builder })
 }
 
 /// The address of the person with that number, and their chat.

@@ -1,6 +1,10 @@
 //! What pods say of themselves.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
@@ -11,6 +15,9 @@ use crate::cluster::{Cluster, DEPLOYMENTS};
 
 /// Where each pod answers probes and Prometheus.
 const ADMIN_PORT: u16 = 9090;
+
+/// How many partitions a topic has (`KAFKA_PARTITIONS`).
+const PARTITIONS: usize = 12;
 
 /// How long a pod may take to answer: a check of a dependency alone may take two seconds.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -97,22 +104,23 @@ pub fn restarts(pods: &[Pod]) -> BTreeMap<String, u32> {
     pods.iter().map(|pod| (pod.name.clone(), pod.restarts)).collect()
 }
 
-/// How many records the consumers of a service still have to read, together.
+/// How many records the consumers of a service still have to read, together; none while some partition is nobody's.
 ///
 /// # Errors
-/// When a pod does not answer.
-pub async fn lag(cluster: &Cluster, deployment: &str) -> anyhow::Result<u64> {
-    let mut lag = 0;
+/// When a pod does not answer, or not in numbers.
+pub async fn lag(cluster: &Cluster, deployment: &str) -> anyhow::Result<Option<u64>> {
+    let (mut lag, mut partitions) = (0.0, BTreeSet::new());
     for pod in pods(cluster).await?.iter().filter(|pod| pod.deployment == deployment) {
         for line in pod.admin("/metrics").await?.lines().filter(|line| line.starts_with("consumer_lag{")) {
-            let value = line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
-            // A gauge of whole records.
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is not negative")]
-            let records = value.unwrap_or_default().max(0.0) as u64;
-            lag += records;
+            let (series, value) = line.rsplit_once(' ').context("a metric without a value")?;
+            partitions.insert(series.to_owned());
+            lag += value.parse::<f64>().with_context(|| format!("understand {line}"))?;
         }
     }
-    Ok(lag)
+    // A gauge of whole records, which is not negative.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "said above")]
+    let records = lag as u64;
+    Ok((partitions.len() >= PARTITIONS).then_some(records))
 }
 
 /// Waits until `enough` holds, and tells after how long it did.
@@ -145,9 +153,16 @@ where
 /// When they are not within `limit`.
 pub async fn all_ready(cluster: &Cluster, limit: Duration) -> anyhow::Result<Duration> {
     wait_until("all pods to be ready", limit, async || {
+        let template = "--output=jsonpath={range .items[*]}{.metadata.name} {.spec.replicas}{\"\\n\"}{end}";
+        let wanted = cluster.kubectl(&["get", "deployments", template]).await?;
         let pods = pods(cluster).await?;
-        Ok(DEPLOYMENTS.iter().all(|name| pods.iter().any(|pod| pod.deployment == *name))
-            && pods.iter().all(|pod| pod.is_ready))
+        let mut all = 0;
+        for line in wanted.lines() {
+            let (name, replicas) = line.split_once(' ').context("understand kubectl")?;
+            let ready = pods.iter().filter(|pod| pod.deployment == name && pod.is_ready).count();
+            all += usize::from(replicas.parse() == Ok(ready));
+        }
+        Ok(all == DEPLOYMENTS.len() && pods.iter().all(|pod| pod.is_ready))
     })
     .await
 }

@@ -1,18 +1,20 @@
 //! The stand-ins: airports whose traffic rises and falls, and the chats of people.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use anyhow::Context;
+use chrono::{DateTime, TimeDelta, Utc};
 use simulators::{
     opensky::{self, Auth, Budget, OpenSky, Scripted, Source},
     system_clock,
     telegram::{self, Page, Telegram},
 };
-use tokio::{
-    sync::watch,
-    task::JoinSet,
-    time::{Instant, sleep_until},
-};
+use tokio::{sync::watch, task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::core::told::{Told, read_message};
@@ -28,17 +30,22 @@ const TOKEN: &str = "123456:of-a-stand-in";
 /// The airports, far from each other.
 pub const AIRPORTS: [&str; 8] = ["LICC", "EGLL", "LFPG", "LEMD", "KJFK", "RJTT", "YSSY", "FACT"];
 
-/// Aircraft near an airport, calm and busy; and the threshold between them.
-pub const CALM: u32 = 6;
-pub const BUSY: u32 = 12;
+/// The threshold that everybody watches.
 pub const HIGH: u32 = 10;
+/// How many aircraft are near an airport: numbers below and above the threshold that take turns, so that each message
+/// can be told from the ones before and after. None is a tenth of another, which would be doubted.
+const CALM: std::ops::Range<u32> = 5..10;
+const BUSY: std::ops::Range<u32> = 12..42;
+
+/// How long after a change an answer may still be of the time before it, by the clocks of two processes.
+const CLOCKS: TimeDelta = TimeDelta::seconds(2);
 
 /// Credits without end: what they are spent on is another test's matter.
 const CREDITS: u32 = 100_000_000;
 
 /// The stand-ins, and what makes traffic change.
 pub struct Sky {
-    scripted: Scripted,
+    traffic: Traffic,
     open_sky: OpenSky,
     telegram: Telegram,
     pace: watch::Sender<Option<Duration>>,
@@ -58,13 +65,14 @@ impl Sky {
         let page = Page::replay(Arc::clone(&system_clock()), 1);
         let options = telegram::Options { addr: TELEGRAM, token: TOKEN.to_owned(), ..telegram::Options::new(page) };
         let telegram = Telegram::start(options, &stopping).await?;
+        let traffic = Traffic { scripted, history: Arc::default() };
         for airport in AIRPORTS {
-            set(&scripted, airport, CALM)?;
+            traffic.set(airport, CALM.start)?;
         }
         let (pace, paces) = watch::channel(None);
         let mut changing = JoinSet::new();
-        changing.spawn(change(scripted.clone(), paces));
-        Ok(Self { scripted, open_sky, telegram, pace, _changing: changing })
+        changing.spawn(change(traffic.clone(), paces));
+        Ok(Self { traffic, open_sky, telegram, pace, _changing: changing })
     }
 
     /// The account that the stand-in for OpenSky knows.
@@ -78,12 +86,22 @@ impl Sky {
         self.pace.send_replace(every);
     }
 
-    /// Sets one airport's traffic.
+    /// Makes one airport busy, or calm.
     ///
     /// # Errors
     /// When the airport is unknown.
-    pub fn set(&self, airport: &str, aircraft: u32) -> anyhow::Result<()> {
-        set(&self.scripted, airport, aircraft)
+    pub fn set(&self, airport: &str, is_busy: bool) -> anyhow::Result<()> {
+        self.traffic.set(airport, if is_busy { BUSY.start } else { CALM.start })
+    }
+
+    /// Whether there were so many aircraft near an airport when it was looked at.
+    pub fn was(&self, airport: &str, aircraft: u32, at: DateTime<Utc>) -> bool {
+        let history = self.traffic.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let changes = history.get(airport).map(Vec::as_slice).unwrap_or_default();
+        changes.iter().enumerate().any(|(place, (since, count))| {
+            let until = changes.get(place + 1).map_or(DateTime::<Utc>::MAX_UTC, |(next, _)| *next);
+            *count == aircraft && *since <= at + CLOCKS && at <= until.checked_add_signed(CLOCKS).unwrap_or(until)
+        })
     }
 
     /// What every chat was told about every airport, in its order.
@@ -94,6 +112,11 @@ impl Sky {
         delivered.iter().filter_map(read).collect()
     }
 
+    /// How many messages came that say something else.
+    pub fn not_understood(&self) -> usize {
+        self.telegram.delivered().iter().filter(|sent| read_message(&sent.shown).is_none()).count()
+    }
+
     /// Waits for the first message.
     ///
     /// # Errors
@@ -102,44 +125,58 @@ impl Sky {
         self.telegram.wait_for_delivered(limit, 1).await.map(drop).context("wait for the first message")
     }
 
-    /// Whether OpenSky has been asked with an account's token since the last so many requests.
+    /// Whether one of the last requests to OpenSky bore an account's token.
     pub fn is_signed_in(&self) -> bool {
         self.open_sky.requests().iter().rev().take(AIRPORTS.len()).any(|request| request.auth == Auth::Token)
     }
 }
 
-fn set(scripted: &Scripted, airport: &str, aircraft: u32) -> anyhow::Result<()> {
-    let found = airports::lookup(airport).with_context(|| format!("there is no airport {airport}"))?;
-    scripted.set_aircraft(airport, found.latitude, found.longitude, aircraft);
-    Ok(())
+/// Since when there are how many aircraft near an airport.
+type Change = (DateTime<Utc>, u32);
+
+/// The traffic, and what it was.
+#[derive(Clone)]
+struct Traffic {
+    scripted: Scripted,
+    history: Arc<Mutex<HashMap<String, Vec<Change>>>>,
+}
+
+impl Traffic {
+    fn set(&self, airport: &str, aircraft: u32) -> anyhow::Result<()> {
+        let found = airports::lookup(airport).with_context(|| format!("there is no airport {airport}"))?;
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        history.entry(airport.to_owned()).or_default().push((Utc::now(), aircraft));
+        self.scripted.set_aircraft(airport, found.latitude, found.longitude, aircraft);
+        Ok(())
+    }
 }
 
 /// Changes one airport after the other, at the pace that is asked for.
-async fn change(scripted: Scripted, mut paces: watch::Receiver<Option<Duration>>) {
+async fn change(traffic: Traffic, mut paces: watch::Receiver<Option<Duration>>) {
+    let (mut calm, mut busy) = (CALM.cycle(), BUSY.cycle());
     let mut is_busy = [false; AIRPORTS.len()];
-    let mut turn = 0;
-    let mut next = Instant::now();
+    let mut places = (0..AIRPORTS.len()).cycle();
     loop {
         let pace = *paces.borrow_and_update();
         let due = async {
             match pace {
-                Some(every) => sleep_until(next.max(Instant::now() - every) + every).await,
+                Some(every) => sleep(every).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             () = due => {}
             changed = paces.changed() => {
-                if changed.is_err() { return; }
-                next = Instant::now();
+                if changed.is_err() {
+                    return;
+                }
                 continue;
             }
         }
-        next = Instant::now();
-        let place = turn % AIRPORTS.len();
+        let place = places.next().unwrap_or_default();
         is_busy[place] = !is_busy[place];
+        let aircraft = if is_busy[place] { busy.next() } else { calm.next() };
         // The airport was found before.
-        drop(set(&scripted, AIRPORTS[place], if is_busy[place] { BUSY } else { CALM }));
-        turn += 1;
+        drop(traffic.set(AIRPORTS[place], aircraft.unwrap_or(HIGH)));
     }
 }

@@ -16,8 +16,8 @@ use crate::{
         report::{Figure, Section},
         told::{self, Differences, Told},
     },
-    load::{Answers, Load},
-    people::{self, PEOPLE},
+    load::Load,
+    people::{self, PEOPLE, Reading},
     pods::{self, LOOK, lag, wait_until},
     sky::{AIRPORTS, HIGH, Sky},
 };
@@ -26,7 +26,19 @@ use crate::{
 const SETTLE_LIMIT: Duration = Duration::from_secs(90);
 
 /// How many readings of each airport are waited for after the last one was told, so that a repetition would be seen.
-const READINGS_AFTER: usize = 2;
+pub const READINGS_AFTER: usize = 2;
+
+/// The same at the very end.
+const READINGS_AT_THE_END: usize = 5;
+
+/// Which part of the requests must have been made: whoever waits for an answer asks nothing meanwhile.
+const RATE_KEPT: f64 = 0.8;
+
+/// How long the lag must be gone: consumers bring it up to date every 5 s.
+const LAG_IS_KNOWN: Duration = Duration::from_secs(6);
+
+/// How long 99 of a hundred answers may take, in seconds.
+const SLOWEST: f64 = 2.0;
 
 /// How many requests a second people make.
 pub const RATE: u32 = 40;
@@ -57,6 +69,8 @@ pub struct Account {
     pub readings: usize,
     /// Of those, the ones without a value.
     pub unknown: usize,
+    /// Of those, the ones with a value that was not there.
+    pub invented: usize,
     /// Messages that had to come, to all people.
     pub expected: usize,
     /// How those differ from what came.
@@ -66,7 +80,21 @@ pub struct Account {
 /// People ask and airports change.
 pub struct Busy {
     load: Load,
+    rate: u32,
     begun: Instant,
+}
+
+/// Whether those who ask may see a connection break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connections {
+    /// They may not.
+    Stand,
+    /// They may: the gateway's own process dies with its connections.
+    MayBreak,
+}
+
+fn count(of: usize) -> i64 {
+    i64::try_from(of).unwrap_or(i64::MAX)
 }
 
 impl Stage {
@@ -91,7 +119,9 @@ impl Stage {
     /// When it does not in time.
     pub async fn recovered(&self, airport: &str) -> anyhow::Result<()> {
         let is_last = |told: &[(i64, String, Told)]| {
-            told.iter().rfind(|(_, code, _)| code == airport).is_some_and(|(_, _, told)| *told == Told::Recovered)
+            told.iter()
+                .rfind(|(_, code, _)| code == airport)
+                .is_some_and(|(_, _, told)| matches!(told, Told::Recovered(_)))
         };
         wait_until("an airport to be calm again", SETTLE_LIMIT, async || Ok(is_last(&self.sky.told()))).await.map(drop)
     }
@@ -102,34 +132,44 @@ impl Stage {
     /// When a client cannot be made.
     pub fn begin(&self, rate: u32, pace: Duration) -> anyhow::Result<Busy> {
         self.sky.set_pace(Some(pace));
-        Ok(Busy { load: Load::begin(&self.authority, rate)?, begun: Instant::now() })
+        Ok(Busy { load: Load::begin(&self.authority, rate)?, rate, begun: Instant::now() })
     }
 
     /// Ends what [`Stage::begin`] began, waits until all is told, and adds the figures of both to a section.
     ///
     /// # Errors
     /// When the API does not answer.
-    pub async fn end(&mut self, busy: Busy, section: &mut Section) -> anyhow::Result<Answers> {
+    pub async fn end(&mut self, busy: Busy, connections: Connections, section: &mut Section) -> anyhow::Result<()> {
         let answers = busy.load.end().await;
-        let seconds = busy.begun.elapsed().as_secs();
-        let rate = format!("{} in {seconds} s", answers.asked);
-        section.figures.push(Figure::of("requests", rate));
-        section.figures.push(Figure::none("failed requests", answers.failed()));
+        let seconds = busy.begun.elapsed().as_secs_f64();
+        let figures = &mut section.figures;
+        figures.push(Figure::at_least(
+            format!("requests in {seconds:.0} s"),
+            answers.asked,
+            (f64::from(busy.rate) * seconds * RATE_KEPT).round() as usize,
+        ));
+        figures.push(Figure::none("failed requests", count(answers.failed())));
         let failures: Vec<_> = answers.failures.iter().map(|(what, count)| format!("{count} × {what}")).collect();
         if !failures.is_empty() {
-            section.figures.push(Figure::of("what was seen of them", failures.join(", ")));
+            figures.push(Figure::of("what was seen of them", failures.join(", ")));
         }
-        let times = [50, 99, 100].map(|percent| format!("{} ms", answers.percentile(percent).as_millis()));
-        section.figures.push(Figure::of("time of an answer: median, 99 %, longest", times.join(", ")));
-        self.settle(section).await?;
-        Ok(answers)
+        let again = "requests that were asked again";
+        figures.push(match connections {
+            Connections::Stand => Figure::none(again, count(answers.asked_again)),
+            Connections::MayBreak => Figure::of(again, answers.asked_again),
+        });
+        let median = answers.percentile(50).as_millis();
+        figures.push(Figure::of("time of an answer, median", format!("{median} ms")));
+        figures.push(Figure::seconds("of 99 % of them", answers.percentile(99).as_secs_f64(), SLOWEST));
+        self.settle(READINGS_AFTER, section).await
     }
 
-    /// Stops the changes, waits until everything that was read is told, and adds what was lost or repeated.
+    /// Stops the changes, waits until everything that was read is told and for so many readings more, in which a
+    /// repetition would be seen, and adds what was lost or repeated.
     ///
     /// # Errors
     /// When the API does not answer.
-    pub async fn settle(&mut self, section: &mut Section) -> anyhow::Result<()> {
+    pub async fn settle(&mut self, readings_after: usize, section: &mut Section) -> anyhow::Result<()> {
         self.sky.set_pace(None);
         let begun = Instant::now();
         self.new_readings(1).await?;
@@ -138,16 +178,36 @@ impl Stage {
             sleep(LOOK).await;
             account = self.account().await?;
         }
-        self.new_readings(READINGS_AFTER).await?;
+        self.new_readings(readings_after).await?;
         let now = self.account().await?;
         let before = std::mem::replace(&mut self.accounted, now);
-        let (readings, unknown) = (now.readings - before.readings, now.unknown - before.unknown);
-        section
-            .figures
-            .push(Figure::of("readings, and those of them without a value", format!("{readings}, {unknown}")));
-        section.figures.push(Figure::of("alerts that had to be told", now.expected - before.expected));
-        section.figures.push(Figure::none("lost alerts", now.differences.lost));
-        section.figures.push(Figure::none("repeated alerts", now.differences.repeated));
+        let since = |of: fn(&Account) -> usize| count(of(&now)) - count(of(&before));
+        section.figures.extend([
+            Figure::of("readings", since(|all| all.readings)),
+            Figure::none("readings without a value", since(|all| all.unknown)),
+            Figure::none("readings of what was not there", since(|all| all.invented)),
+            Figure::at_least("alerts that had to be told", now.expected - before.expected, 1),
+            Figure::none("lost alerts", since(|all| all.differences.lost)),
+            Figure::none("repeated alerts", since(|all| all.differences.repeated)),
+        ]);
+        Ok(())
+    }
+
+    /// Everything since the account was opened, after some more readings.
+    ///
+    /// # Errors
+    /// When the API does not answer.
+    pub async fn whole(&mut self, section: &mut Section) -> anyhow::Result<()> {
+        self.new_readings(READINGS_AT_THE_END).await?;
+        let all = self.account().await?;
+        section.figures.extend([
+            Figure::of("readings", all.readings),
+            Figure::none("readings of what was not there", count(all.invented)),
+            Figure::at_least("alerts that had to be told", all.expected, 1),
+            Figure::none("lost alerts", count(all.differences.lost)),
+            Figure::none("repeated alerts", count(all.differences.repeated)),
+            Figure::none("messages that say something else", count(self.sky.not_understood())),
+        ]);
         Ok(())
     }
 
@@ -179,7 +239,12 @@ impl Stage {
         for airport in AIRPORTS {
             let readings = people::readings(&self.client, airport).await?;
             let counted = readings.iter().filter(|reading| reading.observed_at > self.opened.0);
-            let values: Vec<_> = counted.map(|reading| reading.value).collect();
+            let counted: Vec<_> = counted.collect();
+            let is_invented = |reading: &&&Reading| {
+                reading.value.is_some_and(|value| !self.sky.was(airport, value, reading.observed_at))
+            };
+            account.invented += counted.iter().filter(is_invented).count();
+            let values: Vec<_> = counted.iter().map(|reading| reading.value).collect();
             let expected = told::expected(&values, HIGH);
             account.readings += values.len();
             account.unknown += values.iter().filter(|value| value.is_none()).count();
@@ -194,13 +259,20 @@ impl Stage {
         Ok(account)
     }
 
-    /// Waits until a service has read all that lies on its topics.
+    /// Waits until a service has read all that lies on its topic, and goes on having done so; answers when that began.
     ///
     /// # Errors
     /// When it does not in time.
     pub async fn lag_is_gone(&self, deployment: &str, limit: Duration) -> anyhow::Result<Duration> {
         let what = format!("{deployment} to have read everything");
-        wait_until(&what, limit, async || Ok(lag(&self.cluster, deployment).await? == 0)).await
+        let (begun, mut gone) = (Instant::now(), None);
+        wait_until(&what, limit, async || {
+            let is_gone = lag(&self.cluster, deployment).await? == Some(0);
+            gone = is_gone.then(|| gone.unwrap_or_else(Instant::now));
+            Ok(gone.is_some_and(|since| since.elapsed() > LAG_IS_KNOWN))
+        })
+        .await?;
+        Ok(gone.map(|since| since - begun).unwrap_or_default())
     }
 
     /// How often each pod's container was started again.

@@ -20,3 +20,4 @@ mod process;
 mod telemetry;
 
 pub use process::{EXIT_FORCED, EXIT_USAGE, Process, ServiceRuntime, StoppedEarly, choose_tls, exit_code};
+pub use telemetry::CLOSE_LIMIT;

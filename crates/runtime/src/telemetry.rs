@@ -1,6 +1,6 @@
 //! Log lines and traces of a process.
 
-use std::{fmt, io::IsTerminal};
+use std::{fmt, io::IsTerminal, time::Duration};
 
 use anyhow::Context;
 use opentelemetry::trace::{TraceContextExt, TracerProvider};
@@ -24,6 +24,9 @@ use tracing_subscriber::{
 };
 
 use crate::config::{LogFormat, RuntimeConfig};
+
+/// How long the last traces may take at the end: Kubernetes' grace is to cover that as well.
+pub const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Keeps traces flowing until it is closed.
 pub(crate) struct Telemetry {
@@ -61,7 +64,7 @@ impl Telemetry {
 
     /// Sends what is left of the traces.
     pub(crate) fn close(self) {
-        if let Some(Err(error)) = self.provider.map(|provider| provider.shutdown()) {
+        if let Some(Err(error)) = self.provider.map(|provider| provider.shutdown_with_timeout(CLOSE_LIMIT)) {
             tracing::warn!("send the last traces: {error}");
         }
     }

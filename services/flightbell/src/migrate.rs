@@ -51,7 +51,7 @@ pub async fn run(args: cli::Migrate, services: ServiceList, vars: &dyn Vars) -> 
         match migrate(&target).await {
             Ok(applied) => say(&target, &applied),
             Err(error) => {
-                needs_other_version |= error.is_of_this_version();
+                needs_other_version |= error.needs_other_version();
                 failures.push(format!("{}: {error}", target.service));
             }
         }

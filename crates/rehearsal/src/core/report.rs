@@ -22,8 +22,13 @@ impl Figure {
     }
 
     /// A count that must be zero.
-    pub fn none(what: impl Into<String>, count: usize) -> Self {
+    pub fn none(what: impl Into<String>, count: i64) -> Self {
         Self { target: "0".to_owned(), holds: count == 0, ..Self::of(what, count) }
+    }
+
+    /// A count that must not be less.
+    pub fn at_least(what: impl Into<String>, count: usize, least: usize) -> Self {
+        Self { target: format!("at least {least}"), holds: count >= least, ..Self::of(what, count) }
     }
 
     /// A number of seconds, and the most that they may be.
@@ -56,6 +61,8 @@ pub struct Section {
 pub struct Report {
     /// Where and on what it ran.
     pub introduction: String,
+    /// Why it ended before its end, if it did.
+    pub broke_off: Option<String>,
     /// The parts, in their order.
     pub sections: Vec<Section>,
 }
@@ -63,14 +70,13 @@ pub struct Report {
 impl Report {
     /// The figures that are not what they were to be.
     pub fn misses(&self) -> Vec<String> {
+        let broke_off = self.broke_off.iter().map(|why| format!("it broke off: {}", cell(why)));
         let figures =
             self.sections.iter().flat_map(|section| section.figures.iter().map(move |figure| (section, figure)));
-        figures
-            .filter(|(_, figure)| !figure.holds)
-            .map(|(section, figure)| {
-                format!("{}: {} is {}, not {}", section.title, figure.what, figure.value, figure.target)
-            })
-            .collect()
+        let missed = figures.filter(|(_, figure)| !figure.holds).map(|(section, figure)| {
+            format!("{}: {} is {}, not {}", section.title, figure.what, cell(&figure.value), figure.target)
+        });
+        broke_off.chain(missed).collect()
     }
 
     /// The page.
@@ -92,7 +98,10 @@ impl Report {
             }
             for figure in &section.figures {
                 let miss = if figure.holds { "" } else { " **(missed)**" };
-                line(&mut page, &format!("| {} | {}{miss} | {} |", figure.what, figure.value, figure.target));
+                line(
+                    &mut page,
+                    &format!("| {} | {}{miss} | {} |", cell(&figure.what), cell(&figure.value), figure.target),
+                );
             }
             if !section.more.is_empty() {
                 line(&mut page, &format!("\n{}", section.more.trim_end()));
@@ -100,6 +109,11 @@ impl Report {
         }
         page
     }
+}
+
+/// The text as it fits into one cell of a table.
+fn cell(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
 }
 
 fn line(page: &mut String, text: &str) {
@@ -111,11 +125,11 @@ fn line(page: &mut String, text: &str) {
 mod tests {
     use super::*;
 
-    fn report(lost: usize) -> Report {
+    fn report(lost: i64) -> Report {
         let figures = vec![Figure::none("lost alerts", lost), Figure::seconds("recovered", 2.25, 15.0)];
         let section =
             Section { title: "An outage".to_owned(), done: "Stopped.".to_owned(), figures, ..Section::default() };
-        Report { introduction: "One node.".to_owned(), sections: vec![section] }
+        Report { introduction: "One node.".to_owned(), sections: vec![section], ..Report::default() }
     }
 
     #[test]
@@ -127,5 +141,13 @@ mod tests {
         let page = report(3).markdown();
         assert!(page.contains("- An outage: lost alerts is 3, not 0"), "{page}");
         assert!(page.contains("| lost alerts | 3 **(missed)** | 0 |"), "{page}");
+    }
+    #[test]
+    fn a_rehearsal_that_broke_off_is_no_success() {
+        let mut report = report(0);
+        report.broke_off = Some("kubectl ended with\nexit status | 1".to_owned());
+        let page = report.markdown();
+        assert!(page.contains("- it broke off: kubectl ended with exit status \\| 1"), "{page}");
+        assert!(!page.contains("Every figure is what"), "{page}");
     }
 }

@@ -8,20 +8,22 @@ use crate::{
     cluster::Cluster,
     core::report::{Figure, Section},
     people::{self, Speaks},
-    sky::{AIRPORTS, BUSY, CALM, Sky},
+    sky::{AIRPORTS, Sky},
     stage::Stage,
 };
 
 /// What is promised, in seconds.
 const FIRST_ALERT: f64 = 60.0;
 
+/// Deploys, and registers the first person and then everybody.
 pub async fn rehearse(cluster: Cluster, tag: &str) -> anyhow::Result<(Stage, Section)> {
     let mut section = super::section(
         "From nothing to the first alert",
-        "`setup_cluster.sh deploy` on an empty cluster; then a person registers through HTTPS and watches a busy airport.",
+        "`setup_cluster.sh deploy` on an empty cluster; then a person registers through HTTPS and watches a busy \
+         airport.",
     );
     let sky = Sky::start().await?;
-    sky.set(AIRPORTS[0], BUSY)?;
+    sky.set(AIRPORTS[0], true)?;
     let begun = Instant::now();
     cluster.deploy(tag).await?;
     let deployed = begun.elapsed();
@@ -37,7 +39,7 @@ pub async fn rehearse(cluster: Cluster, tag: &str) -> anyhow::Result<(Stage, Sec
     section.figures.push(Figure::of("from registering to the message", format!("{:.1} s", told.as_secs_f64())));
     section.figures.push(Figure::seconds("from nothing to the first alert", all.as_secs_f64(), FIRST_ALERT));
     // Everybody else begins with a calm sky, so that all are told the same from here on.
-    sky.set(AIRPORTS[0], CALM)?;
+    sky.set(AIRPORTS[0], false)?;
     let mut stage = Stage::new(cluster, sky, client, authority);
     stage.recovered(AIRPORTS[0]).await?;
     let registering = Instant::now();
@@ -46,6 +48,5 @@ pub async fn rehearse(cluster: Cluster, tag: &str) -> anyhow::Result<(Stage, Sec
     let requests = people::PEOPLE as usize * (2 + AIRPORTS.len());
     section.figures.push(Figure::of("registering everybody", format!("{requests} requests in {seconds:.1} s")));
     stage.open_account().await?;
-    stage.settle(&mut section).await?;
     Ok((stage, section))
 }

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use crate::{
     core::report::{Figure, Section},
-    stage::{PACE, RATE, Stage},
+    stage::{Connections, PACE, RATE, Stage},
 };
 
 /// The number of a migration that no release has yet.
@@ -13,14 +13,14 @@ const LATER: i64 = 9_999;
 /// How soon an older release has to be refused, in seconds.
 const REFUSED: f64 = 60.0;
 
+/// Runs the Job again, and after a newer release.
 pub async fn rehearse(stage: &mut Stage, tag: &str) -> anyhow::Result<Section> {
     let mut section = super::section(
         "The migration Job run twice, and an older release's after a newer one",
-        "The Job is deleted and deployed again. Then a database is given the mark of a migration that this release does not \
-         know, as a newer release leaves it, and the Job runs once more.",
+        "The release is deployed again, and its Job with it. Then a database is given the mark of a migration that \
+         this release does not know, as a newer release leaves it, and it is deployed once more.",
     );
     let busy = stage.begin(RATE, PACE)?;
-    delete_job(stage).await?;
     let begun = Instant::now();
     stage.cluster.deploy(tag).await?;
     section
@@ -31,7 +31,7 @@ pub async fn rehearse(stage: &mut Stage, tag: &str) -> anyhow::Result<Section> {
          VALUES ({LATER}, 'of a later release', true, '\\x00', 0)"
     );
     stage.cluster.sql("notifier", &mark).await?;
-    delete_job(stage).await?;
+    let before = generations(stage).await?;
     let begun = Instant::now();
     let refused = stage.cluster.deploy(tag).await;
     let seconds = begun.elapsed().as_secs_f64();
@@ -48,13 +48,18 @@ pub async fn rehearse(stage: &mut Stage, tag: &str) -> anyhow::Result<Section> {
     ));
     section.figures.push(Figure::seconds("refused after", seconds, REFUSED));
     section.more = format!("`setup_cluster.sh deploy` then says, among others:\n\n```\n{}\n```", said.join("\n"));
-    delete_job(stage).await?;
+    let is_left = generations(stage).await? == before;
+    section.figures.push(Figure::check(
+        "the Deployments are left as they are",
+        is_left,
+        if is_left { "yes" } else { "no" },
+    ));
     stage.cluster.deploy(tag).await?;
-    stage.end(busy, &mut section).await?;
+    stage.end(busy, Connections::Stand, &mut section).await?;
     Ok(section)
 }
 
-async fn delete_job(stage: &Stage) -> anyhow::Result<()> {
-    let selector = "--selector=app.kubernetes.io/name=migrate";
-    stage.cluster.kubectl(&["delete", "jobs", selector, "--wait"]).await.map(drop)
+/// What changes with each Deployment that is changed.
+async fn generations(stage: &Stage) -> anyhow::Result<String> {
+    stage.cluster.kubectl(&["get", "deployments", "--output=jsonpath={.items[*].metadata.generation}"]).await
 }

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use crate::{
     core::report::{Figure, Section},
     pods::{self, all_ready, wait_until},
-    stage::{PACE, Stage},
+    stage::{PACE, READINGS_AFTER, Stage},
 };
 
 /// How long a server is away beyond the moment at which everybody has noticed.
@@ -43,10 +43,13 @@ pub const POSTGRES: Server = Server {
     missed_by: &[],
 };
 
+/// Stops a server and starts it again.
 pub async fn rehearse(stage: &mut Stage, server: &Server) -> anyhow::Result<Section> {
     let title = format!("{} stopped and started", server.title);
-    let mut section =
-        super::section(&title, "It is away until every service that needs it has said so, and 10 s more.");
+    let mut section = super::section(
+        &title,
+        "It is away until every service that needs it has said so, and 10 s more. Airports change, and nobody asks.",
+    );
     let before = stage.restarts().await?;
     stage.sky.set_pace(Some(PACE));
     stage.cluster.lab(&["servers", "down", server.name]).await?;
@@ -66,7 +69,7 @@ pub async fn rehearse(stage: &mut Stage, server: &Server) -> anyhow::Result<Sect
     stage.cluster.lab(&["servers", "up", server.name]).await?;
     let back = all_ready(&stage.cluster, Duration::from_secs(60)).await?;
     section.figures.push(Figure::seconds("all ready after its start", back.as_secs_f64(), RECOVERED));
-    stage.settle(&mut section).await?;
+    stage.settle(READINGS_AFTER, &mut section).await?;
     let now = stage.restarts().await?;
     section.figures.push(Figure::none("containers started again", again(&before, &now)));
     Ok(section)
@@ -104,6 +107,6 @@ fn is_named_down(report: &Value, name: &str) -> bool {
 }
 
 /// How many containers were started again; a pod that is new counts once.
-fn again(before: &BTreeMap<String, u32>, now: &BTreeMap<String, u32>) -> usize {
-    now.iter().filter(|(pod, restarts)| before.get(*pod) != Some(restarts)).count()
+fn again(before: &BTreeMap<String, u32>, now: &BTreeMap<String, u32>) -> i64 {
+    now.iter().filter(|(pod, restarts)| before.get(*pod) != Some(restarts)).map(|_| 1).sum()
 }

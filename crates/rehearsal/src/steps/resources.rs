@@ -43,6 +43,7 @@ pub struct Sampler {
 }
 
 impl Sampler {
+    /// Looks until [`Sampler::end`].
     pub fn begin(cluster: Cluster) -> Self {
         let ending = CancellationToken::new();
         let mut looking = JoinSet::new();
@@ -50,6 +51,7 @@ impl Sampler {
         Self { looking, ending }
     }
 
+    /// The largest values that were seen.
     pub async fn end(self) -> Usages {
         self.ending.cancel();
         self.looking.join_all().await.into_iter().next().unwrap_or_default()
@@ -66,10 +68,15 @@ async fn look(cluster: Cluster, ending: CancellationToken) -> Usages {
             () = ending.cancelled() => return largest,
         }
         // While pods come and go there may be nothing to show for a moment.
-        for (deployment, usage) in top(&cluster).await.unwrap_or_default() {
-            let of = largest.entry(deployment).or_default();
-            *of = of.max(usage);
-        }
+        add(&mut largest, top(&cluster).await.unwrap_or_default());
+    }
+}
+
+/// Keeps the larger of each.
+pub fn add(largest: &mut Usages, usages: Usages) {
+    for (deployment, usage) in usages {
+        let of = largest.entry(deployment).or_default();
+        *of = of.max(usage);
     }
 }
 
@@ -77,8 +84,8 @@ async fn look(cluster: Cluster, ending: CancellationToken) -> Usages {
 pub async fn section(stage: &Stage, idle: &Usages, loaded: &Usages) -> anyhow::Result<Section> {
     let mut section = super::section(
         "Memory and processor time of every pod",
-        "`kubectl top pods`, of each Deployment the largest pod: idle (airports are read, nobody asks), and the largest \
-         values while parts 2 to 6 ran. The request for memory covers what is taken under load, the limit twice that.",
+        "`kubectl top pods`, of each Deployment the largest pod: idle (airports are read, nobody asks), and the \
+         largest values of parts 2, 3, 5 and 6. The request for memory covers what is taken under load, the limit twice that.",
     );
     let mut table = "| | idle | loaded | request | limit |\n|---|---:|---:|---:|---:|\n".to_owned();
     for deployment in DEPLOYMENTS {

@@ -5,14 +5,15 @@ use tokio::time::Instant;
 use crate::{
     core::report::{Figure, Section},
     pods::pods,
-    stage::{PACE, RATE, Stage},
+    stage::{Connections, PACE, RATE, Stage},
 };
 
+/// Deploys the next release.
 pub async fn rehearse(stage: &mut Stage, tag: &str) -> anyhow::Result<Section> {
     let mut section = super::section(
         "A rolling update of every service",
-        "`setup_cluster.sh deploy --tag NEXT`: the migration Job of the next release, then every Deployment, while people \
-         ask and airports change.",
+        "`setup_cluster.sh deploy --tag NEXT`: the migration Job of the next release, then every Deployment, while \
+         people ask and airports change.",
     );
     let busy = stage.begin(RATE, PACE)?;
     let begun = Instant::now();
@@ -21,7 +22,6 @@ pub async fn rehearse(stage: &mut Stage, tag: &str) -> anyhow::Result<Section> {
     let pods = pods(&stage.cluster).await?;
     let (new, all) = (pods.iter().filter(|pod| pod.image.ends_with(&format!(":{tag}"))).count(), pods.len());
     section.figures.push(Figure::check("pods that run the next release", new == all, format!("{new} of {all}")));
-    let answers = stage.end(busy, &mut section).await?;
-    section.figures.push(Figure::none("requests that had to be asked again", answers.asked_again));
+    stage.end(busy, Connections::Stand, &mut section).await?;
     Ok(section)
 }

@@ -7,17 +7,18 @@ use chrono::Utc;
 
 use crate::{
     core::report::{Figure, Section},
-    people::URL,
+    people::{self, Speaks, URL},
     pods::wait_until,
     sky::Sky,
-    stage::{PACE, RATE, Stage},
+    stage::{Connections, PACE, RATE, Stage},
 };
 
+/// Another certificate, of the same authority.
 pub async fn certificate(stage: &mut Stage) -> anyhow::Result<Section> {
     let mut section = super::section(
         "The entry's certificate rotated",
-        "`setup_cluster.sh secrets --rotate certificate` while people ask. The authority stays, so that nobody has to trust \
-         another one.",
+        "`setup_cluster.sh secrets --rotate certificate` while people ask. The authority stays, so that nobody has to \
+         trust another one.",
     );
     let before = presented(stage).await?;
     let busy = stage.begin(RATE, PACE)?;
@@ -25,28 +26,26 @@ pub async fn certificate(stage: &mut Stage) -> anyhow::Result<Section> {
     let limit = Duration::from_secs(90);
     wait_until("the new certificate", limit, async || Ok(presented(stage).await? != before)).await?;
     stage.cluster.rolled_out().await?;
-    let answers = stage.end(busy, &mut section).await?;
-    section.figures.push(Figure::none("requests that had to be asked again", answers.asked_again));
+    stage.end(busy, Connections::Stand, &mut section).await?;
     section.figures.push(Figure::check("another certificate is presented", presented(stage).await? != before, "yes"));
     Ok(section)
 }
 
 /// The certificate that a new connection is shown.
 async fn presented(stage: &Stage) -> anyhow::Result<Vec<u8>> {
-    let entry = crate::cluster::ENTRY.parse().context("read the entry's address")?;
-    let authority = reqwest::Certificate::from_pem(stage.authority.as_bytes()).context("understand the authority")?;
-    let client = reqwest::Client::builder().no_proxy().tls_certs_only([authority]).resolve("localhost", entry);
-    let client = client.tls_info(true).timeout(Duration::from_secs(10)).build().context("prepare a client")?;
+    let client =
+        people::builder(&stage.authority, Speaks::Http1)?.tls_info(true).build().context("prepare a client")?;
     let response = client.get(format!("{URL}/user-manager/ping")).send().await.context("call the entry")?;
     let info = response.extensions().get::<reqwest::tls::TlsInfo>().context("the connection has no certificate")?;
     Ok(info.peer_certificate().context("no certificate was shown")?.to_vec())
 }
 
+/// Other credentials.
 pub async fn secrets(stage: &mut Stage) -> anyhow::Result<Section> {
     let mut section = super::section(
         "Secrets rotated",
-        "OpenSky's account is given to a system that had none, and the passwords of all databases change (`ALTER ROLE`, then \
-         the operator's `.env`); `setup_cluster.sh secrets` takes over what has changed, while people ask.",
+        "OpenSky's account is given to a system that had none, and the passwords of all databases change (`ALTER \
+         ROLE`, then the operator's `.env`); `setup_cluster.sh secrets` takes over what has changed, while people ask.",
     );
     let busy = stage.begin(RATE, PACE)?;
     let (id, secret) = Sky::account();
@@ -64,8 +63,7 @@ pub async fn secrets(stage: &mut Stage) -> anyhow::Result<Section> {
     stage.cluster.rolled_out().await?;
     let limit = Duration::from_secs(60);
     wait_until("OpenSky to be asked with its account", limit, async || Ok(stage.sky.is_signed_in())).await?;
-    let answers = stage.end(busy, &mut section).await?;
-    section.figures.push(Figure::none("requests that had to be asked again", answers.asked_again));
+    stage.end(busy, Connections::Stand, &mut section).await?;
     section.figures.push(Figure::check("OpenSky is asked with the account", stage.sky.is_signed_in(), "yes"));
     Ok(section)
 }

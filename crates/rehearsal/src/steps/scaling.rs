@@ -7,7 +7,7 @@ use tokio::time::sleep;
 use crate::{
     core::report::{Figure, Section},
     pods::{all_ready, wait_until},
-    stage::{RATE, Stage},
+    stage::{Connections, RATE, Stage},
 };
 
 /// How often an airport changes: each of eight with every reading or the next but one.
@@ -19,6 +19,7 @@ const BETWEEN: Duration = Duration::from_secs(15);
 /// How soon everything has to be read again after a change, in seconds.
 const LAG_GONE: f64 = 30.0;
 
+/// Scales alert-system from 1 to 4 replicas and back.
 pub async fn rehearse(stage: &mut Stage) -> anyhow::Result<Section> {
     let mut section = super::section(
         "alert-system scaled from 1 to 4 and back",
@@ -34,7 +35,7 @@ pub async fn rehearse(stage: &mut Stage) -> anyhow::Result<Section> {
         section.figures.push(Figure::seconds(what, gone.as_secs_f64(), LAG_GONE));
     }
     sleep(BETWEEN).await;
-    stage.end(busy, &mut section).await?;
+    stage.end(busy, Connections::Stand, &mut section).await?;
     scale(stage, 2).await?;
     Ok(section)
 }

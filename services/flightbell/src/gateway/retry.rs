@@ -13,6 +13,10 @@ use hyper_util::client::legacy;
 const CONNECT_WAITS: [Duration; 3] =
     [Duration::from_millis(50), Duration::from_millis(150), Duration::from_millis(450)];
 
+/// How long to wait before a request is repeated whose connection broke: its transaction, and with it the lock of its
+/// key, is to be gone by then.
+const REPEAT_WAIT: Duration = Duration::from_millis(100);
+
 /// Why a request was not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
@@ -59,7 +63,7 @@ impl Retries {
                 Some(*wait)
             }
             // Once: what breaks twice is not a replica that ends.
-            Failure::Broken => std::mem::take(&mut self.may_be_repeated).then_some(Duration::ZERO),
+            Failure::Broken => std::mem::take(&mut self.may_be_repeated).then_some(REPEAT_WAIT),
             Failure::Other => None,
         }
     }
@@ -101,7 +105,7 @@ mod tests {
         for (method, key, is_websocket, is_repeated) in cases {
             let mut retries = retries(&method, key, is_websocket);
             let first = retries.after(Failure::Broken);
-            assert_eq!(first, is_repeated.then_some(Duration::ZERO), "{method} {key:?} {is_websocket}");
+            assert_eq!(first, is_repeated.then_some(REPEAT_WAIT), "{method} {key:?} {is_websocket}");
             assert_eq!(retries.after(Failure::Broken), None, "never twice");
         }
     }
@@ -110,7 +114,7 @@ mod tests {
     fn a_repeat_that_finds_no_connection_still_has_its_attempts_to_connect() {
         let mut retries = retries(&Method::GET, None, false);
         assert_eq!(retries.after(Failure::NotConnected), Some(CONNECT_WAITS[0]));
-        assert_eq!(retries.after(Failure::Broken), Some(Duration::ZERO));
+        assert_eq!(retries.after(Failure::Broken), Some(REPEAT_WAIT));
         assert_eq!(retries.after(Failure::NotConnected), Some(CONNECT_WAITS[1]));
         assert_eq!(retries.after(Failure::Broken), None);
     }

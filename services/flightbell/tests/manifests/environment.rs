@@ -160,7 +160,7 @@ fn a_pod_has_longer_to_end_than_its_program_takes() {
             let pod = &program.workload["spec"]["template"]["spec"];
             let sleep = program.container["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().expect("a preStop");
             let grace = pod["terminationGracePeriodSeconds"].as_u64().expect("a grace period");
-            let needed = sleep + runtime::tasks::STOP_LIMIT.as_secs();
+            let needed = sleep + (runtime::tasks::STOP_LIMIT + runtime::CLOSE_LIMIT).as_secs();
             assert!(grace > needed, "{}: {} has {grace} s and needs {needed} s", render.name, program.name());
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::symlink,
     process::{Command, Stdio},
 };
 
@@ -74,6 +75,21 @@ fn the_lock_of_a_run_that_was_killed_is_taken_over_and_every_end_gives_it_back()
 }
 
 #[test]
+fn a_lock_whose_taker_was_killed_too_is_taken_over_again_and_that_of_a_taker_that_goes_on_is_not() {
+    let stage = Stage::new();
+    let (owner, taker) = (ended_process(), ended_process());
+    lock_of(&stage, owner);
+    symlink(taker.to_string(), stage.path(&format!("{LOCK}/after-{owner}"))).unwrap();
+    let run = stage.succeed(&["up"]);
+    assert!(run.said.contains(&format!("process {taker}, did not come to its end")), "{}", run.said);
+    assert!(!stage.path(LOCK).exists());
+    lock_of(&stage, owner);
+    symlink(std::process::id().to_string(), stage.path(&format!("{LOCK}/after-{owner}"))).unwrap();
+    stage.fail(&["up"], &[&format!("the process {} is another run", std::process::id())]).changed_nothing();
+    assert!(stage.path(LOCK).exists(), "nobody removes the lock of a run that goes on");
+}
+
+#[test]
 fn work_folders_of_runs_that_were_killed_are_removed_and_no_others() {
     let stage = Stage::new();
     let left = format!("tmp/flightbell.{}.abcdef", ended_process());
@@ -85,7 +101,7 @@ fn work_folders_of_runs_that_were_killed_are_removed_and_no_others() {
     let elsewhere = stage.path("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
     let link = stage.path(&format!("tmp/flightbell.{}.ghijkl", ended_process()));
-    std::os::unix::fs::symlink(&elsewhere, &link).unwrap();
+    symlink(&elsewhere, &link).unwrap();
     let status = stage.command("setup_cluster.sh", &["status"]).output().unwrap().status;
     assert!(status.success());
     assert!(!stage.path(&left).exists());

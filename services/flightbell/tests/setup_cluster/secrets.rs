@@ -112,6 +112,20 @@ fn the_server_learns_new_passwords_before_any_service_does() {
 }
 
 #[test]
+fn new_passwords_do_not_wait_for_a_job_that_an_interrupted_run_left_active() {
+    let stage = Stage::new();
+    stage.succeed(&["up"]);
+    let jobs = std::fs::read_dir(stage.path("stage/objects/Job")).unwrap();
+    let names = jobs.map(|job| job.unwrap().file_name().into_string().unwrap());
+    let job = names.into_iter().find(|name| name.starts_with("databases-")).unwrap();
+    // A Job without conditions has not ended.
+    stage.write(&format!("stage/objects/Job/{job}"), "");
+    let run = stage.succeed(&["secrets", "--rotate", "databases"]);
+    let delete = format!("kubectl --context kind-flightbell --namespace flightbell delete job {job}");
+    run.in_order(&["applied Secret/postgres", &delete, &format!("applied Job/{job}"), "applied Secret/user-manager"]);
+}
+
+#[test]
 fn a_rotation_that_was_cut_off_is_completed_by_the_next_run() {
     let stage = Stage::new();
     stage.succeed(&["up"]);

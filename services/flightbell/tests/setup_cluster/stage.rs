@@ -11,7 +11,7 @@ use std::{
 use tempfile::TempDir;
 
 /// What the script may use of the machine beside the stand-ins.
-const TOOLS: [&str; 33] = [
+const TOOLS: [&str; 36] = [
     "awk",
     "base64",
     "bash",
@@ -27,11 +27,14 @@ const TOOLS: [&str; 33] = [
     "grep",
     "head",
     "id",
+    "ln",
     "ls",
     "mkdir",
     "mktemp",
     "mv",
     "od",
+    "ps",
+    "readlink",
     "rm",
     "rmdir",
     "sed",
