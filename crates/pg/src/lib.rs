@@ -136,8 +136,8 @@ async fn reach(service: &str, database: &Database, migrations: &Migrator) -> Res
     Ok(())
 }
 
-/// Whether the same statement may succeed later without anybody changing it: the server is away,
-/// full or overloaded, or two transactions got into each other's way.
+/// Whether the same statement may succeed later without anybody changing it: the server is away, full or overloaded, two
+/// transactions got into each other's way, or it refuses our password, which an operator is changing just now.
 #[must_use]
 pub fn is_unavailable(error: &sqlx::Error) -> bool {
     match error {
@@ -149,9 +149,9 @@ pub fn is_unavailable(error: &sqlx::Error) -> bool {
         | sqlx::Error::WorkerCrashed => true,
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
             // Classes of SQLSTATE (PostgreSQL manual, appendix A): 08 connection, 53 resources,
-            // 57 operator intervention (a statement time-out is one), 58 system; then serialization
-            // failure, deadlock, lock not available, and a server that is read-only for now.
-            ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class))
+            // 57 operator intervention (a statement time-out is one), 58 system, 28 authorization; then
+            // serialization failure, deadlock, lock not available, and a server that is read-only for now.
+            ["08", "28", "53", "57", "58"].iter().any(|class| code.starts_with(class))
                 || ["40001", "40P01", "55P03", "25006"].contains(&code.as_ref())
         }),
         _ => false,

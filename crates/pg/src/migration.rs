@@ -68,9 +68,9 @@ impl MigrationError {
         match self {
             Self::Behind(_) | Self::Busy => true,
             Self::Database(error) | Self::Failed(MigrateError::ExecuteMigration(error, _)) => {
-                // A database that does not exist yet, or a password not set yet, may appear while we wait.
+                // A database that does not exist yet may appear while we wait.
                 let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-                is_unavailable(error) || matches!(code.as_deref(), Some("3D000" | "28P01" | "28000"))
+                is_unavailable(error) || code.as_deref() == Some("3D000")
             }
             _ => false,
         }

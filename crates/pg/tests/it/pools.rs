@@ -8,7 +8,7 @@ use runtime::{
     principal::Principal,
 };
 use secrecy::SecretString;
-use sqlx::{Connection, migrate::Migrator};
+use sqlx::{AssertSqlSafe, Connection, Executor as _, PgConnection, migrate::Migrator, postgres::PgConnectOptions};
 use testkit::Proxy;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -201,6 +201,18 @@ async fn who_gets_no_connection_in_time_is_told_so_and_a_caller_that_gives_up_le
     assert!(pg::is_unavailable(&refused), "{refused}");
     held.rollback().await.expect("undone");
     server(&pool).await;
+}
+
+#[tokio::test]
+async fn an_account_that_may_not_sign_in_while_it_is_changed_passes_for_a_server_that_is_away() {
+    let database = testkit::empty_database().await;
+    let options: PgConnectOptions = database.url.parse().expect("a URL");
+    let mut owner = PgConnection::connect_with(&options).await.expect("a connection");
+    let role = format!("test_{}", Uuid::now_v7().simple());
+    owner.execute(AssertSqlSafe(format!("CREATE ROLE {role} NOLOGIN"))).await.expect("a role");
+    let refused = PgConnection::connect_with(&options.username(&role)).await.expect_err("it may not sign in");
+    owner.execute(AssertSqlSafe(format!("DROP ROLE {role}"))).await.expect("the role is gone");
+    assert!(pg::is_unavailable(&refused), "{refused}");
 }
 
 #[tokio::test]

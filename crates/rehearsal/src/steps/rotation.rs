@@ -44,23 +44,31 @@ async fn presented(stage: &Stage) -> anyhow::Result<Vec<u8>> {
 pub async fn secrets(stage: &mut Stage) -> anyhow::Result<Section> {
     let mut section = super::section(
         "Secrets rotated",
-        "OpenSky's account is given to a system that had none, and the passwords of all databases change (`ALTER \
-         ROLE`, then the operator's `.env`); `setup_cluster.sh secrets` takes over what has changed, while people ask.",
+        "OpenSky's account is given to a system that had none, and all databases get another account and password, as \
+         docs/operations.md describes it; `setup_cluster.sh secrets` takes over what has changed, while people ask. \
+         Then the old accounts may not sign in any more.",
     );
     let busy = stage.begin(RATE, PACE)?;
     let (id, secret) = Sky::account();
     stage.cluster.set_credential("OPEN_SKY_CLIENT_ID", &id).await?;
     stage.cluster.set_credential("OPEN_SKY_CLIENT_SECRET", &secret).await?;
-    for service in ["user-manager", "data-collector", "alert-system", "notifier"] {
-        let role = service.replace('-', "_");
-        let key = format!("{}_DATABASE_URL", role.to_uppercase());
+    for service in SERVICES {
+        let (role, key) = (role(service), database_key(service));
         let password = format!("rotated-{}", Utc::now().timestamp_micros());
-        let url = with_password(&stage.cluster.credential(&key).await?, &password)?;
-        stage.cluster.sql("postgres", &format!("ALTER ROLE {role} PASSWORD '{password}'")).await?;
+        // In its sessions it is the role that owns everything.
+        let statements = format!(
+            "CREATE ROLE {role}_next LOGIN PASSWORD '{password}' IN ROLE {role}; \
+             ALTER ROLE {role}_next SET role TO {role}"
+        );
+        stage.cluster.sql("postgres", &statements).await?;
+        let url = with_account(&stage.cluster.credential(&key).await?, &format!("{role}_next"), &password)?;
         stage.cluster.set_credential(&key, &url).await?;
     }
     stage.cluster.secrets(&[]).await?;
     stage.cluster.rolled_out().await?;
+    for service in SERVICES {
+        stage.cluster.sql("postgres", &format!("ALTER ROLE {} NOLOGIN", role(service))).await?;
+    }
     let limit = Duration::from_secs(60);
     wait_until("OpenSky to be asked with its account", limit, async || Ok(stage.sky.is_signed_in())).await?;
     stage.end(busy, Connections::Stand, &mut section).await?;
@@ -68,11 +76,23 @@ pub async fn secrets(stage: &mut Stage) -> anyhow::Result<Section> {
     Ok(section)
 }
 
-/// The address with another password.
-fn with_password(url: &str, password: &str) -> anyhow::Result<String> {
-    let parts = url.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.split_once('@')?)));
-    let (scheme, (account, place)) = parts.context("a database's address has no account")?;
-    let role = account.split(':').next().unwrap_or_default();
+/// The services that have a database.
+const SERVICES: [&str; 4] = ["user-manager", "data-collector", "alert-system", "notifier"];
+
+/// The role that owns a service's database.
+fn role(service: &str) -> String {
+    service.replace('-', "_")
+}
+
+/// Where an operator says how a service's database is reached.
+fn database_key(service: &str) -> String {
+    format!("{}_DATABASE_URL", role(service).to_uppercase())
+}
+
+/// The address with another account.
+fn with_account(url: &str, role: &str, password: &str) -> anyhow::Result<String> {
+    let parts = url.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.split_once('@')?.1)));
+    let (scheme, place) = parts.context("a database's address has no account")?;
     Ok(format!("{scheme}://{role}:{password}@{place}"))
 }
 
@@ -81,9 +101,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_password_of_an_address_changes() {
-        let url = with_password("postgres://notifier:old@10.77.0.1/notifier", "new").expect("an address");
-        assert_eq!(url, "postgres://notifier:new@10.77.0.1/notifier");
-        assert!(with_password("postgres://host/database", "new").is_err());
+    fn only_the_account_of_an_address_changes() {
+        let url = with_account("postgres://notifier:old@10.77.0.1/notifier", "notifier_next", "new");
+        assert_eq!(url.expect("an address"), "postgres://notifier_next:new@10.77.0.1/notifier");
+        assert!(with_account("postgres://host/database", "role", "new").is_err());
     }
 }
