@@ -6,8 +6,9 @@ use tonic::{Code, Response, Status};
 
 use super::DEADLINE;
 
-/// How long to wait before each further attempt. A replica that has just died is known as dead a moment later.
-const WAITS: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(150), Duration::from_millis(450)];
+/// How long to wait in milliseconds before each further attempt. Together it is longer than a cluster takes to notice
+/// that a replica has died, until when half of the attempts still reach it where there are two.
+const WAITS: [u64; 5] = [50, 100, 200, 400, 800];
 
 /// Makes a call, again when the connection failed, within [`DEADLINE`] in all. What another service answered is never
 /// asked again, whatever it is.
@@ -21,7 +22,7 @@ where
     F: Future<Output = Result<Response<T>, Status>>,
 {
     let asked = async {
-        for wait in WAITS {
+        for wait in WAITS.map(Duration::from_millis) {
             match call().await {
                 Err(status) if is_of_the_connection(&status) => {
                     tracing::debug!("ask again in {wait:?}: {}", status.message());

@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, bail};
-use tokio::process::Command;
+use anyhow::{Context, bail, ensure};
+use tokio::{process::Command, time::sleep};
 
 /// Where everything of ours runs.
 pub const NAMESPACE: &str = "flightbell";
@@ -20,6 +20,9 @@ pub const ENTRY: &str = "10.96.0.20:443";
 
 /// How long one command may take.
 const COMMAND_LIMIT: Duration = Duration::from_secs(300);
+
+/// How often pods that end are looked at, twice a second: their grace is 30 s.
+const MOST_LOOKS: u32 = 80;
 
 /// How much of a failed command's output an error repeats, in bytes.
 const TAIL: usize = 3_000;
@@ -135,7 +138,7 @@ impl Cluster {
         self.kubectl(&["get", "secret", "flightbell-tls", template]).await
     }
 
-    /// Waits until the pods of all Deployments are ready, and those that were replaced are gone.
+    /// Waits until the pods of all Deployments are ready, and those that were replaced have ended.
     ///
     /// # Errors
     /// When they are not in time.
@@ -143,6 +146,15 @@ impl Cluster {
         for deployment in DEPLOYMENTS {
             let name = format!("deployment/{deployment}");
             self.kubectl(&["rollout", "status", &name, "--timeout=120s"]).await?;
+            // Status counts pods no more that still answer who does not know yet.
+            let selector = format!("--selector=app.kubernetes.io/name={deployment}");
+            let deleted = "--output=jsonpath={.items[*].metadata.deletionTimestamp}";
+            let mut looks = 0;
+            while !self.kubectl(&["get", "pods", &selector, deleted]).await?.trim().is_empty() {
+                looks += 1;
+                ensure!(looks < MOST_LOOKS, "pods of {deployment} do not end");
+                sleep(Duration::from_millis(500)).await;
+            }
         }
         Ok(())
     }

@@ -9,9 +9,17 @@ use std::{error::Error, time::Duration};
 use axum::http::{HeaderMap, Method};
 use hyper_util::client::legacy;
 
-/// How long to wait before each further attempt to connect.
-const CONNECT_WAITS: [Duration; 3] =
-    [Duration::from_millis(50), Duration::from_millis(150), Duration::from_millis(450)];
+/// How long to wait before each further attempt to connect. Together it is longer than a cluster takes
+/// to notice that a replica has died (a second or two), until when half of the attempts still reach it where there are
+/// two.
+const CONNECT_WAITS: [Duration; 6] = [
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+    Duration::from_millis(800),
+];
 
 /// How long to wait before a request is repeated whose connection broke: its transaction, and with it the lock of its
 /// key, is to be gone by then.
@@ -81,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_sent_is_sent_again_three_times_whatever_it_is() {
+    fn what_was_never_sent_is_sent_again_six_times_whatever_it_is() {
         for (method, is_websocket) in [(Method::GET, false), (Method::POST, false), (Method::GET, true)] {
             let mut retries = retries(&method, None, is_websocket);
             let waits: Vec<_> = std::iter::from_fn(|| retries.after(Failure::NotConnected)).collect();
