@@ -1,28 +1,37 @@
 //! A call that outlives the replica it reached.
 
-use std::{error::Error, time::Duration};
+use std::error::Error;
 
-use tonic::{Code, Response, Status};
+use runtime::{backoff::DEAD_REPLICA, trace::RequestContext};
+use tonic::{Code, Request, Response, Status};
 
-use super::DEADLINE;
+use super::{DEADLINE, request};
 
-/// How long to wait in milliseconds before each further attempt. Together it is longer than a cluster takes to notice
-/// that a replica has died, until when half of the attempts still reach it where there are two.
-const WAITS: [u64; 5] = [50, 100, 200, 400, 800];
+/// How often a call is made again at most.
+const MOST_REPEATS: u32 = 5;
 
 /// Makes a call, again when the connection failed, within [`DEADLINE`] in all. What another service answered is never
 /// asked again, whatever it is.
 ///
-/// `call` may be carried out twice: give one that changes nothing then, as all calls between our services do.
+/// `call` hands the request to the client. It may be carried out twice: give one that changes nothing then, as all
+/// calls between our services do.
 ///
 /// # Errors
 /// As the last attempt; `DEADLINE_EXCEEDED` when there was none in time.
-pub async fn ask<T, F>(mut call: impl FnMut() -> F) -> Result<Response<T>, Status>
+pub async fn ask<C, M, T, F>(
+    client: &C,
+    message: M,
+    context: &RequestContext,
+    mut call: impl FnMut(C, Request<M>) -> F,
+) -> Result<Response<T>, Status>
 where
+    C: Clone,
+    M: Clone,
     F: Future<Output = Result<Response<T>, Status>>,
 {
+    let mut call = || call(client.clone(), request(message.clone(), context));
     let asked = async {
-        for wait in WAITS.map(Duration::from_millis) {
+        for wait in (0..MOST_REPEATS).map(|failures| DEAD_REPLICA.whole(failures)) {
             match call().await {
                 Err(status) if is_of_the_connection(&status) => {
                     tracing::debug!("ask again in {wait:?}: {}", status.message());

@@ -23,8 +23,8 @@ pub use outgoing_record::OutgoingRecord;
 use self::producer_client::ProducerClient;
 use crate::config::{KafkaConfig, Profile};
 
-/// How long `/readyz` waits for Kafka's answer.
-const PROBE_LIMIT: Duration = Duration::from_millis(1500);
+/// How long Kafka may take to answer before it counts as away.
+pub(crate) const PROBE_LIMIT: Duration = Duration::from_millis(1500);
 /// How long one attempt to learn a topic's leaders takes at most; a stop waits for it.
 const WARM_UP_LIMIT: Duration = Duration::from_secs(2);
 /// How long to wait between such attempts.

@@ -6,11 +6,16 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, bail, ensure};
-use tokio::{process::Command, time::sleep};
+use anyhow::{Context, bail};
+use tokio::process::Command;
+
+use crate::wait::wait_until;
 
 /// Where everything of ours runs.
 pub const NAMESPACE: &str = "flightbell";
+
+/// The services: each has a database.
+pub const SERVICES: [&str; 4] = ["user-manager", "data-collector", "alert-system", "notifier"];
 
 /// The Deployments, in the order in which reports name them.
 pub const DEPLOYMENTS: [&str; 5] = ["user-manager", "data-collector", "alert-system", "notifier", "gateway"];
@@ -21,8 +26,8 @@ pub const ENTRY: &str = "10.96.0.20:443";
 /// How long one command may take.
 const COMMAND_LIMIT: Duration = Duration::from_secs(300);
 
-/// How often pods that end are looked at, twice a second: their grace is 30 s.
-const MOST_LOOKS: u32 = 80;
+/// How long pods may take to end: their grace is 30 s.
+const END_LIMIT: Duration = Duration::from_secs(40);
 
 /// How much of a failed command's output an error repeats, in bytes.
 const TAIL: usize = 3_000;
@@ -35,6 +40,8 @@ pub struct Cluster {
     run: PathBuf,
     /// Credentials, as an operator's `.env`.
     env_file: PathBuf,
+    /// Asks pods.
+    pub http: reqwest::Client,
 }
 
 impl Cluster {
@@ -47,7 +54,8 @@ impl Cluster {
         tokio::fs::copy(&made, &env_file)
             .await
             .with_context(|| format!("read {}: start the servers with k8s/lab/lab servers up", made.display()))?;
-        Ok(Self { checkout, run, env_file })
+        let http = reqwest::Client::builder().no_proxy().build().context("prepare a client")?;
+        Ok(Self { checkout, run, env_file, http })
     }
 
     /// What kubectl answers.
@@ -149,12 +157,10 @@ impl Cluster {
             // Status counts pods no more that still answer who does not know yet.
             let selector = format!("--selector=app.kubernetes.io/name={deployment}");
             let deleted = "--output=jsonpath={.items[*].metadata.deletionTimestamp}";
-            let mut looks = 0;
-            while !self.kubectl(&["get", "pods", &selector, deleted]).await?.trim().is_empty() {
-                looks += 1;
-                ensure!(looks < MOST_LOOKS, "pods of {deployment} do not end");
-                sleep(Duration::from_millis(500)).await;
-            }
+            wait_until("pods that were replaced to end", END_LIMIT, async || {
+                Ok(self.kubectl(&["get", "pods", &selector, deleted]).await?.trim().is_empty())
+            })
+            .await?;
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use std::{
 
 use chrono::Utc;
 use reqwest::{Client, Method, RequestBuilder, Response};
+use runtime::error::chain_text;
 use serde_json::{Value, json};
 use tokio::{
     task::JoinSet,
@@ -125,9 +126,9 @@ async fn ask(client: Client, run: String, next: Arc<AtomicU64>, pace: Duration, 
             outcome = request(&client, &run, number).send().await;
         }
         let failure = match outcome {
-            Ok(response) if response.status().is_success() => response.bytes().await.err().map(|error| chain(&error)),
+            Ok(response) if response.status().is_success() => response.bytes().await.err().map(broken),
             Ok(response) => Some(refusal(response).await),
-            Err(error) => Some(chain(&error)),
+            Err(error) => Some(broken(error)),
         };
         answers.times.push(begun.elapsed());
         if let Some(failure) = failure {
@@ -167,12 +168,7 @@ async fn refusal(response: Response) -> String {
     format!("{status} {}", said.and_then(Value::as_str).unwrap_or_default())
 }
 
-fn chain(error: &reqwest::Error) -> String {
-    let mut text = String::new();
-    let mut source: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = source {
-        text = error.to_string();
-        source = error.source();
-    }
-    text
+/// Why there is no answer; the same for every address.
+fn broken(error: reqwest::Error) -> String {
+    chain_text(&error.without_url())
 }

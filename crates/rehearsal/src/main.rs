@@ -8,6 +8,7 @@ mod pods;
 mod sky;
 mod stage;
 mod steps;
+mod wait;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -47,8 +48,7 @@ async fn main() -> ExitCode {
 }
 
 async fn rehearse() -> anyhow::Result<()> {
-    // reqwest asks the process for its cryptography.
-    drop(rustls::crypto::ring::default_provider().install_default());
+    runtime::choose_tls();
     let arguments = Arguments::parse();
     let [old, new] = &arguments.tags[..] else { anyhow::bail!("--tags needs two tags") };
     let cluster = cluster::Cluster::new(arguments.checkout, arguments.lab, &arguments.work).await?;

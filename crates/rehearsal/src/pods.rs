@@ -6,12 +6,14 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::time::{Instant, sleep};
 
-use crate::cluster::{Cluster, DEPLOYMENTS};
+use crate::{
+    cluster::{Cluster, DEPLOYMENTS},
+    wait::wait_until,
+};
 
 /// Where each pod answers probes and Prometheus.
 const ADMIN_PORT: u16 = 9090;
@@ -21,9 +23,6 @@ const PARTITIONS: usize = 12;
 
 /// How long a pod may take to answer: a check of a dependency alone may take two seconds.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
-
-/// How often something is looked at that is waited for.
-pub const LOOK: Duration = Duration::from_millis(200);
 
 /// A pod of a Deployment.
 #[derive(Clone, Debug)]
@@ -74,18 +73,18 @@ impl Pod {
         })
     }
 
-    async fn admin(&self, path: &str) -> anyhow::Result<String> {
+    async fn admin(&self, cluster: &Cluster, path: &str) -> anyhow::Result<String> {
         let address = self.address.context("the pod has no address")?;
-        let client = reqwest::Client::builder().no_proxy().timeout(ANSWER_LIMIT).build()?;
-        Ok(client.get(format!("http://{address}:{ADMIN_PORT}{path}")).send().await?.text().await?)
+        let url = format!("http://{address}:{ADMIN_PORT}{path}");
+        Ok(cluster.http.get(url).timeout(ANSWER_LIMIT).send().await?.text().await?)
     }
 
     /// What it says about its readiness.
     ///
     /// # Errors
     /// When it does not answer.
-    pub async fn readyz(&self) -> anyhow::Result<String> {
-        self.admin("/readyz").await
+    pub async fn readyz(&self, cluster: &Cluster) -> anyhow::Result<String> {
+        self.admin(cluster, "/readyz").await
     }
 }
 
@@ -100,8 +99,11 @@ pub async fn pods(cluster: &Cluster) -> anyhow::Result<Vec<Pod>> {
 }
 
 /// How often each pod's container was started again.
-pub fn restarts(pods: &[Pod]) -> BTreeMap<String, u32> {
-    pods.iter().map(|pod| (pod.name.clone(), pod.restarts)).collect()
+///
+/// # Errors
+/// When kubectl fails.
+pub async fn restarts(cluster: &Cluster) -> anyhow::Result<BTreeMap<String, u32>> {
+    Ok(pods(cluster).await?.into_iter().map(|pod| (pod.name, pod.restarts)).collect())
 }
 
 /// How many records the consumers of a service still have to read, together; none while some partition is nobody's.
@@ -111,7 +113,7 @@ pub fn restarts(pods: &[Pod]) -> BTreeMap<String, u32> {
 pub async fn lag(cluster: &Cluster, deployment: &str) -> anyhow::Result<Option<u64>> {
     let (mut lag, mut partitions) = (0.0, BTreeSet::new());
     for pod in pods(cluster).await?.iter().filter(|pod| pod.deployment == deployment) {
-        for line in pod.admin("/metrics").await?.lines().filter(|line| line.starts_with("consumer_lag{")) {
+        for line in pod.admin(cluster, "/metrics").await?.lines().filter(|line| line.starts_with("consumer_lag{")) {
             let (series, value) = line.rsplit_once(' ').context("a metric without a value")?;
             partitions.insert(series.to_owned());
             lag += value.parse::<f64>().with_context(|| format!("understand {line}"))?;
@@ -121,30 +123,6 @@ pub async fn lag(cluster: &Cluster, deployment: &str) -> anyhow::Result<Option<u
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "said above")]
     let records = lag as u64;
     Ok((partitions.len() >= PARTITIONS).then_some(records))
-}
-
-/// Waits until `enough` holds, and tells after how long it did.
-///
-/// # Errors
-/// When it does not within `limit`.
-pub async fn wait_until<F>(what: &str, limit: Duration, mut enough: F) -> anyhow::Result<Duration>
-where
-    F: AsyncFnMut() -> anyhow::Result<bool>,
-{
-    let begun = Instant::now();
-    let mut last = None;
-    while begun.elapsed() < limit {
-        match enough().await {
-            Ok(true) => return Ok(begun.elapsed()),
-            Ok(false) => last = None,
-            Err(error) => last = Some(error),
-        }
-        sleep(LOOK).await;
-    }
-    match last {
-        Some(error) => Err(error.context(format!("wait for {what}"))),
-        None => bail!("waited {limit:?} in vain for {what}"),
-    }
 }
 
 /// Waits until every Deployment has all its pods, ready.

@@ -62,7 +62,7 @@ impl Sky {
         let budget = Budget { signed_in: CREDITS, anonymous: CREDITS };
         let options = opensky::Options { addr: OPEN_SKY, budget, ..opensky::Options::new(system_clock()) };
         let open_sky = OpenSky::start(options, Source::Scripted(scripted.clone()), &stopping).await?;
-        let page = Page::replay(Arc::clone(&system_clock()), 1);
+        let page = Page::replay(system_clock(), 1);
         let options = telegram::Options { addr: TELEGRAM, token: TOKEN.to_owned(), ..telegram::Options::new(page) };
         let telegram = Telegram::start(options, &stopping).await?;
         let traffic = Traffic { scripted, history: Arc::default() };

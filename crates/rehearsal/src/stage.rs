@@ -1,11 +1,7 @@
 //! What all parts of the rehearsal share, and the account that each of them is closed with.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
-use anyhow::Context;
 use chrono::{DateTime, Utc};
 use reqwest::Client;
 use tokio::time::{Instant, sleep};
@@ -18,15 +14,15 @@ use crate::{
     },
     load::Load,
     people::{self, PEOPLE, Reading},
-    pods::{self, LOOK, lag, wait_until},
     sky::{AIRPORTS, HIGH, Sky},
+    wait::{LOOK, wait_until},
 };
 
 /// How long everything that was read may take until it was told, at a part's end.
 const SETTLE_LIMIT: Duration = Duration::from_secs(90);
 
 /// How many readings of each airport are waited for after the last one was told, so that a repetition would be seen.
-pub const READINGS_AFTER: usize = 2;
+const READINGS_AFTER: usize = 2;
 
 /// The same at the very end.
 const READINGS_AT_THE_END: usize = 5;
@@ -34,11 +30,8 @@ const READINGS_AT_THE_END: usize = 5;
 /// Which part of the requests must have been made: whoever waits for an answer asks nothing meanwhile.
 const RATE_KEPT: f64 = 0.8;
 
-/// How long the lag must be gone: consumers bring it up to date every 5 s.
-const LAG_IS_KNOWN: Duration = Duration::from_secs(6);
-
-/// How long 99 of a hundred answers may take, in seconds.
-const SLOWEST: f64 = 2.0;
+/// How long 99 of a hundred answers may take.
+const SLOWEST: Duration = Duration::from_secs(2);
 
 /// How many requests a second people make.
 pub const RATE: u32 = 40;
@@ -160,16 +153,16 @@ impl Stage {
         });
         let median = answers.percentile(50).as_millis();
         figures.push(Figure::of("time of an answer, median", format!("{median} ms")));
-        figures.push(Figure::seconds("of 99 % of them", answers.percentile(99).as_secs_f64(), SLOWEST));
-        self.settle(READINGS_AFTER, section).await
+        figures.push(Figure::within("of 99 % of them", answers.percentile(99), SLOWEST));
+        self.settle(section).await
     }
 
-    /// Stops the changes, waits until everything that was read is told and for so many readings more, in which a
+    /// Stops the changes, waits until everything that was read is told and for some readings more, in which a
     /// repetition would be seen, and adds what was lost or repeated.
     ///
     /// # Errors
     /// When the API does not answer.
-    pub async fn settle(&mut self, readings_after: usize, section: &mut Section) -> anyhow::Result<()> {
+    pub async fn settle(&mut self, section: &mut Section) -> anyhow::Result<()> {
         self.sky.set_pace(None);
         let begun = Instant::now();
         self.new_readings(1).await?;
@@ -178,7 +171,7 @@ impl Stage {
             sleep(LOOK).await;
             account = self.account().await?;
         }
-        self.new_readings(readings_after).await?;
+        self.new_readings(READINGS_AFTER).await?;
         let now = self.account().await?;
         let before = std::mem::replace(&mut self.accounted, now);
         let since = |of: fn(&Account) -> usize| count(of(&now)) - count(of(&before));
@@ -213,20 +206,19 @@ impl Stage {
 
     /// Waits until each airport was read so many times from now on.
     async fn new_readings(&self, count: usize) -> anyhow::Result<()> {
-        let (since, begun) = (Utc::now(), Instant::now());
-        for airport in AIRPORTS {
-            loop {
-                let readings = people::readings(&self.client, airport).await;
-                let newer = readings.map(|all| all.iter().filter(|reading| reading.observed_at > since).count());
-                match newer {
-                    Ok(newer) if newer >= count => break,
-                    Ok(_) if begun.elapsed() > SETTLE_LIMIT => anyhow::bail!("{airport} is not read any more"),
-                    Err(error) if begun.elapsed() > SETTLE_LIMIT => return Err(error),
-                    _ => sleep(LOOK).await,
+        let (since, mut left) = (Utc::now(), AIRPORTS.to_vec());
+        wait_until("airports to be read", SETTLE_LIMIT, async || {
+            while let Some(airport) = left.last() {
+                let readings = people::readings(&self.client, airport).await?;
+                if readings.iter().filter(|reading| reading.observed_at > since).count() < count {
+                    return Ok(false);
                 }
+                left.pop();
             }
-        }
-        Ok(())
+            Ok(true)
+        })
+        .await
+        .map(drop)
     }
 
     /// Everything since the beginning.
@@ -257,30 +249,5 @@ impl Stage {
         // A message to a chat or about an airport that nobody has.
         account.differences.repeated += of_chats.values().map(Vec::len).sum::<usize>();
         Ok(account)
-    }
-
-    /// Waits until a service has read all that lies on its topic, and goes on having done so; answers when that began.
-    ///
-    /// # Errors
-    /// When it does not in time.
-    pub async fn lag_is_gone(&self, deployment: &str, limit: Duration) -> anyhow::Result<Duration> {
-        let what = format!("{deployment} to have read everything");
-        let (begun, mut gone) = (Instant::now(), None);
-        wait_until(&what, limit, async || {
-            let is_gone = lag(&self.cluster, deployment).await? == Some(0);
-            gone = is_gone.then(|| gone.unwrap_or_else(Instant::now));
-            Ok(gone.is_some_and(|since| since.elapsed() > LAG_IS_KNOWN))
-        })
-        .await?;
-        Ok(gone.map(|since| since - begun).unwrap_or_default())
-    }
-
-    /// How often each pod's container was started again.
-    ///
-    /// # Errors
-    /// When kubectl fails.
-    pub async fn restarts(&self) -> anyhow::Result<BTreeMap<String, u32>> {
-        let pods = pods::pods(&self.cluster).await.context("count restarts")?;
-        Ok(pods::restarts(&pods))
     }
 }

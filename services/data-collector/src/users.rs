@@ -40,11 +40,10 @@ impl Users {
     /// When user-manager does not answer within the deadline.
     pub async fn find(&self, email: &EmailAddress, context: &RequestContext) -> Result<Option<Uuid>, UsersError> {
         let request = UserRequest { email: email.as_str().to_owned(), user_id: None };
-        let call = || {
-            let (mut client, request) = (self.client.clone(), grpc_edge::request(request.clone(), context));
-            async move { client.check_user_exists(request).await }
-        };
-        let answer = grpc_edge::ask(call).await?.into_inner();
+        let asked = grpc_edge::ask(&self.client, request, context, |mut client, request| async move {
+            client.check_user_exists(request).await
+        });
+        let answer = asked.await?.into_inner();
         if !answer.exists {
             return Ok(None);
         }

@@ -69,11 +69,10 @@ impl UserClient {
         context: &RequestContext,
     ) -> anyhow::Result<Contact> {
         let request = UserRequest { email: email.to_owned(), user_id: user_id.map(|id| id.to_string()) };
-        let call = || {
-            let (mut client, request) = (self.client.clone(), grpc_edge::request(request.clone(), context));
-            async move { client.get_contact(request).await }
-        };
-        let answer = self.heard(grpc_edge::ask(call).await)?;
+        let asked = grpc_edge::ask(&self.client, request, context, |mut client, request| async move {
+            client.get_contact(request).await
+        });
+        let answer = self.heard(asked.await)?;
         match answer.telegram_chat_id {
             _ if !answer.exists && user_id.is_some() => self.successor(email, context).await,
             _ if !answer.exists => Ok(Contact::Unknown),
@@ -86,11 +85,10 @@ impl UserClient {
     /// user-manager knows its people and that this one was deleted.
     async fn successor(&self, email: &str, context: &RequestContext) -> anyhow::Result<Contact> {
         let request = UserRequest { email: email.to_owned(), user_id: None };
-        let call = || {
-            let (mut client, request) = (self.client.clone(), grpc_edge::request(request.clone(), context));
-            async move { client.check_user_exists(request).await }
-        };
-        let answer = self.heard(grpc_edge::ask(call).await)?;
+        let asked = grpc_edge::ask(&self.client, request, context, |mut client, request| async move {
+            client.check_user_exists(request).await
+        });
+        let answer = self.heard(asked.await)?;
         Ok(if answer.exists { Contact::Replaced } else { Contact::Unknown })
     }
 

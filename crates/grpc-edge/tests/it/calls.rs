@@ -8,7 +8,7 @@ use std::{
 };
 
 use grpc_edge::{DEADLINE, IdentifiedChannel, Served, ask, channel, name_in_readiness, principal, serve};
-use runtime::{ServiceRuntime, clock::Clock, listen::Listen, readiness::Criticality};
+use runtime::{ServiceRuntime, clock::Clock, listen::Listen, readiness::Criticality, trace::RequestContext};
 use testkit::Proxy;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body, server::NamedService, transport::Endpoint};
@@ -212,11 +212,10 @@ async fn asked(
     attempt: impl Fn(u32),
 ) -> Result<tonic::Response<HealthCheckResponse>, Status> {
     let mut made = 0;
-    ask(|| {
+    let health = HealthClient::new(channel.clone());
+    ask(&health, about(service), &RequestContext::default(), |mut health, request| {
         made += 1;
         attempt(made);
-        let mut health = HealthClient::new(channel.clone());
-        let request = about(service);
         async move { health.check(request).await }
     })
     .await

@@ -12,14 +12,11 @@ use runtime::readiness::{Criticality, HealthPart, Readiness};
 use crate::{
     core::membership::{Membership, Standing},
     names::Names,
-    producer::Producer,
+    producer::{PROBE_LIMIT, Producer},
 };
 
 /// How often the answer is brought up to date.
 const INTERVAL: Duration = Duration::from_secs(1);
-
-/// How long Kafka may take to answer before it counts as away.
-const PROBE_LIMIT: Duration = Duration::from_millis(1500);
 
 /// The membership that the clients of one consumer share, since a client may be replaced.
 pub(super) type SharedMembership = Arc<Mutex<Membership>>;

@@ -1,6 +1,6 @@
 //! The report: figures with what they were to be, as a page of Markdown.
 
-use std::fmt::Write;
+use std::{fmt::Write, time::Duration};
 
 /// One figure.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,15 +31,24 @@ impl Figure {
         Self { target: format!("at least {least}"), holds: count >= least, ..Self::of(what, count) }
     }
 
-    /// A number of seconds, and the most that they may be.
-    pub fn seconds(what: impl Into<String>, seconds: f64, most: f64) -> Self {
-        let value = format!("{seconds:.1} s");
-        Self { target: format!("at most {most:.0} s"), holds: seconds <= most, ..Self::of(what, value) }
+    /// A time that nothing was promised about.
+    pub fn took(what: impl Into<String>, time: Duration) -> Self {
+        Self::of(what, format!("{:.1} s", time.as_secs_f64()))
+    }
+
+    /// A time, and the longest that it may be.
+    pub fn within(what: impl Into<String>, time: Duration, most: Duration) -> Self {
+        Self { target: format!("at most {} s", most.as_secs()), holds: time <= most, ..Self::took(what, time) }
+    }
+
+    /// Something that must be the case, with what was seen of it.
+    pub fn check(what: impl Into<String>, holds: bool, value: impl ToString) -> Self {
+        Self { target: "yes".to_owned(), holds, ..Self::of(what, value) }
     }
 
     /// Something that must be the case.
-    pub fn check(what: impl Into<String>, holds: bool, value: impl ToString) -> Self {
-        Self { target: "yes".to_owned(), holds, ..Self::of(what, value) }
+    pub fn is(what: impl Into<String>, holds: bool) -> Self {
+        Self::check(what, holds, if holds { "yes" } else { "no" })
     }
 }
 
@@ -126,7 +135,10 @@ mod tests {
     use super::*;
 
     fn report(lost: i64) -> Report {
-        let figures = vec![Figure::none("lost alerts", lost), Figure::seconds("recovered", 2.25, 15.0)];
+        let figures = vec![
+            Figure::none("lost alerts", lost),
+            Figure::within("recovered", Duration::from_millis(2_250), Duration::from_secs(15)),
+        ];
         let section =
             Section { title: "An outage".to_owned(), done: "Stopped.".to_owned(), figures, ..Section::default() };
         Report { introduction: "One node.".to_owned(), sections: vec![section], ..Report::default() }

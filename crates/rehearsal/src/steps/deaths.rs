@@ -11,15 +11,16 @@ use tokio::{
 use crate::{
     cluster::DEPLOYMENTS,
     core::report::{Figure, Section},
-    pods::{self, Pod, all_ready, wait_until},
+    pods::{self, Pod, all_ready, restarts},
     stage::{Connections, PACE, RATE, Stage},
+    wait::wait_until,
 };
 
 /// How long the kubelet is away.
 const KUBELET_AWAY: Duration = Duration::from_secs(20);
 
-/// How soon what died has to be back, in seconds.
-const BACK: f64 = 30.0;
+/// How soon what died has to be back.
+const BACK: Duration = Duration::from_secs(30);
 
 /// Processes and pods end without a warning.
 pub async fn pods_killed(stage: &mut Stage) -> anyhow::Result<Section> {
@@ -43,7 +44,7 @@ pub async fn pods_killed(stage: &mut Stage) -> anyhow::Result<Section> {
         stage.cluster.kubectl(&["delete", "pod", &victim.name, "--force", "--grace-period=0"]).await?;
         slowest = slowest.max(all_ready(&stage.cluster, Duration::from_secs(60)).await?);
     }
-    section.figures.push(Figure::seconds("a pod's replacement was ready within", slowest.as_secs_f64(), BACK));
+    section.figures.push(Figure::within("a pod's replacement was ready within", slowest, BACK));
     stage.end(busy, Connections::MayBreak, &mut section).await?;
     Ok(section)
 }
@@ -75,7 +76,7 @@ pub async fn kubelet_stopped(stage: &mut Stage) -> anyhow::Result<Section> {
         "The kubelet stopped and started",
         "The node's kubelet is away for 20 s, so nobody looks after a container of alert-system that is killed then.",
     );
-    let before = stage.restarts().await?;
+    let before = restarts(&stage.cluster).await?;
     let victim = first_pod(stage, "alert-system").await?;
     let busy = stage.begin(RATE, PACE)?;
     stage.cluster.lab(&["kubelet", "down"]).await?;
@@ -87,13 +88,12 @@ pub async fn kubelet_stopped(stage: &mut Stage) -> anyhow::Result<Section> {
     stage.cluster.lab(&["kubelet", "up"]).await?;
     restarted(stage, &victim).await?;
     all_ready(&stage.cluster, Duration::from_secs(60)).await?;
-    let seconds = begun.elapsed().as_secs_f64();
-    section.figures.push(Figure::seconds("the container started again, and all ready", seconds, BACK));
+    let back = begun.elapsed();
+    section.figures.push(Figure::within("the container started again, and all ready", back, BACK));
     stage.end(busy, Connections::Stand, &mut section).await?;
-    let mut now = stage.restarts().await?;
+    let mut now = restarts(&stage.cluster).await?;
     now.entry(victim.name).and_modify(|restarts| *restarts -= 1);
-    let is_left = if now == before { "yes" } else { "no" };
-    section.figures.push(Figure::check("the other containers run on", now == before, is_left));
+    section.figures.push(Figure::is("the other containers run on", now == before));
     Ok(section)
 }
 

@@ -12,8 +12,8 @@ use crate::{
     stage::Stage,
 };
 
-/// What is promised, in seconds.
-const FIRST_ALERT: f64 = 60.0;
+/// What is promised.
+const FIRST_ALERT: Duration = Duration::from_secs(60);
 
 /// Deploys, and registers the first person and then everybody.
 pub async fn rehearse(cluster: Cluster, tag: &str) -> anyhow::Result<(Stage, Section)> {
@@ -33,11 +33,9 @@ pub async fn rehearse(cluster: Cluster, tag: &str) -> anyhow::Result<(Stage, Sec
     people::register(&client, 0, &AIRPORTS[..1]).await?;
     sky.first_message(Duration::from_secs(60)).await?;
     let (told, all) = (registered.elapsed(), begun.elapsed());
-    section
-        .figures
-        .push(Figure::of("deployed, and the API called as a user", format!("{:.1} s", deployed.as_secs_f64())));
-    section.figures.push(Figure::of("from registering to the message", format!("{:.1} s", told.as_secs_f64())));
-    section.figures.push(Figure::seconds("from nothing to the first alert", all.as_secs_f64(), FIRST_ALERT));
+    section.figures.push(Figure::took("deployed, and the API called as a user", deployed));
+    section.figures.push(Figure::took("from registering to the message", told));
+    section.figures.push(Figure::within("from nothing to the first alert", all, FIRST_ALERT));
     // Everybody else begins with a calm sky, so that all are told the same from here on.
     sky.set(AIRPORTS[0], false)?;
     let mut stage = Stage::new(cluster, sky, client, authority);

@@ -1,5 +1,7 @@
 //! The migration Job: twice, and of an older release.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use crate::{
@@ -10,8 +12,8 @@ use crate::{
 /// The number of a migration that no release has yet.
 const LATER: i64 = 9_999;
 
-/// How soon an older release has to be refused, in seconds.
-const REFUSED: f64 = 60.0;
+/// How soon an older release has to be refused.
+const REFUSED: Duration = Duration::from_secs(60);
 
 /// Runs the Job again, and after a newer release.
 pub async fn rehearse(stage: &mut Stage, tag: &str) -> anyhow::Result<Section> {
@@ -23,9 +25,7 @@ pub async fn rehearse(stage: &mut Stage, tag: &str) -> anyhow::Result<Section> {
     let busy = stage.begin(RATE, PACE)?;
     let begun = Instant::now();
     stage.cluster.deploy(tag).await?;
-    section
-        .figures
-        .push(Figure::of("a second run, with all of `deploy`", format!("{:.1} s", begun.elapsed().as_secs_f64())));
+    section.figures.push(Figure::took("a second run, with all of `deploy`", begun.elapsed()));
     let mark = format!(
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
          VALUES ({LATER}, 'of a later release', true, '\\x00', 0)"
@@ -34,26 +34,18 @@ pub async fn rehearse(stage: &mut Stage, tag: &str) -> anyhow::Result<Section> {
     let before = generations(stage).await?;
     let begun = Instant::now();
     let refused = stage.cluster.deploy(tag).await;
-    let seconds = begun.elapsed().as_secs_f64();
+    let took = begun.elapsed();
     stage.cluster.sql("notifier", &format!("DELETE FROM _sqlx_migrations WHERE version = {LATER}")).await?;
     let said = refused.as_ref().err().map(ToString::to_string).unwrap_or_default();
     // What names this machine's folders is left out.
     let said: Vec<_> =
         said.lines().filter(|line| line.contains("PodFailurePolicy") || line.starts_with("error:")).collect();
     let is_clear = said.iter().any(|line| line.contains("migrated by a newer version"));
-    section.figures.push(Figure::check(
-        "an older release is refused, with the reason",
-        is_clear,
-        if is_clear { "yes" } else { "no" },
-    ));
-    section.figures.push(Figure::seconds("refused after", seconds, REFUSED));
+    section.figures.push(Figure::is("an older release is refused, with the reason", is_clear));
+    section.figures.push(Figure::within("refused after", took, REFUSED));
     section.more = format!("`setup_cluster.sh deploy` then says, among others:\n\n```\n{}\n```", said.join("\n"));
     let is_left = generations(stage).await? == before;
-    section.figures.push(Figure::check(
-        "the Deployments are left as they are",
-        is_left,
-        if is_left { "yes" } else { "no" },
-    ));
+    section.figures.push(Figure::is("the Deployments are left as they are", is_left));
     stage.cluster.deploy(tag).await?;
     stage.end(busy, Connections::Stand, &mut section).await?;
     Ok(section)

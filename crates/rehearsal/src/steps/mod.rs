@@ -56,9 +56,9 @@ async fn introduction(stage: &Stage) -> anyhow::Result<String> {
     let version = stage.cluster.kubectl(&["get", "nodes", version]).await?;
     Ok(format!(
         "Written by `make rehearse-k8s`: Flightbell on one real node (Kubernetes {}, containerd, {} cores), with \
-         Apache Kafka and\nPostgreSQL beside it and stand-ins for OpenSky and Telegram. {} people watch {} airports each, \
-         which are read every 5 s.\nWhat had to be told follows from the readings that the API lists, by a rule of the \
-         rehearsal's own; what was told is what\nthe stand-in for Telegram received, number by number. A client whose \
+         Apache Kafka and\nPostgreSQL beside it and stand-ins for OpenSky and Telegram. {} people watch {} airports \
+         each, which are read every 5 s.\nWhat had to be told follows from the readings that the API lists, by a rule \
+         of the rehearsal's own; what was told is what\nthe stand-in for Telegram received, number by number. A client whose \
          connection breaks asks again after 0.1, 0.4 and 1 s;\nwhatever is no success then is a failure.\n",
         version.trim_start_matches('v'),
         std::thread::available_parallelism()?,

@@ -10,16 +10,18 @@ use serde_json::Value;
 use tokio::time::sleep;
 
 use crate::{
+    cluster::SERVICES,
     core::report::{Figure, Section},
-    pods::{self, all_ready, wait_until},
-    stage::{PACE, READINGS_AFTER, Stage},
+    pods::{self, all_ready, restarts},
+    stage::{PACE, Stage},
+    wait::wait_until,
 };
 
 /// How long a server is away beyond the moment at which everybody has noticed.
 const AWAY: Duration = Duration::from_secs(10);
 
-/// How soon all must be ready again, in seconds.
-const RECOVERED: f64 = 15.0;
+/// How soon all must be ready again.
+const RECOVERED: Duration = Duration::from_secs(15);
 
 /// A server of the services.
 pub struct Server {
@@ -36,12 +38,7 @@ pub struct Server {
 pub const KAFKA: Server =
     Server { title: "Kafka", name: "kafka", needed_by: &["alert-system", "notifier"], missed_by: &["data-collector"] };
 /// Everybody keeps what they know in PostgreSQL.
-pub const POSTGRES: Server = Server {
-    title: "PostgreSQL",
-    name: "postgres",
-    needed_by: &["user-manager", "data-collector", "alert-system", "notifier"],
-    missed_by: &[],
-};
+pub const POSTGRES: Server = Server { title: "PostgreSQL", name: "postgres", needed_by: &SERVICES, missed_by: &[] };
 
 /// Stops a server and starts it again.
 pub async fn rehearse(stage: &mut Stage, server: &Server) -> anyhow::Result<Section> {
@@ -50,7 +47,7 @@ pub async fn rehearse(stage: &mut Stage, server: &Server) -> anyhow::Result<Sect
         &title,
         "It is away until every service that needs it has said so, and 10 s more. Airports change, and nobody asks.",
     );
-    let before = stage.restarts().await?;
+    let before = restarts(&stage.cluster).await?;
     stage.sky.set_pace(Some(PACE));
     stage.cluster.lab(&["servers", "down", server.name]).await?;
     let noticed = wait_until("pods to be unready", Duration::from_secs(60), async || {
@@ -58,7 +55,7 @@ pub async fn rehearse(stage: &mut Stage, server: &Server) -> anyhow::Result<Sect
         Ok(pods.iter().all(|pod| pod.is_ready != server.needed_by.contains(&pod.deployment.as_str())))
     });
     let noticed = noticed.await?;
-    section.figures.push(Figure::of("all of them unready after", format!("{:.1} s", noticed.as_secs_f64())));
+    section.figures.push(Figure::took("all of them unready after", noticed));
     let (named, said) = named(stage, server).await?;
     section.figures.push(Figure::check("unready, and name it in `/readyz`", named, server.needed_by.join(", ")));
     if !server.missed_by.is_empty() {
@@ -68,9 +65,9 @@ pub async fn rehearse(stage: &mut Stage, server: &Server) -> anyhow::Result<Sect
     sleep(AWAY).await;
     stage.cluster.lab(&["servers", "up", server.name]).await?;
     let back = all_ready(&stage.cluster, Duration::from_secs(60)).await?;
-    section.figures.push(Figure::seconds("all ready after its start", back.as_secs_f64(), RECOVERED));
-    stage.settle(READINGS_AFTER, &mut section).await?;
-    let now = stage.restarts().await?;
+    section.figures.push(Figure::within("all ready after its start", back, RECOVERED));
+    stage.settle(&mut section).await?;
+    let now = restarts(&stage.cluster).await?;
     section.figures.push(Figure::none("containers started again", again(&before, &now)));
     Ok(section)
 }
@@ -79,7 +76,7 @@ pub async fn rehearse(stage: &mut Stage, server: &Server) -> anyhow::Result<Sect
 async fn named(stage: &Stage, server: &Server) -> anyhow::Result<(bool, String)> {
     let (mut named, mut example) = (BTreeSet::new(), String::new());
     for pod in pods::pods(&stage.cluster).await? {
-        let says = pod.readyz().await.with_context(|| format!("ask {} how it is", pod.name))?;
+        let says = pod.readyz(&stage.cluster).await.with_context(|| format!("ask {} how it is", pod.name))?;
         let report: Value = serde_json::from_str(&says).with_context(|| format!("understand {says}"))?;
         if is_named_down(&report, server.name) {
             if !pod.is_ready {

@@ -85,7 +85,8 @@ pub async fn section(stage: &Stage, idle: &Usages, loaded: &Usages) -> anyhow::R
     let mut section = super::section(
         "Memory and processor time of every pod",
         "`kubectl top pods`, of each Deployment the largest pod: idle (airports are read, nobody asks), and the \
-         largest values of parts 2, 3, 5 and 6. The request for memory covers what is taken under load, the limit twice that.",
+         largest values of parts 2, 3, 5 and 6. The request for memory covers what is taken under load, the limit \
+         twice that.",
     );
     let mut table = "| | idle | loaded | request | limit |\n|---|---:|---:|---:|---:|\n".to_owned();
     for deployment in DEPLOYMENTS {

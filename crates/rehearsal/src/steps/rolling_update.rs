@@ -18,7 +18,7 @@ pub async fn rehearse(stage: &mut Stage, tag: &str) -> anyhow::Result<Section> {
     let busy = stage.begin(RATE, PACE)?;
     let begun = Instant::now();
     stage.cluster.deploy(tag).await?;
-    section.figures.push(Figure::of("the update took", format!("{:.1} s", begun.elapsed().as_secs_f64())));
+    section.figures.push(Figure::took("the update took", begun.elapsed()));
     let pods = pods(&stage.cluster).await?;
     let (new, all) = (pods.iter().filter(|pod| pod.image.ends_with(&format!(":{tag}"))).count(), pods.len());
     section.figures.push(Figure::check("pods that run the next release", new == all, format!("{new} of {all}")));

@@ -6,11 +6,12 @@ use anyhow::Context;
 use chrono::Utc;
 
 use crate::{
+    cluster::SERVICES,
     core::report::{Figure, Section},
     people::{self, Speaks, URL},
-    pods::wait_until,
     sky::Sky,
     stage::{Connections, PACE, RATE, Stage},
+    wait::wait_until,
 };
 
 /// Another certificate, of the same authority.
@@ -27,7 +28,7 @@ pub async fn certificate(stage: &mut Stage) -> anyhow::Result<Section> {
     wait_until("the new certificate", limit, async || Ok(presented(stage).await? != before)).await?;
     stage.cluster.rolled_out().await?;
     stage.end(busy, Connections::Stand, &mut section).await?;
-    section.figures.push(Figure::check("another certificate is presented", presented(stage).await? != before, "yes"));
+    section.figures.push(Figure::is("another certificate is presented", presented(stage).await? != before));
     Ok(section)
 }
 
@@ -72,12 +73,9 @@ pub async fn secrets(stage: &mut Stage) -> anyhow::Result<Section> {
     let limit = Duration::from_secs(60);
     wait_until("OpenSky to be asked with its account", limit, async || Ok(stage.sky.is_signed_in())).await?;
     stage.end(busy, Connections::Stand, &mut section).await?;
-    section.figures.push(Figure::check("OpenSky is asked with the account", stage.sky.is_signed_in(), "yes"));
+    section.figures.push(Figure::is("OpenSky is asked with the account", stage.sky.is_signed_in()));
     Ok(section)
 }
-
-/// The services that have a database.
-const SERVICES: [&str; 4] = ["user-manager", "data-collector", "alert-system", "notifier"];
 
 /// The role that owns a service's database.
 fn role(service: &str) -> String {

@@ -133,7 +133,7 @@ const ALLOWED: [(&str, &[&str]); 13] = [
     ("service", &["events", "http-edge", "runtime"]),
     ("local-servers", &[]),
     ("simulators", &["airports"]),
-    ("rehearsal", &["airports", "simulators"]),
+    ("rehearsal", &["airports", "runtime", "simulators"]),
     ("testkit", &["events", "kafka", "local-servers", "runtime"]),
 ];
 

@@ -8,18 +8,10 @@ use std::{error::Error, time::Duration};
 
 use axum::http::{HeaderMap, Method};
 use hyper_util::client::legacy;
+use runtime::backoff::DEAD_REPLICA;
 
-/// How long to wait before each further attempt to connect. Together it is longer than a cluster takes
-/// to notice that a replica has died (a second or two), until when half of the attempts still reach it where there are
-/// two.
-const CONNECT_WAITS: [Duration; 6] = [
-    Duration::from_millis(50),
-    Duration::from_millis(100),
-    Duration::from_millis(200),
-    Duration::from_millis(400),
-    Duration::from_millis(800),
-    Duration::from_millis(800),
-];
+/// How many further attempts to connect there are.
+const MOST_CONNECTS: u32 = 6;
 
 /// How long to wait before a request is repeated whose connection broke: its transaction, and with it the lock of its
 /// key, is to be gone by then.
@@ -51,7 +43,8 @@ impl Failure {
 /// What is still allowed to one request.
 #[derive(Debug)]
 pub(super) struct Retries {
-    connect_waits: &'static [Duration],
+    /// Failures to connect so far.
+    not_connected: u32,
     may_be_repeated: bool,
 }
 
@@ -59,20 +52,19 @@ impl Retries {
     /// Of a request that was not sent yet. One for a WebSocket is never repeated: its connection is the caller's.
     pub(super) fn of(method: &Method, headers: &HeaderMap, is_websocket: bool) -> Self {
         let is_safe = [Method::GET, Method::HEAD].contains(method) || headers.contains_key("idempotency-key");
-        Self { connect_waits: &CONNECT_WAITS, may_be_repeated: is_safe && !is_websocket }
+        Self { not_connected: 0, may_be_repeated: is_safe && !is_websocket }
     }
 
     /// How long to wait before the request is sent again after `failure`; not at all when it is not.
     pub(super) fn after(&mut self, failure: Failure) -> Option<Duration> {
         match failure {
-            Failure::NotConnected => {
-                let (wait, rest) = self.connect_waits.split_first()?;
-                self.connect_waits = rest;
-                Some(*wait)
+            Failure::NotConnected if self.not_connected < MOST_CONNECTS => {
+                self.not_connected += 1;
+                Some(DEAD_REPLICA.whole(self.not_connected - 1))
             }
             // Once: what breaks twice is not a replica that ends.
             Failure::Broken => std::mem::take(&mut self.may_be_repeated).then_some(REPEAT_WAIT),
-            Failure::Other => None,
+            Failure::NotConnected | Failure::Other => None,
         }
     }
 }
@@ -93,7 +85,7 @@ mod tests {
         for (method, is_websocket) in [(Method::GET, false), (Method::POST, false), (Method::GET, true)] {
             let mut retries = retries(&method, None, is_websocket);
             let waits: Vec<_> = std::iter::from_fn(|| retries.after(Failure::NotConnected)).collect();
-            assert_eq!(waits, CONNECT_WAITS, "{method}");
+            assert_eq!(waits, [50, 100, 200, 400, 800, 800].map(Duration::from_millis), "{method}");
         }
     }
 
@@ -121,9 +113,9 @@ mod tests {
     #[test]
     fn a_repeat_that_finds_no_connection_still_has_its_attempts_to_connect() {
         let mut retries = retries(&Method::GET, None, false);
-        assert_eq!(retries.after(Failure::NotConnected), Some(CONNECT_WAITS[0]));
+        assert_eq!(retries.after(Failure::NotConnected), Some(Duration::from_millis(50)));
         assert_eq!(retries.after(Failure::Broken), Some(REPEAT_WAIT));
-        assert_eq!(retries.after(Failure::NotConnected), Some(CONNECT_WAITS[1]));
+        assert_eq!(retries.after(Failure::NotConnected), Some(Duration::from_millis(100)));
         assert_eq!(retries.after(Failure::Broken), None);
     }
 
